@@ -1,0 +1,42 @@
+# `make help` lists the targets. Every target sets up what it needs in .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check fix bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp stands for "installed as pyproject.toml says"; editing that file installs again.
+.venv/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: .venv/.installed  ## the main job on drawn data: prepare, pack, preview, train, evaluate
+	$(BIN)/stm demo --out runs/demo
+
+test: .venv/.installed  ## the fast tests
+	$(BIN)/python -m pytest -n 2
+
+test-all: .venv/.installed  ## every test that this machine can run, the slow ones too
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: .venv/.installed  ## format, lint, types, import contracts, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+fix: .venv/.installed  ## format and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.installed  ## every benchmark; JSON in benchmarks/results
+	for f in benchmarks/bench_*.py; do $(BIN)/python $$f || exit 1; done
+
+clean:  ## remove what the tools made; data, shards and runs stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

@@ -1,0 +1,1 @@
+"""The offline side: data sets in, shards out; no torch anywhere."""

@@ -1,0 +1,64 @@
+"""Statistics of clips: how many objects, how large, how far they move, how often they vanish."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["clip_statistics"]
+
+_COUNTED = 6  # the histogram of objects per clip runs from 0 to at least this many less one
+
+
+def clip_statistics(clips: Iterable[NDArray[np.uint8]]) -> dict[str, dict[str, Any]]:
+    """Measure the masks of clips, as the golden ``seed_clip_stats.json`` does.
+
+    Args:
+        clips: Label maps (T, S, S) uint8 with T >= 2; objects are the ids of frame 0.
+
+    Returns:
+        By name: ``objects`` per clip (with a histogram), ``fg_fraction`` of frame 0, and for each
+        pair of neighbouring frames ``iou_12``, ``shift_12`` (centroid, px), ``area_ratio_12``
+        (later over earlier), ``vanish_2`` (share of the objects present before that are gone) ...
+        each with ``n``, ``mean``, ``p10``, ``p50``, ``p90``.
+    """
+    values: dict[str, list[float]] = {"objects": [], "fg_fraction": []}
+    for masks in clips:
+        ids = [int(i) for i in np.unique(masks[0]) if i]
+        values["objects"].append(len(ids))
+        values["fg_fraction"].append(float((masks[0] > 0).mean()))
+        for object_id in ids:
+            for name, value in _object_values(masks == object_id).items():
+                values.setdefault(name, []).append(value)
+    out: dict[str, dict[str, Any]] = {name: _summary(v) for name, v in values.items()}
+    counts = np.bincount(np.asarray(values["objects"], np.int64), minlength=_COUNTED)
+    out["objects"]["histogram"] = {str(i): int(n) for i, n in enumerate(counts)}
+    return out
+
+
+def _object_values(masks: NDArray[np.bool_]) -> Mapping[str, float]:
+    """Measure one object, (T, S, S) bool, over neighbouring frames until it vanishes."""
+    values: dict[str, float] = {}
+    for t in range(1, len(masks)):
+        before, after = masks[t - 1], masks[t]
+        values[f"vanish_{t + 1}"] = float(not after.any())
+        if not after.any():
+            break
+        pair = f"{t}{t + 1}"
+        values[f"iou_{pair}"] = float((before & after).sum() / (before | after).sum())
+        values[f"shift_{pair}"] = float(np.linalg.norm(_centroid(after) - _centroid(before)))
+        values[f"area_ratio_{pair}"] = float(after.sum() / before.sum())
+    return values
+
+
+def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean (row, column) of a mask that is not empty."""
+    rows, columns = np.nonzero(mask)
+    return np.array([rows.mean(), columns.mean()])
+
+
+def _summary(values: list[float]) -> dict[str, Any]:
+    """Return count, mean and the 10th, 50th and 90th percentile."""
+    p10, p50, p90 = (float(p) for p in np.percentile(values, [10, 50, 90]))
+    return {"n": len(values), "mean": float(np.mean(values)), "p10": p10, "p50": p50, "p90": p90}

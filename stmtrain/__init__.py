@@ -1,0 +1,1 @@
+"""The lean side: shards, streaming, the STM model, training and evaluation."""

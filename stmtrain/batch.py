@@ -1,0 +1,121 @@
+"""A batch of clips, and the memory that batches are made in. Legend as in ``augment.py``.
+
+``BatchArrays`` hands out NumPy views for the decoding threads to fill, and the same memory as torch
+tensors when it is full.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch  # noqa: TID253
+from numpy.typing import NDArray
+from torch import Tensor  # noqa: TID253
+
+__all__ = ["Batch", "BatchArrays"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one step, decoded but not yet warped (see :func:`stmtrain.augment.augment`).
+
+    ``B`` clips, ``T`` frames, ``H W`` the largest frame of the batch; smaller frames lie in the top
+    left corner.
+
+    Attributes:
+        step: Step of the plan.
+        keys: Sample keys, one per clip.
+        num_objects: (B,) int64, slots in use, >= 1; always on the CPU.
+        frames: (B, T, H, W, 3) uint8 RGB.
+        masks: (B, T, H, W) uint8: 0 background, slots 1.., 255 void.
+        sizes: (B, 2) int64, each clip's own height and width, pixels.
+        matrices: (B, T, 3, 3) float32, output pixel centre to source point (``stmtrain.clips``).
+        colours: (B, T, 3, 4) float32, affine maps of RGB in [0, 1].
+    """
+
+    step: int
+    keys: tuple[str, ...]
+    num_objects: Tensor
+    frames: Tensor
+    masks: Tensor
+    sizes: Tensor
+    matrices: Tensor
+    colours: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Copy to a device, without waiting where the source is pinned; a real copy on any."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True, copy=True)
+            for name in ("frames", "masks", "sizes", "matrices", "colours")
+        }
+        return replace(self, **moved)
+
+
+class BatchArrays:
+    """Memory of one batch: made once, and once more if a batch has larger frames."""
+
+    def __init__(self, clips: int, length: int, pinned: bool) -> None:
+        self._shape, self._pinned = (clips, length), pinned
+        self._flat_frames = self._flat_masks = torch.empty(0, dtype=torch.uint8)
+        self._frames = self._masks = self._flat_masks
+        self._sizes = self._new(clips, 2, dtype=torch.int64)
+        self._matrices = self._new(clips, length, 3, 3, dtype=torch.float32)
+        self._colours = self._new(clips, length, 3, 4, dtype=torch.float32)
+        self._sides: tuple[tuple[int, int], ...] = ()
+        self._copied: Any = None  # a CUDA event
+
+    def lay_out(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Make room for frames of these heights and widths, one pair per clip."""
+        if self._copied is not None:
+            self._copied.synchronize()  # the device may still be reading the last batch
+        height, width = (max(side) for side in zip(*sizes, strict=True))
+        shape = (*self._shape, height, width)
+        pixels = math.prod(shape)
+        if pixels > len(self._flat_masks):
+            self._flat_masks = self._new(pixels, dtype=torch.uint8)
+            self._flat_frames = self._new(pixels * 3, dtype=torch.uint8)
+        self._frames = self._flat_frames[: pixels * 3].view(*shape, 3)
+        self._masks = self._flat_masks[:pixels].view(shape)
+        self._sides = tuple(sizes)
+        self._sizes.copy_(torch.tensor(sizes))
+
+    def clip(self, slot: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return views of one clip's frames (T, h, w, 3) and masks (T, h, w), without padding."""
+        height, width = self._sides[slot]
+        frames, masks = self._frames[slot].numpy(), self._masks[slot].numpy()
+        return frames[:, :height, :width], masks[:, :height, :width]
+
+    def draw(self, slot: int, matrices: NDArray[np.float64], colours: NDArray[np.float64]) -> None:
+        """Keep a clip's numbers."""
+        self._matrices.numpy()[slot] = matrices
+        self._colours.numpy()[slot] = colours
+
+    def pad(self, slot: int) -> None:
+        """Repeat the last column and row once, which interpolation may touch by rounding."""
+        height, width = self._sides[slot]
+        frames = self._frames[slot].numpy()
+        if width < frames.shape[2]:
+            frames[:, :height, width] = frames[:, :height, width - 1]
+        if height < frames.shape[1]:
+            frames[:, height, : width + 1] = frames[:, height - 1, : width + 1]
+
+    def batch(self, step: int, keys: tuple[str, ...], num_objects: Tensor) -> Batch:
+        """Return the arrays as a batch, without a copy."""
+        numbers = (self._sizes, self._matrices, self._colours)
+        return Batch(step, keys, num_objects, self._frames, self._masks, *numbers)
+
+    def copy_to(self, device: torch.device, batch: Batch) -> Batch:
+        """Start the copy to the device; on the CPU the batch itself is handed out."""
+        if device.type == "cpu":
+            return batch
+        moved = batch.to(device)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._copied.record()
+        return moved
+
+    def _new(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(*shape, dtype=dtype, pin_memory=self._pinned)

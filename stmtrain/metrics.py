@@ -1,0 +1,214 @@
+"""Region similarity J, boundary accuracy F, and their statistics; NumPy only.
+
+In come two binary masks of one object in one frame, out go numbers in [0, 1] that equal those of
+the official DAVIS evaluation code. Definitions: Perazzi et al., *A Benchmark Dataset and
+Evaluation Methodology for Video Object Segmentation*, CVPR 2016, section 4.
+
+Speed comes from bits. The two masks are cropped to what they cover and each becomes one Python
+integer, one bit per pixel, row after row. Contours, dilation and counting are then shifts and
+``bit_count``: exact, and an order of magnitude faster than dilating images.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "DECAY_BINS",
+    "RECALL_THRESHOLD",
+    "TOLERANCE",
+    "Statistics",
+    "boundary_f",
+    "j_and_f",
+    "jaccard",
+    "statistics",
+]
+
+TOLERANCE = 0.008
+"""How far two contours may lie apart and still match, as a fraction of the frame's diagonal."""
+
+RECALL_THRESHOLD = 0.5
+"""A frame counts as found when its measure exceeds this."""
+
+DECAY_BINS = 4
+"""Decay is the mean of the first of so many equal parts of a video minus that of the last."""
+
+Mask = NDArray[np.bool_]
+
+
+class Statistics(NamedTuple):
+    """Mean, recall and decay of a measure over the frames of one object."""
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def jaccard(prediction: Mask, truth: Mask, void: Mask | None = None) -> float:
+    """Intersection over union of one object's masks.
+
+    Args:
+        prediction: (H, W) bool.
+        truth: (H, W) bool.
+        void: (H, W) bool, pixels that do not count; None when all count.
+
+    Returns:
+        J in [0, 1]; 1 when both masks are empty.
+
+    Raises:
+        ValueError: A mask is not (H, W) bool, or the shapes differ.
+    """
+    prediction, truth = _without_void(prediction, truth, void)
+    return _jaccard(prediction, truth)
+
+
+def boundary_f(
+    prediction: Mask, truth: Mask, void: Mask | None = None, tolerance: float = TOLERANCE
+) -> float:
+    """F-measure of one object's contours.
+
+    Precision is the share of the predicted contour that has true contour within the tolerance,
+    recall the share of the true contour that has predicted contour within it.
+
+    Args:
+        prediction: (H, W) bool.
+        truth: (H, W) bool.
+        void: (H, W) bool, pixels that do not count; None when all count.
+        tolerance: Fraction of the frame's diagonal, rounded up to whole pixels.
+
+    Returns:
+        F in [0, 1]; 1 when neither mask has a contour, 0 when only one has.
+
+    Raises:
+        ValueError: A mask is not (H, W) bool, or the shapes differ.
+    """
+    return j_and_f(prediction, truth, void, tolerance)[1]
+
+
+def j_and_f(
+    prediction: Mask, truth: Mask, void: Mask | None = None, tolerance: float = TOLERANCE
+) -> tuple[float, float]:
+    """Both measures at once; arguments, results and errors as in the functions above."""
+    prediction, truth = _without_void(prediction, truth, void)
+    height, width = truth.shape
+    radius = math.ceil(tolerance * math.sqrt(height**2 + width**2))
+    box = _box_of(prediction | truth)
+    if box is None:
+        return 1.0, 1.0
+    prediction, truth = prediction[box], truth[box]
+    return _jaccard(prediction, truth), _boundary_f(prediction, truth, radius)
+
+
+def statistics(values: Sequence[float] | NDArray[np.float64]) -> Statistics:
+    """Summarise a measure over the frames of one object.
+
+    Args:
+        values: Per scored frame in time order, each in [0, 1]; at least one.
+
+    Returns:
+        Mean; recall, the share of frames above ``RECALL_THRESHOLD``; decay, the mean of the first
+        quarter minus that of the last (neighbouring quarters share a frame, as in the official
+        code). Frame positions are kept as integers of full width, where the official code's
+        8-bit ones overflow in videos of more than 256 frames.
+
+    Raises:
+        ValueError: No values.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"expected one value per frame, at least one, found shape {array.shape}")
+    # Half a frame rounds up, not to even: the official code adds the same 1e-10.
+    edges = np.round(np.linspace(1, array.size, DECAY_BINS + 1) + 1e-10).astype(np.int64) - 1
+    first, last = array[edges[0] : edges[1] + 1], array[edges[-2] : edges[-1] + 1]
+    return Statistics(
+        mean=float(array.mean()),
+        recall=float((array > RECALL_THRESHOLD).mean()),
+        decay=float(first.mean() - last.mean()),
+    )
+
+
+def _without_void(prediction: Mask, truth: Mask, void: Mask | None) -> tuple[Mask, Mask]:
+    masks = {"prediction": prediction, "truth": truth} | ({} if void is None else {"void": void})
+    for name, mask in masks.items():
+        if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != truth.shape:
+            raise ValueError(
+                f"{name}: expected (H, W) bool like truth, {truth.shape}, "
+                f"found {mask.dtype} {mask.shape}"
+            )
+    return (prediction, truth) if void is None else (prediction & ~void, truth & ~void)
+
+
+def _jaccard(prediction: Mask, truth: Mask) -> float:
+    union = np.count_nonzero(prediction | truth)
+    return np.count_nonzero(prediction & truth) / union if union else 1.0
+
+
+def _box_of(mask: Mask) -> tuple[slice, slice] | None:
+    """Return the rows and columns that the mask covers, one more on each side; None if empty.
+
+    The margin keeps the contour, which lies one pixel up and left of the object, inside the box.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return None
+    top, bottom = int(rows[0]), int(rows[-1])
+    columns = np.flatnonzero(mask[top : bottom + 1].any(axis=0))
+    left, right = int(columns[0]), int(columns[-1])
+    return slice(max(top - 1, 0), bottom + 2), slice(max(left - 1, 0), right + 2)
+
+
+def _boundary_f(prediction: Mask, truth: Mask, radius: int) -> float:
+    """F of two masks of one shape; ``radius`` in pixels."""
+    height, width = truth.shape
+    # Bits of a row, then zeros: a row that grows sideways by the radius must not reach the next.
+    stride = 8 * math.ceil((width + max(radius, 1)) / 8)
+    row = ((1 << width) - 1).to_bytes(stride // 8, "little")
+    inside = int.from_bytes(row * height, "little")
+    predicted = _contour(prediction, stride) & inside
+    true = _contour(truth, stride) & inside
+    num_predicted, num_true = predicted.bit_count(), true.bit_count()
+    if not num_predicted or not num_true:
+        return float(num_predicted == num_true)
+    precision = (predicted & _dilate(true, radius, stride)).bit_count() / num_predicted
+    recall = (true & _dilate(predicted, radius, stride)).bit_count() / num_true
+    total = precision + recall
+    return 2 * precision * recall / total if total else 0.0
+
+
+def _contour(mask: Mask, stride: int) -> int:
+    """Return the pixels that differ from their right, lower or lower right neighbour, as bits.
+
+    The last row and column are repeated once, so that the frame's own edge is no contour. Bits
+    beyond the mask's width and height are left undefined.
+    """
+    height, width = mask.shape
+    padded = np.zeros((height + 1, stride), np.bool_)
+    padded[:height, :width] = mask
+    padded[height] = padded[height - 1]
+    padded[:, width] = padded[:, width - 1]
+    bits = int.from_bytes(np.packbits(padded, bitorder="little").tobytes(), "little")
+    return (bits ^ bits >> 1) | (bits ^ bits >> stride) | (bits ^ bits >> stride + 1)
+
+
+def _dilate(bits: int, radius: int, stride: int) -> int:
+    """Set every pixel within ``radius`` of a set one; the disk is x^2 + y^2 <= radius^2.
+
+    A disk is a stack of horizontal runs, so each needed run length is grown once, from the next
+    shorter one, and then moved to the rows above and below that have it.
+    """
+    half_widths = [math.isqrt(radius**2 - y**2) for y in range(radius + 1)]
+    grown, reach = {0: bits}, 0
+    for half_width in sorted(set(half_widths)):
+        while reach < half_width:
+            step = min(half_width - reach, 2 * reach + 1)  # a longer step would leave a hole
+            bits |= bits << step | bits >> step
+            reach += step
+        grown[half_width] = bits
+    disk = grown[half_widths[0]]
+    for y in range(1, radius + 1):
+        run = grown[half_widths[y]]
+        disk |= run << y * stride | run >> y * stride
+    return disk

@@ -1,0 +1,171 @@
+"""STM, the Space-Time Memory network: memorise frames with masks, segment frames from memory.
+
+``B`` clips, ``N`` objects of all clips, ``K`` the most objects of one clip, ``T`` memory frames,
+``C`` channels, ``H W`` pixels, ``h w`` the stride-16 grid of the padded frame.
+Source: Oh, Lee, Xu, Kim, "Video Object Segmentation Using Space-Time Memory Networks", ICCV 2019.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stmtrain.model.decoder import Decoder
+from stmtrain.model.encoders import (
+    BACKBONES,
+    BatchNorm,
+    Features,
+    KeyValue,
+    MemoryEncoder,
+    QueryEncoder,
+)
+from stmtrain.model.memory import read_memory
+from stmtrain.model.objects import aggregate, other_masks, spread
+
+__all__ = ["STM", "Query", "set_batchnorm"]
+
+_STRIDE = 16
+
+
+class Query(NamedTuple):
+    """What is computed once per query frame, whatever the number of its objects.
+
+    Attributes:
+        key: (B,Ck,h,w).
+        value: (B,Cv,h,w).
+        features: Of stride 4, 8 and 16.
+        size: ``(H, W)`` before padding, pixels.
+    """
+
+    key: Tensor
+    value: Tensor
+    features: Features
+    size: torch.Size
+
+
+class STM(nn.Module):
+    """The model; the caller keeps the memory.
+
+    Objects of all clips are flattened: ``owner`` (N,) int64 names each one's clip in ``[0, B)``
+    and never decreases. Kept on the CPU, it costs no device synchronisation. A predicted mask is
+    memorised by ``masks = logits.softmax(1)[owner, slots(owner)]``. BatchNorm starts frozen, see
+    :func:`set_batchnorm`.
+
+    Example:
+        >>> model = STM("resnet18").eval()
+        >>> owner = torch.tensor([0, 0])                      # one clip with two objects
+        >>> frames, masks = torch.rand(1, 3, 64, 64), torch.zeros(2, 64, 64)
+        >>> key, value = model.memorize(frames, masks, owner)
+        >>> model.segment(frames, key.unsqueeze(2), value.unsqueeze(2), owner).shape
+        torch.Size([1, 3, 64, 64])
+    """
+
+    def __init__(self, backbone: str) -> None:
+        """Build with random weights.
+
+        Args:
+            backbone: A name in ``BACKBONES``.
+
+        Raises:
+            ValueError: The name is unknown.
+        """
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"expected a backbone of {', '.join(BACKBONES)}, found {backbone!r}")
+        self.backbone = BACKBONES[backbone]
+        self.Encoder_M = MemoryEncoder(self.backbone)
+        self.Encoder_Q = QueryEncoder(self.backbone)
+        self.KV_M_r4 = KeyValue(self.backbone)
+        self.KV_Q_r4 = KeyValue(self.backbone)
+        self.Decoder = Decoder(self.backbone)
+
+    def memorize(self, frames: Tensor, masks: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode one frame per clip, with the masks of its objects, into memory.
+
+        Args:
+            frames: (B,3,H,W) float RGB in [0,1].
+            masks: (N,H,W) float in [0,1], hard or soft.
+            owner: (N,) int64 clip of each object, non-decreasing.
+
+        Returns:
+            Keys (N,Ck,h,w) and values (N,Cv,h,w); append them at dimension 2 of the memory.
+        """
+        frames, masks = _pad(frames), _pad(masks)
+        others = other_masks(masks, owner)
+        return self.KV_M_r4(self.Encoder_M(frames, masks, others, owner).r4)
+
+    def segment(self, frames: Tensor, keys: Tensor, values: Tensor, owner: Tensor) -> Tensor:
+        """Segment one frame per clip from its objects' memories.
+
+        Args:
+            frames: (B,3,H,W) float RGB in [0,1], the size of the memorised frames.
+            keys: (N,Ck,T,h,w) of T memory frames.
+            values: (N,Cv,T,h,w).
+            owner: (N,) int64 clip of each object, non-decreasing.
+
+        Returns:
+            (B,1+K,H,W) float32 logits: background, then the clip's objects in the order of
+            ``owner``. A slot without an object has the logit of probability 1e-7.
+        """
+        query = self.encode_query(frames)
+        return self.decode(query, read_memory(query.key[owner], keys, values), owner)
+
+    def encode_query(self, frames: Tensor) -> Query:
+        """Encode frames (B,3,H,W) to be segmented; the first half of :meth:`segment`."""
+        features = self.Encoder_Q(_pad(frames))
+        key, value = self.KV_Q_r4(features.r4)
+        return Query(key, value, features, frames.shape[-2:])
+
+    def decode(self, query: Query, read: Tensor, owner: Tensor) -> Tensor:
+        """Segment from what each object's memory gave; the second half of :meth:`segment`.
+
+        Args:
+            query: Of :meth:`encode_query`, B frames.
+            read: (N,Cv,h,w) of :func:`read_memory`.
+            owner: (N,) int64 clip of each object, non-decreasing.
+
+        Returns:
+            (B,1+K,H,W) float32 logits, as :meth:`segment`.
+        """
+        readout = torch.cat([read, query.value[owner]], dim=1)  # N 2Cv h w
+        prob = _crop(self.Decoder(readout, query.features, owner), query.size)  # N H W
+        return aggregate(spread(prob, owner, len(query.value)))
+
+
+def set_batchnorm(model: nn.Module, mode: Literal["frozen", "train"]) -> None:
+    """Say what BatchNorm does while ``model`` is in training mode; ``model.train()`` keeps it.
+
+    Args:
+        model: An :class:`STM`, or anything that holds one.
+        mode: ``"frozen"`` normalises with the stored statistics and leaves them alone (the paper's
+            way, for pretrained encoders); ``"train"`` uses and updates batch statistics. Weights
+            and biases are trained either way.
+
+    Raises:
+        ValueError: The mode is neither.
+    """
+    if mode not in ("frozen", "train"):
+        raise ValueError(f"expected BatchNorm mode 'frozen' or 'train', found {mode!r}")
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.frozen = mode == "frozen"
+            module.train(model.training)
+
+
+def _margins(height: int, width: int) -> tuple[int, int, int, int]:
+    """Zeros to add left, right, above and below, so that both sides divide by the stride."""
+    down, right = -height % _STRIDE, -width % _STRIDE
+    return right // 2, right - right // 2, down // 2, down - down // 2
+
+
+def _pad(x: Tensor) -> Tensor:
+    """Pad the last two dimensions with zeros: for RGB black, before normalisation (kept)."""
+    return F.pad(x, _margins(*x.shape[-2:]))
+
+
+def _crop(x: Tensor, size: torch.Size) -> Tensor:
+    """Undo the padding of something that was of ``size`` (H, W)."""
+    height, width = size
+    left, _, above, _ = _margins(height, width)
+    return x[..., above : above + height, left : left + width]

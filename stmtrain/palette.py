@@ -1,0 +1,44 @@
+"""The DAVIS palette and the PNG writer for label maps; mode P, index = object id."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["DAVIS_PALETTE", "encode_mask"]
+
+
+def _davis_palette() -> NDArray[np.uint8]:
+    """Build the 256-colour map of PASCAL VOC and DAVIS: bits of the id, spread over R, G, B."""
+    ids = np.arange(256)
+    rgb = np.zeros((256, 3), np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            rgb[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit)
+    return rgb.astype(np.uint8)
+
+
+DAVIS_PALETTE: NDArray[np.uint8] = _davis_palette()
+"""(256, 3) uint8 RGB: id 0 black, 1 (128,0,0), 2 (0,128,0), ... 255 (224,224,192)."""
+
+_PALETTE_BYTES = DAVIS_PALETTE.tobytes()
+
+
+def encode_mask(mask: NDArray[np.uint8], *, level: int = 6) -> bytes:
+    """Encode a label map as a palette PNG.
+
+    Args:
+        mask: (H, W) uint8, object ids; 0 background, 255 void.
+        level: zlib level 0..9; pixels are the same at every level.
+
+    Returns:
+        PNG bytes, the same for the same input (no time stamp, no metadata).
+    """
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise ValueError(f"expected a (H, W) uint8 mask, found {mask.dtype} {mask.shape}")
+    image = Image.fromarray(mask, mode=None).convert("L")
+    image.putpalette(_PALETTE_BYTES)
+    out = io.BytesIO()
+    image.save(out, format="PNG", compress_level=level)
+    return out.getvalue()

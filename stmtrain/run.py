@@ -1,0 +1,193 @@
+"""A run's folder and its manners: what it holds, resuming it, stopping it, its metrics file."""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from stmtrain.checkpoint import Checkpoint, load_checkpoint
+from stmtrain.errors import UsageError
+from stmtrain.recipes import TrainRecipe
+from stmtrain.settings import to_mapping
+from stmtrain.shards import ShardSet
+
+__all__ = [
+    "CHECKPOINT_NAME",
+    "METRICS_NAME",
+    "RECIPE_NAME",
+    "Progress",
+    "Run",
+    "describe_sources",
+    "metrics_line",
+    "open_metrics",
+    "parse_sources",
+    "progress_note",
+    "saved_run",
+    "stop_signals",
+]
+
+CHECKPOINT_NAME = "checkpoint.pt"
+METRICS_NAME = "metrics.jsonl"
+RECIPE_NAME = "recipe.toml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run is made of, besides its recipe.
+
+    Attributes:
+        shards: Folders of shard sets.
+        weights: Mixing weight of each set, positive; clips are drawn in these proportions.
+        out: Folder for checkpoint, recipe and metrics.
+        backbone: ``resnet50`` or ``resnet18``.
+        backbone_weights: ``imagenet``, ``none``, or a torchvision ResNet file.
+        init: Weights of a whole STM to start from, or ``None``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        threads: Decoding threads of the loader.
+        resume: Go on from the checkpoint in ``out``.
+    """
+
+    shards: tuple[Path, ...]
+    weights: tuple[float, ...]
+    out: Path
+    backbone: str = "resnet50"
+    backbone_weights: str = "imagenet"
+    init: Path | None = None
+    device: str = "auto"
+    threads: int = 2
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop reports after every step: counts, loss of the step, seconds so far."""
+
+    step: int
+    steps: int
+    clips: int
+    loss: float
+    seconds: float
+    waited: float
+
+
+def parse_sources(texts: Sequence[str]) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+    """Parse ``FOLDER`` or ``FOLDER=WEIGHT`` texts to folders and mixing weights (1 by default)."""
+    folders, weights = [], []
+    for text in texts:
+        folder, equals, weight = text.rpartition("=")
+        try:
+            weights.append(float(weight) if equals else 1.0)
+        except ValueError:
+            raise UsageError(
+                f"--shards {text}: expected FOLDER=WEIGHT with a number, found {weight!r}"
+            ) from None
+        if not weights[-1] > 0:
+            raise UsageError(f"--shards {text}: expected a weight above 0, found {weight}")
+        folders.append(Path(folder if equals else text))
+    return tuple(folders), tuple(weights)
+
+
+def progress_note(progress: Progress) -> str:
+    """Say what a step gave, for the progress bar: loss, clips per second, share of waiting."""
+    rate = progress.clips / progress.seconds
+    return f"loss {progress.loss:.3f}  {rate:.1f} clips/s  waited {progress.waited:.1f} s for data"
+
+
+def describe_sources(
+    sets: Sequence[ShardSet], weights: Sequence[float]
+) -> tuple[dict[str, Any], ...]:
+    """Identify the data by content, not by path: a set that moved is the same set."""
+    return tuple(
+        {"config_hash": s.manifest.config_hash, "samples": len(s), "weight": w}
+        for s, w in zip(sets, weights, strict=True)
+    )
+
+
+def saved_run(
+    run: Run, recipe: TrainRecipe, sources: Sequence[Mapping[str, Any]]
+) -> Checkpoint | None:
+    """Return the checkpoint to resume from; refuse to mix two runs in one folder."""
+    path = run.out / CHECKPOINT_NAME
+    if not path.exists():
+        if run.resume:
+            raise UsageError(f"{path}: nothing to resume; leave out --resume to start a run there")
+        return None
+    if not run.resume:
+        raise UsageError(
+            f"{path}: this folder holds a run already; add --resume to go on with it, "
+            "or choose another --out"
+        )
+    saved = load_checkpoint(path)
+    now = {**to_mapping(recipe), "backbone": run.backbone, "shards": list(map(dict, sources))}
+    then = {**saved.recipe, "backbone": saved.backbone, "shards": list(map(dict, saved.sources))}
+    # More steps and other logging are what a resume may change; the rest would be another run.
+    free = (
+        {"steps", "log_every", "save_every"}
+        if recipe.schedule == "constant"
+        else {
+            "log_every",
+            "save_every",
+        }
+    )
+    differing = sorted(k for k in now if k not in free and now[k] != then.get(k))
+    if differing:
+        k = differing[0]
+        raise UsageError(
+            f"{path}: was trained with another {', '.join(differing)} "
+            f"({k}: {then.get(k)} there, {now[k]} now); use the same settings or another --out"
+        )
+    return saved
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into a flag, so that no step is cut in the middle.
+
+    A second SIGINT acts at once, in case a step hangs.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def open_metrics(out: Path, first: int) -> Iterator[TextIO]:
+    """Open ``metrics.jsonl`` for appending, after dropping lines of steps that will run again."""
+    path = out / METRICS_NAME
+    kept = []
+    if first and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n") and json.loads(line)["step"] <= first:
+                kept.append(line)
+    path.write_text("".join(kept), encoding="utf-8")
+    with path.open("a", encoding="utf-8", buffering=1) as file:
+        yield file
+
+
+def metrics_line(progress: Progress, rate: float) -> str:
+    """Format one line of ``metrics.jsonl``; ``rate`` is the learning rate of the step."""
+    value = {
+        "step": progress.step,
+        "loss": round(progress.loss, 6),
+        "learning_rate": rate,
+        "clips_per_second": round(progress.clips / progress.seconds, 3),
+        "waited_seconds": round(progress.waited, 3),
+    }
+    return json.dumps(value) + "\n"

@@ -1,0 +1,203 @@
+"""The training loop, readable top to bottom: shards, plan, loader, step, log, save."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stmtrain.augment import augment
+from stmtrain.checkpoint import Checkpoint, save_checkpoint
+from stmtrain.clips import PSEUDO, VIDEO
+from stmtrain.errors import DataError, UsageError
+from stmtrain.loader import Batch, Loader
+from stmtrain.losses import clip_loss
+from stmtrain.model import STM, set_batchnorm
+from stmtrain.plan import Plan
+from stmtrain.recipes import TrainRecipe, learning_rate, max_skip
+from stmtrain.run import (
+    CHECKPOINT_NAME,
+    RECIPE_NAME,
+    Progress,
+    Run,
+    describe_sources,
+    metrics_line,
+    open_metrics,
+    saved_run,
+    stop_signals,
+)
+from stmtrain.settings import to_mapping, to_toml
+from stmtrain.shards import ShardSet
+from stmtrain.weights import load_backbone, load_weights
+
+__all__ = ["pick_device", "train", "train_step"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn ``auto`` into the best device here and check that a named one exists."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: not usable here ({reason}); try --device cpu") from None
+    return device
+
+
+@dataclass
+class _State:
+    """What changes while training runs; a checkpoint is a picture of it."""
+
+    model: STM
+    optimizer: torch.optim.Optimizer
+    batchnorm: str
+    step: int = 0
+
+
+def train(run: Run, recipe: TrainRecipe, report: Callable[[Progress], None]) -> Path:
+    """Train, and return the path of the last checkpoint.
+
+    SIGINT and SIGTERM stop it after the step that is running, with a checkpoint saved, by a
+    ``KeyboardInterrupt``; ``resume`` goes on with the next batch.
+
+    Args:
+        run: Shards, output folder, initial weights, device.
+        recipe: Every number of the run.
+        report: Called after each step.
+
+    Raises:
+        UsageError: ``out`` holds another run, or the settings do not fit each other.
+        ShardError: A shard set is missing, incomplete or damaged.
+        CheckpointError: Initial weights, or the checkpoint to resume from, do not fit.
+        DataError: The loss became infinite or NaN; the message names the clips.
+    """
+    device = pick_device(run.device)
+    sets = [ShardSet.open(folder) for folder in run.shards]
+    sources = describe_sources(sets, run.weights)
+    saved = saved_run(run, recipe, sources)
+    torch.manual_seed(recipe.seed)
+    state = _begin(run, recipe, saved, device)
+    first = state.step
+
+    def save() -> None:
+        save_checkpoint(run.out / CHECKPOINT_NAME, _picture(state, run, recipe, sources))
+
+    run.out.mkdir(parents=True, exist_ok=True)
+    (run.out / RECIPE_NAME).write_text(to_toml(recipe), encoding="utf-8")
+    loader = _stream(run, recipe, sets, device, first)
+    began = time.perf_counter()
+    with loader, stop_signals() as stop, open_metrics(run.out, first) as metrics:
+        try:
+            for batch in loader:
+                loss = train_step(state.model, state.optimizer, batch, recipe)
+                state.step = batch.step + 1
+                clips = (state.step - first) * recipe.batch_size
+                seconds = time.perf_counter() - began
+                progress = Progress(state.step, recipe.steps, clips, loss, seconds, loader.waited)
+                report(progress)
+                if state.step % recipe.log_every == 0 or state.step == recipe.steps:
+                    metrics.write(metrics_line(progress, learning_rate(recipe, batch.step)))
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                if state.step % recipe.save_every == 0:
+                    save()
+        finally:
+            # Also after bad data or a signal: what was learnt is kept.
+            if state.step > first or saved is None:
+                save()
+    return run.out / CHECKPOINT_NAME
+
+
+def train_step(
+    model: STM, optimizer: torch.optim.Optimizer, batch: Batch, recipe: TrainRecipe
+) -> float:
+    """Take one optimiser step on one batch and return its loss.
+
+    Raises:
+        DataError: The loss is infinite or NaN; the weights are left as they were.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, batch.step)
+    frames, masks = augment(batch, recipe.size)
+    loss, _ = clip_loss(model, frames, masks, batch.num_objects, detach_memory=recipe.detach_memory)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise DataError(
+            f"step {batch.step}: the loss is {value} on clips {', '.join(batch.keys)}; "
+            "lower the learning rate or look at these clips with stm preview"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return value
+
+
+def _begin(run: Run, recipe: TrainRecipe, saved: Checkpoint | None, device: torch.device) -> _State:
+    """Build model and optimiser, from the checkpoint, the initial weights, or at random."""
+    model = STM(run.backbone)
+    loaded = True
+    if saved is not None:
+        model.load_state_dict(saved.model)
+    elif run.init is not None:
+        load_weights(model, run.init)
+    else:
+        loaded = run.backbone_weights != "none"
+        load_backbone(model, run.backbone_weights)
+    batchnorm = recipe.batchnorm
+    if batchnorm == "auto":
+        # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
+        batchnorm = "frozen" if loaded else "train"
+    if saved is not None:
+        batchnorm = saved.batchnorm
+    set_batchnorm(model.to(device).train(), batchnorm)
+    optimizer = torch.optim.Adam(
+        model.parameters(), recipe.learning_rate, recipe.adam_betas, recipe.adam_eps
+    )
+    if saved is None:
+        return _State(model, optimizer, batchnorm)
+    optimizer.load_state_dict(dict(saved.optimizer))
+    torch.set_rng_state(saved.random_state)
+    return _State(model, optimizer, batchnorm, saved.step)
+
+
+def _stream(
+    run: Run, recipe: TrainRecipe, sets: Sequence[ShardSet], device: torch.device, start: int
+) -> Loader:
+    plan = Plan(
+        shard_sizes=tuple(s.shard_sizes for s in sets),
+        weights=run.weights,
+        seed=recipe.seed,
+        global_batch=recipe.batch_size,
+        window=recipe.window,
+    )
+    return Loader(
+        sets,
+        plan,
+        replace(VIDEO if recipe.clips == "video" else PSEUDO, frames=recipe.frames),
+        size=recipe.size,
+        device=device,
+        threads=run.threads,
+        start=start,
+        stop=recipe.steps,
+        max_skip=lambda step: max_skip(recipe, step),
+    )
+
+
+def _picture(
+    state: _State, run: Run, recipe: TrainRecipe, sources: tuple[Mapping[str, Any], ...]
+) -> Checkpoint:
+    return Checkpoint(
+        backbone=run.backbone,
+        step=state.step,
+        model=state.model.state_dict(),
+        optimizer=state.optimizer.state_dict(),
+        random_state=torch.get_rng_state(),
+        recipe=to_mapping(recipe),
+        sources=sources,
+        batchnorm=state.batchnorm,
+    )

@@ -1,0 +1,31 @@
+"""Drawn data sets that tests share. Read only: copy one to ``tmp_path`` before changing it."""
+
+from pathlib import Path
+
+import pytest
+
+from stmdata.drawn import draw_coco, draw_davis, draw_youtube_vos
+
+
+@pytest.fixture(scope="session")
+def coco_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images in ``train2017``, ``annotations/instances_train2017.json``."""
+    return draw_coco(tmp_path_factory.mktemp("coco"), images=12, size=(120, 160))
+
+
+@pytest.fixture(scope="session")
+def davis_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DAVIS-2017: videos of 1, 2 and 3 objects, ids 1, 3, 4; two in train, the last in val."""
+    return draw_davis(tmp_path_factory.mktemp("davis"), ids=(1, 3, 4), size=(80, 112))
+
+
+@pytest.fixture(scope="session")
+def davis2016_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DAVIS-2016: grey 0/255 masks, the last one of ``drawn-00`` with an alpha channel."""
+    return draw_davis(tmp_path_factory.mktemp("davis2016"), 2016, size=(80, 112))
+
+
+@pytest.fixture(scope="session")
+def youtube_vos_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YouTube-VOS: two train videos and one valid video, masks on every fifth frame."""
+    return draw_youtube_vos(tmp_path_factory.mktemp("youtube_vos"), size=(80, 112))

@@ -1,0 +1,155 @@
+"""Reading: what was packed comes back, only what is asked for is read, damage is named."""
+
+import gc
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stmdata.pack import Job, pack
+from stmdata.videos import pack_davis
+from stmtrain.decode import decode_mask
+from stmtrain.errors import ShardError
+from stmtrain.interop import webdataset_samples
+from stmtrain.shards import ShardSet
+from stmtrain.spec import Sample, SampleMeta, sidecar_name
+from stmtrain.trees import davis_videos
+from stmtrain.verify import verify
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
+    out = tmp_path_factory.mktemp("packed") / "davis"
+    pack_davis(davis_tree, 2017, "train", out, workers=1, shard_bytes=1)
+    return out
+
+
+@pytest.fixture
+def broken(packed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packed, tmp_path / "set"))
+
+
+def test_frames_and_masks_come_back(packed: Path, davis_tree: Path) -> None:
+    shard_set = ShardSet.open(packed)
+    videos = davis_videos(davis_tree, 2017, "train")
+    assert list(shard_set.keys()) == [video.name for video in videos]
+    for index, video in enumerate(videos):
+        sample = shard_set.read(index)
+        assert sample.frames == {name: path.read_bytes() for name, path in video.frames.items()}
+        for name, data in sample.masks.items():
+            assert (decode_mask(data, name) == video.read_mask(name)).all()
+
+
+def test_only_the_named_frames_are_read(packed: Path) -> None:
+    shard_set = ShardSet.open(packed)
+    whole = shard_set.read(0)
+    names = whole.meta.frames[1:6:2]
+    part = shard_set.read(0, names)
+    assert list(part.frames) == list(names)
+    assert part.frames == {name: whole.frames[name] for name in names}
+    assert part.masks == {name: whole.masks[name] for name in names}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_plain_webdataset_reads_the_same(packed: Path) -> None:
+    shard_set = ShardSet.open(packed)
+    samples = list(webdataset_samples(packed))
+    gc.collect()  # webdataset leaves its files open: the warnings are expected here
+    assert [sample["key"] for sample in samples] == list(shard_set.keys())
+    for index, sample in enumerate(samples):
+        assert sample["meta"] == shard_set.meta(index)
+        for name, data in shard_set.read(index).masks.items():
+            assert (sample["masks"][name] == decode_mask(data, name)).all()
+
+
+def test_a_whole_set_verifies(packed: Path) -> None:
+    assert verify(packed) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_every_flipped_bit_is_found(
+    packed: Path, tmp_path_factory: pytest.TempPathFactory, where: float, bit: int
+) -> None:
+    folder = Path(shutil.copytree(packed, tmp_path_factory.mktemp("flip") / "set"))
+    tar = folder / ShardSet.open(folder).manifest.shards[0].name
+    data = bytearray(tar.read_bytes())
+    data[int(where * len(data))] ^= 1 << bit
+    tar.write_bytes(data)
+    faults = verify(folder)
+    assert faults
+    assert all(tar.name in fault for fault in faults)
+
+
+def test_a_cut_shard_is_refused_when_opened(broken: Path) -> None:
+    tar = broken / ShardSet.open(broken).manifest.shards[0].name
+    tar.write_bytes(tar.read_bytes()[:-512])
+    with pytest.raises(ShardError, match=rf"{tar.name}: expected a shard of \d+ bytes, found"):
+        ShardSet.open(broken)
+
+
+def test_a_shard_cut_behind_our_back_names_sample_and_byte(broken: Path) -> None:
+    shard_set = ShardSet.open(broken)
+    tar = broken / shard_set.manifest.shards[0].name
+    tar.write_bytes(tar.read_bytes()[:2048])
+    with pytest.raises(ShardError, match=r"sample drawn-00, member .*expected \d+ bytes at byte"):
+        shard_set.read(0)
+
+
+def test_swapped_sidecars_are_refused(broken: Path) -> None:
+    first, second = (broken / sidecar_name(s.name) for s in ShardSet.open(broken).manifest.shards)
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(ShardError, match="differs from the manifest"):
+        ShardSet.open(broken).read(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "not made by stm"),
+        ({"format_version": 9}, "format version 9, this program reads 1"),
+        ({"config": {}}, "config_hash does not match"),
+        ({"shards": [{"name": "../x.tar", "bytes": 1, "sha256": "", "samples": 1}]}, "plain"),
+        ({"shards": 3}, "malformed"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(broken: Path, change: dict[str, object], message: str) -> None:
+    path = broken / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ShardError, match=message):
+        ShardSet.open(broken)
+
+
+def test_missing_and_unfinished_sets_say_so(tmp_path: Path, broken: Path) -> None:
+    with pytest.raises(ShardError, match="expected a folder of shards"):
+        ShardSet.open(tmp_path / "nothing")
+    with pytest.raises(ShardError, match="no manifest"):
+        ShardSet.open(tmp_path)
+    (broken / "manifest.json").unlink()
+    with pytest.raises(ShardError, match="incomplete"):
+        ShardSet.open(broken)
+
+
+def test_opening_reads_no_sidecar(tmp_path: Path) -> None:
+    """So opening a set of 10^6 clips costs what its manifest costs."""
+    pack(tmp_path / "s", [Job(f"s-{i}", (i,)) for i in range(3)], _one_sample, {"a": 1})
+    for sidecar in (tmp_path / "s").glob("s-*.json"):
+        sidecar.unlink()
+    assert len(ShardSet.open(tmp_path / "s")) == 3
+
+
+def _one_sample(job: Job) -> list[Sample]:
+    meta = SampleMeta(f"k{job.items[0]}", 1, 1, ("00000",), (), (), (), (1, 1))
+    return [Sample(meta, {"00000": b"jpg"}, {})]
+
+
+def test_masks_of_any_ids_survive_the_palette() -> None:
+    from stmtrain.palette import encode_mask
+
+    mask = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)
+    assert (decode_mask(encode_mask(mask), "mask") == mask).all()
+    assert encode_mask(mask) == encode_mask(mask.copy())
