@@ -200,7 +200,7 @@ def _noise_tile() -> NDArray[np.int8]:
     """Return (TILE, TILE, 3) int8 noise of TILE_SIGMA, mostly luma: made once per process."""
     grey = np.full((TILE, TILE, 3), 128, np.uint8)
     sigma, noise = TILE_SIGMA, _imgaug().AdditiveGaussianNoise
-    luma = noise(scale=0.2 * sigma, per_channel=False, seed=1)(image=grey)
+    luma = noise(scale=0.85 * sigma, per_channel=False, seed=1)(image=grey)
     chroma = noise(scale=0.53 * sigma, per_channel=True, seed=2)(image=grey)
     total = luma.astype(np.int16) + chroma - 256
     return np.asarray(np.clip(total, -127, 127), dtype=np.int8)

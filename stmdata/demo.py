@@ -106,7 +106,7 @@ def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> Non
     """Train both stages as one would at full size, with numbers for a small random network."""
     common = (
         *("--backbone", "resnet18", "--size", SIZE, "--batch-size", 4, "--seed", seed),
-        *("--learning-rate", LEARNING_RATE, "--set", "batchnorm=train"),
+        *("--learning-rate", LEARNING_RATE, "--set", "batchnorm=train", "--set", "warmup=20"),
     )
     first, second = runs / "pretrain", runs / "main"
     tour.stm(

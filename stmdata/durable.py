@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         yield file
         with writing(path):
             file.flush()
-            pass
+            os.fsync(file.fileno())
             file.close()
             temporary.replace(path)
             _sync_folder(path.parent)

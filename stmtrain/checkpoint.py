@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from stmtrain.errors import CheckpointError
+from stmtrain.model import BACKBONES, STM
+from stmtrain.weights import backbone_of, load_file, load_weights, read_state
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "load_model", "save_checkpoint"]
 
+FORMAT_NAME = "stm-checkpoint"
 FORMAT_VERSION = 1
 
 
@@ -49,7 +52,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` so that ``path`` is either the old file or the whole new one."""
     temporary = path.with_name(path.name + ".tmp")
     value = {
-        "format": "stm-checkpoint",
+        "format": FORMAT_NAME,
         "format_version": FORMAT_VERSION,
         "backbone": checkpoint.backbone,
         "step": checkpoint.step,
@@ -74,7 +77,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: Missing, damaged, unsafe to load, of another program or another version.
     """
     value = load_file(path)
-    if value.get("format") != "stm-checkpoint":
+    if value.get("format") != FORMAT_NAME:
         raise CheckpointError(
             f"{path}: holds weights but no training state; give it to --init instead of --resume"
         )
@@ -96,3 +99,33 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: checkpoint is malformed ({error!r})") from None
+
+
+def load_model(path: Path) -> tuple[STM, dict[str, Any]]:
+    """Build the model that a file holds weights for: our checkpoint or published STM weights.
+
+    Returns:
+        The model on the CPU in eval mode, and where it comes from: ``file``, ``backbone``,
+        ``trained`` (in words), ``recipe`` (the checkpoint's, or ``None``).
+
+    Raises:
+        CheckpointError: The file is no STM, or is damaged.
+    """
+    state = read_state(path)
+    name = backbone_of(state)
+    if name is None:
+        raise CheckpointError(
+            f"{path}: expected STM weights with one of the backbones {', '.join(BACKBONES)}, "
+            f"found {len(state)} tensors of another model; give a checkpoint of STM"
+        )
+    model = STM(name).eval()
+    load_weights(model, path)
+    origin: dict[str, Any] = {"file": path.name, "backbone": name, "recipe": None}
+    value = load_file(path)
+    if value.get("format") == FORMAT_NAME:
+        saved = load_checkpoint(path)
+        origin["recipe"] = dict(saved.recipe)
+        origin["trained"] = f"{saved.step} steps of recipe {saved.recipe.get('name')}"
+    else:
+        origin["trained"] = "unknown training (weights only)"
+    return model, origin

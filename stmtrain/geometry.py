@@ -119,11 +119,13 @@ def _draw_window(
     moved = (forward @ corners)[:, :2]
     low, high = np.nanmin(moved, axis=(0, 2)), np.nanmax(moved, axis=(0, 2))
     start = rng.uniform(np.minimum(low, high - size), np.maximum(low, high - size))
+    focus, margin = (forward[0] @ [*focus, 1.0])[:2], size / 10
+    start = np.clip(start, focus - size + margin, focus - margin)
+    # Stay in the frame, unless the warp moved the object out of it.
     room = extent - size
-    start = np.where(room > 0, np.clip(start, 0, np.maximum(room, 0)), room / 2)
-    focus = (forward[0] @ [*focus, 1.0])[:2]
-    margin = size / 10
-    return np.asarray(np.clip(start, focus - size + margin, focus - margin))
+    lowest = np.where(focus < 0, focus - margin, np.minimum(room / 2, 0))
+    highest = np.where(focus > extent, focus - size + margin, np.maximum(room, room / 2))
+    return np.asarray(np.clip(start, lowest, highest))
 
 
 def _locate(

@@ -34,6 +34,7 @@ class TrainRecipe:
     steps: int = setting(200_000, "optimiser steps; 800 000 clips (published re-training)")
     learning_rate: float = setting(1e-5, "Adam step size (paper, section 3.4)")
     schedule: Literal["constant", "poly"] = setting("constant", "learning rate over the steps")
+    warmup: int = setting(0, "steps over which the learning rate rises linearly; 0 in the paper")
     poly_power: float = setting(0.9, "exponent of the poly schedule (published re-training)")
     adam_betas: tuple[float, float] = setting((0.9, 0.999), "Adam moment decays")
     adam_eps: float = setting(1e-8, "Adam denominator offset")
@@ -64,6 +65,8 @@ class TrainRecipe:
             raise ValueError(f"frames must be at least 2, found {self.frames}")
         if self.size < 32 or self.size % 16:
             raise ValueError(f"size must be a multiple of 16, at least 32; found {self.size}")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must be at least 0, found {self.warmup}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, found {self.learning_rate}")
         if not 0 <= self.max_skip[0] <= self.max_skip[1]:
@@ -132,10 +135,11 @@ def _from_file(path: Path) -> TrainRecipe:
 
 def learning_rate(recipe: TrainRecipe, step: int) -> float:
     """Return the step size of ``step`` in ``[0, recipe.steps)``."""
+    rate = recipe.learning_rate * min(1.0, (step + 1) / (recipe.warmup + 1))
     if recipe.schedule == "constant":
-        return recipe.learning_rate
+        return rate
     left = max(0.0, 1.0 - step / recipe.steps)
-    return recipe.learning_rate * float(left**recipe.poly_power)
+    return rate * float(left**recipe.poly_power)
 
 
 def max_skip(recipe: TrainRecipe, step: int) -> int:

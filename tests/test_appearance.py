@@ -407,7 +407,8 @@ def test_ranges_are_used_and_kept() -> None:
         ("saturation", 1 - STRONG.saturation, 1 + STRONG.saturation),
         ("shutter", *STRONG.shutter),
         ("jpeg", *STRONG.jpeg),
-        ("defocus", 0, STRONG.defocus),
+        ("defocus", STRONG.defocus * 0.2, STRONG.defocus),
+        ("shade", STRONG.shade * 0.5, STRONG.shade),
     ):
         values = np.array([getattr(look, name) for look in looks])
         assert low <= values.min() < low + 0.25 * (high - low)
@@ -473,6 +474,19 @@ def test_deformation_changes_the_shape_but_tears_and_loses_nothing(kind: str) ->
         assert cv2.connectedComponents(1 - bent)[0] == 2  # no holes
         assert not bent[[0, -1]].any()
         assert not bent[:, [0, -1]].any()
+
+
+def test_displacements_are_shares_of_the_box() -> None:
+    width, height = 320, 80
+    for bend in bends():
+        where = bend_map(bend, 2, (width, height), np.eye(3), (width, height))
+        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2)
+        shares = (where - grid) / [width, height]
+        assert np.abs(shares).max() <= bend.reach + 1e-6
+        (first, second), (columns, rows) = bend.weights[2], (width // 16, height // 16)
+        field = first * bend.modes[0] + second * bend.modes[1]
+        middles = shares[rows // 2 :: rows, columns // 2 :: columns]
+        assert np.abs(middles - field).max() < 0.1 * bend.reach
 
 
 def test_bending_composes_with_motion() -> None:

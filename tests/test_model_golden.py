@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,15 @@ class Run(NamedTuple):
     value: Tensor
     logits: tuple[Tensor, Tensor]
     losses: tuple[Tensor, Tensor]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small convolutions lose more by waiting for threads than they gain, on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=["resnet18", "resnet50"])

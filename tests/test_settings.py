@@ -71,4 +71,6 @@ def test_schedules_are_functions_of_the_step() -> None:
     assert [recipes.max_skip(main, k) for k in (0, 2999, 3000, 74_999, 75_000, 10**6)] == [
         0, 0, 1, 24, 25, 25,
     ]  # fmt: skip
+    warm = dataclasses.replace(recipes.PRETRAIN, warmup=3, learning_rate=4.0)
+    assert [recipes.learning_rate(warm, k) for k in range(5)] == [1, 2, 3, 4, 4]
     assert recipes.learning_rate(recipes.PRETRAIN, 123_456) == recipes.PRETRAIN.learning_rate
