@@ -151,7 +151,7 @@ def draw_deformation(
 
 @functools.cache
 def _imgaug() -> Any:
-    """Import imgaug when the first effect needs it: it takes 1.1 s and 100 MB."""
+    """Import imgaug when the first effect needs it: it takes a second and 130 MB."""
     try:
         import imgaug.augmenters as augmenters
     except ImportError as error:

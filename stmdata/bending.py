@@ -85,7 +85,7 @@ def bend_map(
     nodes = [(np.arange(NODES, dtype=np.float32) + 0.5) * span / NODES - 0.5 for span in spans]
     spots = (_affine(matrix, *nodes) + 0.5) * (len(field) / size) - 0.5
     shifts = cv2.remap(field, spots, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    where = cv2.resize(shifts * size * 1.3, box, interpolation=cv2.INTER_LINEAR)
+    where = cv2.resize(shifts * size, box, interpolation=cv2.INTER_LINEAR)
     where += _affine(matrix, *(np.arange(side, dtype=np.float32) for side in box))
     return np.asarray(where, dtype=np.float32)
 

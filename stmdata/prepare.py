@@ -148,6 +148,7 @@ class ClipMaker:
             rng,
             num_frames=options.frames,
             size=options.size,
+            policy=self.policy,
         )
         if isinstance(clip, Skip):
             yield Skipped(key, str(clip))

@@ -5,7 +5,6 @@ are plain values: they read from TOML, print as TOML and are stored in a shard s
 Lengths and areas marked "at 384" are in pixels of a 384x384 clip and scale with ``--size``.
 """
 
-import dataclasses
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,13 @@ from stmtrain.settings import from_mapping, setting
 
 __all__ = [
     "CLASSIC",
-
-
+    "DEFAULT",
+    "RECIPES",
     "REFERENCE_SIZE",
     "ClassicRecipe",
-
+    "SmoothRecipe",
     "SynthRecipe",
-
+    "load_recipe",
 ]
 
 REFERENCE_SIZE = 384
@@ -33,6 +32,7 @@ REFERENCE_SIZE = 384
 class SynthRecipe:
     """What both families share: which objects are used and which clips are good enough."""
 
+    family: str = setting("smooth", "motion model: classic or smooth")
     min_instance_area: float = setting(
         2000.0, "px at native size; smaller instances of the image stay background (published)"
     )
@@ -51,7 +51,8 @@ class SynthRecipe:
     max_draws: int = setting(
         8, "tries until a clip shows an object of min_object_area in frame 0; then it is skipped"
     )
-    appearance: str = setting("none", "colour, blur, noise and deformation: none, light, strong")
+    min_side: int = setting(32, "px at native size; images with a shorter side are skipped")
+    appearance: str = setting("none", "look and deformation: none, light, strong or FILE.toml")
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
@@ -95,4 +96,103 @@ class ClassicRecipe(SynthRecipe):
     )
 
 
+@dataclass(frozen=True)
+class SmoothRecipe(SynthRecipe):
+    """Our default: camera and objects move smoothly in any direction, and nothing looks pasted.
+
+    Every speed is drawn per clip and changes a little over it. A clip shows only what is in the
+    image: its frames are laid inside it, so that there are no wedges and nothing is mirrored.
+    """
+
+    family: Literal["smooth"] = setting("smooth", "motion model: classic or smooth")
+    min_instance_area: float = setting(
+        1000.0, "px at native size; smaller instances of the image stay background"
+    )
+    min_object_area: float = setting(
+        500.0, "px at 384; fewer in frame 0 and the object is background"
+    )
+    max_objects: int = setting(20, "most objects of a clip, drawn at random")
+    appearance: str = setting("light", "look and deformation: none, light, strong or FILE.toml")
+    paste_probability: float = setting(
+        0.7, "probability of pasting; an image without instances always gets pastes"
+    )
+    view: tuple[float, float] = setting(
+        (0.6, 1.0), "side of a frame as a share of the image's short side, while motion allows it"
+    )
+    camera_shift: float = setting(0.08, "clip sides per frame, any direction: largest speed")
+    camera_zoom: float = setting(0.06, "per frame, either way: largest relative change of size")
+    camera_rotate: float = setting(5.0, "degrees per frame, either way: largest speed")
+    camera_shear: float = setting(3.0, "degrees per frame, either way: largest speed")
+    camera_tilt: float = setting(
+        0.03, "per frame, either way: largest perspective change of size at the frame's border"
+    )
+    paste_share: tuple[float, float] = setting(
+        (0.01, 0.25), "share of the frame that a pasted object covers, log-uniform"
+    )
+    paste_enlarge: float = setting(2.0, "factor: no cut-out is enlarged more than this")
+    paste_turn: float = setting(15.0, "degrees, either way: rotation in frame 0")
+    paste_shift: float = setting(0.12, "clip sides per frame, any direction: largest speed")
+    paste_zoom: float = setting(0.1, "per frame, either way: largest relative change of size")
+    paste_stretch: float = setting(0.05, "per frame, either way: width against height")
+    paste_rotate: float = setting(10.0, "degrees per frame, either way: largest speed")
+    paste_shear: float = setting(6.0, "degrees per frame, either way: largest speed")
+    acceleration: float = setting(
+        0.6, "share of a speed by which it changes over the clip, either way: the most"
+    )
+    full_speed_steps: int = setting(
+        4, "frame steps; longer clips slow down so that no motion exceeds this many at full speed"
+    )
+    leave_probability: float = setting(
+        0.15, "probability that a pasted object leaves the frame and returns within the clip"
+    )
+    behind_probability: float = setting(
+        0.25, "probability that a pasted object passes behind the instances of the image"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        super().__post_init__()
+        for name in ("paste_probability", "leave_probability", "behind_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0..1, found {getattr(self, name)}")
+        for name, most in (("view", 1.0), ("paste_share", 1.0)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise ValueError(f"{name}: expected 0 < low <= high <= {most:g}, found {low, high}")
+        if self.full_speed_steps < 1 or self.paste_enlarge <= 0:
+            raise ValueError("full_speed_steps must be at least 1 and paste_enlarge above 0")
+
+
 CLASSIC = ClassicRecipe()
+DEFAULT = SmoothRecipe()
+RECIPES: dict[str, SynthRecipe] = {"default": DEFAULT, "classic": CLASSIC}
+_FAMILIES: dict[str, SynthRecipe] = {"smooth": DEFAULT, "classic": CLASSIC}
+
+
+def load_recipe(name_or_path: str | Path) -> SynthRecipe:
+    """Return the recipe of a name (``default``, ``classic``) or of a TOML file.
+
+    A file may name its ``family`` (``smooth`` unless it says otherwise); fields that it leaves out
+    keep the value of that family's recipe.
+
+    Raises:
+        UsageError: There is no such recipe or file; a field is unknown, of the wrong type, or out
+            of range.
+    """
+    if str(name_or_path) in RECIPES:
+        return RECIPES[str(name_or_path)]
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(RECIPES)
+        raise UsageError(f"recipe {path}: expected {known} or a TOML file, found neither")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: expected a readable TOML file ({error})") from None
+    family = values.get("family", "smooth")
+    if family not in _FAMILIES:
+        raise UsageError(
+            f"{path}: family: expected one of {', '.join(_FAMILIES)}, found {family!r}"
+        )
+    base = _FAMILIES[family]
+    return from_mapping(type(base), values, str(path), base)

@@ -63,7 +63,9 @@ class _Workers:
     def __init__(self, threads: int) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._closed = Event()
-        self._threads = [Thread(target=self._work, daemon=True) for _ in range(threads)]
+        self._threads = [
+            Thread(target=self._work, daemon=True, name=f"stm-loader-{i}") for i in range(threads)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -80,7 +82,7 @@ class _Workers:
         self._jobs.put(job)
         return future
 
-    def close(self, seconds: float = 5.0) -> None:
+    def close(self, seconds: float = 2.0) -> None:
         """Drop what waits in the queue, and give running jobs some seconds to end."""
         self._closed.set()
         for _ in self._threads:
@@ -172,7 +174,11 @@ class Loader:
     def __next__(self) -> Batch:
         if self._running is None:
             self._running = self._run()
-        return next(self._running)
+        try:
+            return next(self._running)
+        except BaseException:
+            self._running = None  # a finished generator would say "the end" when asked again
+            raise
 
     def close(self) -> None:
         """Stop the threads after the clip that each is working on; ``next`` would start anew."""

@@ -1,4 +1,4 @@
-"""Warps on the device: exact where nothing moves, image and mask together, labels never invented."""
+"""Warps on the device: exact where nothing moves, image and mask together, no label invented."""
 
 from dataclasses import replace
 

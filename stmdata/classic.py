@@ -1,7 +1,8 @@
-"""Where everything goes: draws of a scene's numbers, one function per family of recipes.
+"""The published motion: where everything goes in a clip of the classic recipe.
 
-Nothing here touches pixels. The classic family follows the published description; the smooth one
-is ours. Both return a :class:`~stmdata.layers.Scene` of composed matrices.
+Source: the re-training code of STM, stage 1, described number by number in
+:class:`~stmdata.recipes.ClassicRecipe`. Draws only numbers; the result is a
+:class:`~stmdata.layers.Scene` of composed matrices.
 """
 
 import math
@@ -12,7 +13,16 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from stmdata.layers import Cutout, Layer, Matrix, Scene, scaling, transform, translation
+from stmdata.layers import (
+    Cutout,
+    Layer,
+    Matrix,
+    Scene,
+    scaling,
+    shape,
+    transform,
+    translation,
+)
 from stmdata.recipes import REFERENCE_SIZE, ClassicRecipe
 
 __all__ = ["draw_classic"]
@@ -44,7 +54,7 @@ def draw_classic(
     ids = np.arange(1, int(labels.max()) + 1)
     branch_b = rng.random() < recipe.paste_probability
     if branch_b and len(ids) > recipe.max_base_objects:
-        ids = ids[: recipe.max_base_objects]
+        ids = rng.permutation(ids)[: recipe.max_base_objects]
     count = int(rng.integers(recipe.pastes[0], recipe.pastes[1] + 1))
     if not pool or (len(ids) and not branch_b):
         count = 0
@@ -76,14 +86,13 @@ def _corner_motion(
     """Draw (T, 3, 3), moved pixel to still pixel: each corner drifts one way, frame by frame."""
     corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
     side = np.array([width, height]) * largest
-    heading = rng.choice([-1.0, 1.0], size=(4, 2))
+    # One sign per corner for x and y alike: the golden statistics tell it from one sign per axis.
+    heading = rng.choice([-1.0, 1.0], size=(4, 1))
     steps = rng.uniform(0, 1, size=(num_frames, 4, 2)) * heading * side
+    steps[0] = 0
+    spots = (corners + np.cumsum(steps, axis=0)).astype(np.float32)
     still = corners.astype(np.float32)
-    moved = [np.eye(3)]
-    for step in steps[1:]:
-        spot = (corners + step).astype(np.float32)
-        moved.append(moved[-1] @ cv2.getPerspectiveTransform(spot, still))
-    return np.stack(moved)
+    return np.stack([cv2.getPerspectiveTransform(spot, still) for spot in spots])
 
 
 def _outline(labels: NDArray[np.uint8], ids: NDArray[np.int64]) -> Matrix:
@@ -135,9 +144,6 @@ def _classic_paste(
 def _classic_step(recipe: ClassicRecipe, rng: Generator) -> Matrix:
     """Draw one frame's change of shape: scale, then shear, then rotate."""
     turn, shear = np.radians(
-        rng.uniform([-recipe.paste_rotate, -recipe.paste_shear], [recipe.paste_rotate, recipe.paste_shear])
+        [rng.uniform(-most, most) for most in (recipe.paste_rotate, recipe.paste_shear)]
     )
-    wide, high = rng.uniform(*recipe.paste_scale, size=2)
-    rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-    slant = np.array([[1, -np.tan(shear), 0], [0, 1, 0], [0, 0, 1]])
-    return rotation @ slant @ scaling(wide, high)
+    return shape(turn, shear, *rng.uniform(*recipe.paste_scale, size=2))
