@@ -71,7 +71,7 @@ def photo_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return (size, size, 3) uint8: random phases under the 1/f amplitude of photographs."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf
-    noise = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) / frequency**1.1)
+    noise = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) / frequency**1.7)
              for _ in range(3)]  # fmt: skip
     grey = noise[0]
     image = np.stack([grey + 0.3 * noise[1], grey, grey + 0.3 * noise[2]], axis=-1)

@@ -18,6 +18,7 @@ from stmdata.layers import (
     Layer,
     Matrix,
     Scene,
+    inverse,
     scaling,
     shape,
     transform,
@@ -51,7 +52,7 @@ def draw_classic(
     """
     height, width = labels.shape
     unit = size / REFERENCE_SIZE
-    ids = np.arange(1, int(labels.max()) + 1)
+    ids: NDArray[np.int64] = np.arange(1, int(labels.max()) + 1)
     branch_b = rng.random() < recipe.paste_probability
     if branch_b and len(ids) > recipe.max_base_objects:
         ids = rng.permutation(ids)[: recipe.max_base_objects]
@@ -65,10 +66,14 @@ def draw_classic(
     corner = _crop_corner(_outline(labels, ids), views, (width / scale, height / scale), size, rng)
     base = views @ translation(*corner)
     first_id = int(labels.max()) + 1
-    layers = tuple(
-        Layer(cutout, _classic_paste(cutout, recipe, num_frames, size, rng), first_id + i)
-        for i, cutout in enumerate(pool[int(k)] for k in rng.integers(len(pool), size=count))
-    ) if count else ()
+    layers = (
+        tuple(
+            Layer(cutout, _classic_paste(cutout, recipe, num_frames, size, rng), first_id + i)
+            for i, cutout in enumerate(pool[int(k)] for k in rng.integers(len(pool), size=count))
+        )
+        if count
+        else ()
+    )
     return Scene(size, base, tuple(int(i) for i in ids), layers, hard_edges=True, wedges=True)
 
 
@@ -110,7 +115,7 @@ def _crop_corner(
     outline: Matrix, views: Matrix, canvas: tuple[float, float], size: int, rng: Generator
 ) -> tuple[int, int]:
     """Draw the crop's corner (x, y) on the canvas, around the outline of all frames if it fits."""
-    spots = transform(np.linalg.inv(views), outline).reshape(-1, 2)
+    spots = transform(inverse(views), outline).reshape(-1, 2)
     corner = []
     for axis in (0, 1):
         low, high = 0.0, max(canvas[axis] - size, 0.0)
@@ -128,16 +133,16 @@ def _classic_paste(
 ) -> Matrix:
     """Draw (T, 3, 3), clip pixel to cut-out pixel: right and down, affine changes compounding."""
     unit = size / REFERENCE_SIZE
-    x, y = rng.integers(size), rng.integers(size)
+    x, y = float(rng.integers(size)), float(rng.integers(size))
     pose = scaling(unit)
     to_centre = translation(*cutout.centre)
     matrices = []
     for t in range(num_frames):
         if t:
-            x += unit * rng.integers(recipe.paste_right + 1)
-            y += unit * rng.integers(recipe.paste_down + 1)
+            x += unit * int(rng.integers(recipe.paste_right + 1))
+            y += unit * int(rng.integers(recipe.paste_down + 1))
             pose = _classic_step(recipe, rng) @ pose
-        matrices.append(to_centre @ np.linalg.inv(pose) @ translation(-x, -y))
+        matrices.append(to_centre @ inverse(pose) @ translation(-x, -y))
     return np.stack(matrices)
 
 

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from stmdata.bending import Deformation
 
-__all__ = ["Cutout", "Layer", "Scene", "cut_out", "scaling", "shape", "transform", "translation"]
+__all__ = [
+    "Cutout",
+    "Layer",
+    "Scene",
+    "cut_out",
+    "inverse",
+    "scaling",
+    "shape",
+    "transform",
+    "translation",
+]
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -112,6 +122,12 @@ def shape(turn: float, shear: float, wide: float, high: float) -> Matrix:
     rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
     slant = np.array([[1.0, -np.tan(shear), 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     out: Matrix = rotation @ slant @ scaling(wide, high)
+    return out
+
+
+def inverse(matrix: Matrix) -> Matrix:
+    """Return the inverse of matrices (..., 3, 3)."""
+    out: Matrix = np.linalg.inv(matrix).astype(np.float64, copy=False)
     return out
 
 

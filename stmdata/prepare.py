@@ -14,20 +14,28 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from stmdata.layers import Cutout
 from stmdata.looks import AppearancePolicy, load_policy
 from stmdata.pack import Job, Progress, pack
 from stmdata.recipes import SynthRecipe
-from stmdata.sources import CocoSource, Source
+from stmdata.sources import CocoSource, MaskSource, Source
+from stmdata.stills import find_stills
 from stmdata.synth import Clip, Skip, synthesise
 from stmtrain.errors import DataError, UsageError
 from stmtrain.palette import encode_mask
 from stmtrain.settings import to_mapping
 from stmtrain.spec import Manifest, Sample, SampleMeta, Skipped
 
-__all__ = ["ClipMaker", "ClipTask", "Options", "encode_clip", "plan_jobs", "prepare_coco"]
+__all__ = [
+    "ClipMaker",
+    "ClipTask",
+    "Options",
+    "encode_clip",
+    "plan_jobs",
+    "prepare_coco",
+    "prepare_masks",
+]
 
 UNREADABLE = "unreadable image"
 
@@ -120,12 +128,16 @@ class ClipMaker:
         for cutout in self.source.cutouts(count, recipe.min_cutout_box, rng):
             if isinstance(cutout, Cutout):
                 pool.append(cutout)
-            elif options.on_bad_image == "raise":
-                raise cutout
             else:
-                yield Skipped(_where(cutout), f"{UNREADABLE} (for cut-outs)")
+                yield self._skip(cutout, _where(cutout), f"{UNREADABLE} (for cut-outs)")
         for task in tasks:
             yield from self._clip(task, pool)
+
+    def _skip(self, error: DataError, what: str, reason: str) -> Skipped:
+        """Count an unreadable input, or stop at it, as the user chose."""
+        if self.options.on_bad_image == "skip":
+            return Skipped(what, reason)
+        raise DataError(f"{error}, or use --on-bad-image skip") from None
 
     def _clip(self, task: ClipTask, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
         key = f"{self.source.key(task.image)}_v{task.variant:03d}"
@@ -133,9 +145,7 @@ class ClipMaker:
         try:
             picture = self.source.read(task.image, options.recipe.min_instance_area)
         except DataError as error:
-            if options.on_bad_image == "raise":
-                raise
-            yield Skipped(f"{key}: {_where(error)}", UNREADABLE)
+            yield self._skip(error, f"{key}: {_where(error)}", UNREADABLE)
             return
         if task.variant == 0:  # once per image, not once per clip
             yield from picture.skipped
@@ -185,8 +195,7 @@ def encode_clip(
         quality: JPEG quality, 1..100.
     """
     names = tuple(f"{t:05d}" for t in range(len(clip.frames)))
-    areas = np.stack([_areas(mask) for mask in clip.masks], axis=1)[1:255]
-    ids = np.flatnonzero(areas.any(axis=1))
+    ids = range(1, int(clip.masks[0].max()) + 1)
     height, width = clip.masks.shape[1:]
     meta = SampleMeta(
         sample_key=key,
@@ -194,8 +203,8 @@ def encode_clip(
         width=width,
         frames=names,
         mask_frames=names,
-        object_ids=tuple(int(i) + 1 for i in ids),
-        areas=tuple(tuple(int(a) for a in areas[i]) for i in ids),
+        object_ids=tuple(ids),
+        areas=tuple(tuple(np.count_nonzero(mask == i) for mask in clip.masks) for i in ids),
         original_size=original_size,
         origin=origin,
     )
@@ -205,11 +214,6 @@ def encode_clip(
     }
     masks = {name: encode_mask(mask) for name, mask in zip(names, clip.masks, strict=True)}
     return Sample(meta, frames, masks)
-
-
-def _areas(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return (256,) pixel counts per id."""
-    return cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel().astype(np.int64)
 
 
 def prepare_coco(
@@ -249,6 +253,38 @@ def prepare_coco(
         "limit": limit,
     }
     return _prepare(source, "coco", about, out, options, workers, overwrite, progress)
+
+
+def prepare_masks(
+    images: Path,
+    masks: Path,
+    out: Path,
+    options: Options,
+    *,
+    limit: int | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Make pseudo-videos of images with one mask file each (ECSSD, DUTS, HRSOD, FSS-1000, ...).
+
+    Args:
+        images: Folder of the images, searched recursively.
+        masks: Folder of the masks, paired by name; may be the same folder.
+        out: Folder of the shard set.
+        options: What the clips are like.
+        limit: Use the first images only, as clips and for cut-outs.
+        workers: Processes; does not change the bytes.
+        overwrite: Replace a set that is in ``out``.
+        progress: Told how far the set is.
+
+    Raises:
+        UsageError: ``out`` holds another set; a setting is out of range.
+        DataError: An image has no mask; one cannot be read and ``on_bad_image`` is ``raise``.
+    """
+    source = MaskSource(tuple(find_stills(images, masks)[:limit]))
+    about = {"kind": "masks", "sha256": source.digest, "limit": limit}
+    return _prepare(source, "masks", about, out, options, workers, overwrite, progress)
 
 
 def _prepare(

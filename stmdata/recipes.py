@@ -44,12 +44,15 @@ class SynthRecipe:
     min_object_area: float = setting(
         350.0, "px at 384; fewer in frame 0 and the object is background (published)"
     )
+    max_object_share: float = setting(
+        1.0, "share of frame 0; a clip whose every object covers more is drawn again"
+    )
     max_objects: int = setting(5, "most objects of a clip, drawn at random (published)")
     pool_size: int = setting(
         96, "cut-outs drawn per shard, at most two per clip; the published code draws one per use"
     )
     max_draws: int = setting(
-        8, "tries until a clip shows an object of min_object_area in frame 0; then it is skipped"
+        8, "tries until frame 0 shows an object of fitting size; then the clip is skipped"
     )
     min_side: int = setting(32, "px at native size; images with a shorter side are skipped")
     appearance: str = setting("none", "look and deformation: none, light, strong or FILE.toml")
@@ -64,7 +67,9 @@ class SynthRecipe:
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip: expected a probability in 0..1, found {self.flip}")
         if self.min_object_area < 1:
-            raise ValueError(f"min_object_area: expected at least 1 px, found {self.min_object_area}")
+            raise ValueError(
+                f"min_object_area: expected at least 1 px, found {self.min_object_area}"
+            )
         if self.max_draws < 1 or self.pool_size < 0:
             raise ValueError("max_draws must be at least 1 and pool_size at least 0")
 
@@ -111,6 +116,9 @@ class SmoothRecipe(SynthRecipe):
     min_object_area: float = setting(
         500.0, "px at 384; fewer in frame 0 and the object is background"
     )
+    max_object_share: float = setting(
+        0.85, "share of frame 0; a clip whose every object covers more is drawn again"
+    )
     max_objects: int = setting(20, "most objects of a clip, drawn at random")
     appearance: str = setting("light", "look and deformation: none, light, strong or FILE.toml")
     paste_probability: float = setting(
@@ -119,7 +127,7 @@ class SmoothRecipe(SynthRecipe):
     view: tuple[float, float] = setting(
         (0.6, 1.0), "side of a frame as a share of the image's short side, while motion allows it"
     )
-    camera_shift: float = setting(0.08, "clip sides per frame, any direction: largest speed")
+    camera_shift: float = setting(0.1, "clip sides per frame, any direction: largest speed")
     camera_zoom: float = setting(0.06, "per frame, either way: largest relative change of size")
     camera_rotate: float = setting(5.0, "degrees per frame, either way: largest speed")
     camera_shear: float = setting(3.0, "degrees per frame, either way: largest speed")
@@ -131,7 +139,7 @@ class SmoothRecipe(SynthRecipe):
     )
     paste_enlarge: float = setting(2.0, "factor: no cut-out is enlarged more than this")
     paste_turn: float = setting(15.0, "degrees, either way: rotation in frame 0")
-    paste_shift: float = setting(0.12, "clip sides per frame, any direction: largest speed")
+    paste_shift: float = setting(0.15, "clip sides per frame, any direction: largest speed")
     paste_zoom: float = setting(0.1, "per frame, either way: largest relative change of size")
     paste_stretch: float = setting(0.05, "per frame, either way: width against height")
     paste_rotate: float = setting(10.0, "degrees per frame, either way: largest speed")

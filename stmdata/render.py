@@ -6,13 +6,25 @@ The label map is sampled at the pixels' centres, the image between them.
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stmdata.appearance import apply_frame, blur_along
 from stmdata.bending import bend_map
-from stmdata.layers import Cutout, Layer, Matrix, Pixels, Scene, scaling, transform, translation
+from stmdata.layers import (
+    Cutout,
+    Layer,
+    Matrix,
+    Pixels,
+    Scene,
+    inverse,
+    scaling,
+    transform,
+    translation,
+)
 from stmdata.looks import Appearance
 
 __all__ = ["render"]
@@ -51,7 +63,8 @@ def render(
         _warp(image, base[t], frame, _LINEAR, border)
         _warp(labels, base[t], mask, _NEAREST, border)
         if appearance is not None:
-            frame = _blurred(frame, appearance, t, _motion(base, t, size))
+            middle = transform(base[t], np.full((1, 2), (size - 1) / 2))[0]
+            frame = blur_along(appearance, frame, t, _motion(base, t, middle))
         for layer in layers:
             _draw(frame, mask, layer, t, scene.hard_edges, appearance)
         if appearance is not None:
@@ -70,11 +83,6 @@ def _warp(source: Pixels, matrix: Matrix, out: Pixels, flags: int, border: int) 
         cv2.warpPerspective(source, matrix, size, out, flags, border)
 
 
-def _blurred(pixels: Pixels, appearance: Appearance, t: int, motion: Motion) -> Pixels:
-    """Blur along a motion for as long as the shutter is open."""
-    return blur_along(appearance, pixels, t, motion)
-
-
 def _draw(
     frame: Pixels,
     mask: Pixels,
@@ -84,8 +92,10 @@ def _draw(
     appearance: Appearance | None,
 ) -> None:
     """Draw one layer into frame ``t``, touching only the pixels within its box."""
-    motion = (0.0, 0.0) if appearance is None else _motion(layer.matrices, t, 0)
-    streak = 0.0 if appearance is None else _streak(appearance, t, motion)
+    motion, streak = (0.0, 0.0), 0.0
+    if appearance is not None:
+        motion = _motion(layer.matrices, t, np.array(layer.cutout.centre))
+        streak = _streak(appearance, t, motion)
     box = _box(layer, t, frame.shape[0], streak)
     if box is None:
         return
@@ -97,21 +107,16 @@ def _draw(
         alpha = cv2.threshold(alpha, _INSIDE - 1, 255, cv2.THRESH_BINARY)[1]
     else:
         alpha = cv2.blur(alpha, (3, 3))
-    hidden = (ids > 0) & (ids <= layer.behind) if layer.behind else None
-    if hidden is not None and hard_edges:
-        alpha[hidden] = 0
-    inside = alpha >= _INSIDE
-    if hidden is not None:
-        inside &= ~hidden
+    hidden = (ids > 0) & (ids <= layer.behind) if layer.behind else np.zeros(ids.shape, np.bool_)
+    inside = (alpha >= _INSIDE) & ~hidden
     if hard_edges and streak < 1:
-        cv2.copyTo(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), alpha, below)
+        cv2.copyTo(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), inside.view(np.uint8), below)
     else:
         over = _premultiplied(rgba, alpha)
-        if appearance is not None and streak >= 1:
-            over = _blurred(over, appearance, t, motion)
-        if hidden is not None:
-            seen = cv2.blur(np.where(hidden, np.uint8(0), np.uint8(255)), (3, 3))
-            over = cv2.multiply(over, cv2.merge([seen] * 4), scale=1 / 255)
+        if appearance is not None:
+            over = blur_along(appearance, over, t, motion)
+        if layer.behind:
+            over = _faded(over, hidden)
         _blend(below, over)
     np.copyto(ids, np.uint8(layer.object_id), where=inside)
 
@@ -125,15 +130,22 @@ def _sample(layer: Layer, t: int, box: Box) -> Pixels:
         out = np.empty((y1 - y0, x1 - x0, 4), np.uint8)
         _warp(rgba, matrix, out, _LINEAR, cv2.BORDER_CONSTANT)
         return out
-    spots = bend_map(layer.deformation, t, rgba.shape[1::-1], matrix, (x1 - x0, y1 - y0))
-    return cv2.remap(rgba, spots, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    height, width = rgba.shape[:2]
+    spots = bend_map(layer.deformation, t, (width, height), matrix, (x1 - x0, y1 - y0))
+    return _u8(cv2.remap(rgba, spots, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
 def _premultiplied(rgba: Pixels, alpha: Pixels) -> Pixels:
     """Return (h, w, 4): colours times alpha, and alpha."""
     opaque = cv2.merge([alpha, alpha, alpha])
     rgb = cv2.multiply(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), opaque, scale=1 / 255)
-    return cv2.merge([*cv2.split(rgb), alpha])
+    return _u8(cv2.merge([*cv2.split(rgb), alpha]))
+
+
+def _faded(over: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
+    """Take away what is hidden, with an edge as soft as that of a pasted object."""
+    seen = cv2.blur(np.where(hidden, np.uint8(0), np.uint8(255)), (3, 3))
+    return _u8(cv2.multiply(over, cv2.merge([seen, seen, seen, seen]), scale=1 / 255))
 
 
 def _blend(below: Pixels, over: Pixels) -> None:
@@ -143,20 +155,12 @@ def _blend(below: Pixels, over: Pixels) -> None:
     below[:] = cv2.add(kept, cv2.cvtColor(over, cv2.COLOR_RGBA2RGB))
 
 
-def _motion(matrices: Matrix, t: int, size: int) -> Motion:
-    """Return how far (x, y) in clip px per frame what is in the middle moves around frame ``t``.
-
-    The middle is that of the clip, or with ``size`` 0 the origin of a cut-out, whose parts all
-    move alike but for its own turning.
-    """
-    first = t if t + 1 < len(matrices) else t - 1
-    if first < 0:
-        return 0.0, 0.0
-    here = np.array([[(size - 1) / 2, (size - 1) / 2]])
-    there = transform(matrices[first], here) if size else here
-    back = np.linalg.inv(matrices[first : first + 2])
-    before, after = transform(back, there)[:, 0]
-    return float(after[0] - before[0]), float(after[1] - before[1])
+def _motion(matrices: Matrix, t: int, point: Matrix) -> Motion:
+    """Return how far (x, y), clip px per frame, a source's ``point`` (2,) moves around frame t."""
+    pair = matrices[max(min(t, len(matrices) - 2), 0) :][:2]
+    spots = transform(inverse(pair), point[None])[:, 0]
+    dx, dy = (spots[-1] - spots[0]).tolist()
+    return dx, dy
 
 
 def _streak(appearance: Appearance, t: int, motion: Motion) -> float:
@@ -172,7 +176,7 @@ def _box(layer: Layer, t: int, size: int, streak: float) -> Box | None:
     more = np.array([width, height]) * reach + 0.5
     low, high = -more, np.array([width - 1, height - 1]) + more
     corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
-    spots = transform(np.linalg.inv(layer.matrices[t]), corners)
+    spots = transform(inverse(layer.matrices[t]), corners)
     margin = streak / 2 + 1 if streak >= 1 else 0
     x0, y0 = (int(v) for v in np.maximum(np.floor(spots.min(0) - margin), 0))
     x1, y1 = (int(v) for v in np.minimum(np.ceil(spots.max(0) + margin) + 1, size))
@@ -208,7 +212,12 @@ def _block_mean(image: Pixels, factor: int) -> Pixels:
     """Average blocks of ``factor`` x ``factor`` pixels; an incomplete last block is dropped."""
     height, width = (max(side // factor, 1) for side in image.shape[:2])
     whole = image[: height * factor, : width * factor]
-    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    return _u8(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _u8(pixels: object) -> Pixels:
+    """Say what OpenCV's own types leave open: it gave back uint8, as it got."""
+    return cast(Pixels, pixels)
 
 
 def _blocks(factor: int) -> Matrix:

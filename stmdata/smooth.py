@@ -18,6 +18,7 @@ from stmdata.layers import (
     Layer,
     Matrix,
     Scene,
+    inverse,
     scaling,
     shape,
     transform,
@@ -160,7 +161,7 @@ def _draw_paste(
     ):
         wide, high = factor * math.exp(zoom + stretch), factor * math.exp(zoom - stretch)
         pose = shape(tilt + turned, sheared, mirror * wide, high)
-        matrices.append(to_centre @ np.linalg.inv(pose) @ translation(-x, -y))
+        matrices.append(to_centre @ inverse(pose) @ translation(-x, -y))
     return np.stack(matrices)
 
 

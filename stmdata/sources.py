@@ -4,23 +4,36 @@ A source is small and picklable: it goes to every worker, which opens the files 
 positions, out come pictures (image and label map) and cut-outs.
 """
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from stmdata.coco import CocoIndex, Instance, find_image, rasterise_box
 from stmdata.layers import Cutout, cut_out
+from stmdata.stills import Still, read_still
 from stmtrain.decode import decode_frame, decode_still
 from stmtrain.errors import DataError
 from stmtrain.spec import Skipped
 
-__all__ = ["MAX_INSTANCES", "CocoSource", "Part", "Picture", "Source", "label_map", "read_image"]
+__all__ = [
+    "MAX_INSTANCES",
+    "CocoSource",
+    "MaskSource",
+    "Part",
+    "Picture",
+    "Source",
+    "label_map",
+    "read_image",
+]
 
 MAX_INSTANCES = 200
 """Most instances of one image in its label map; above are the ids of pasted objects."""
@@ -72,16 +85,12 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: expected an image file, cannot read it ({error.strerror}); restore the file "
-            "or use --on-bad-image skip"
+            f"{path}: expected an image file, cannot read it ({error.strerror}); restore the file"
         ) from None
     try:
         return decode_frame(data, str(path))
     except DataError:  # PNG, CMYK, ...: the slower decoder knows them, or says what is wrong
-        try:
-            return decode_still(data, str(path))
-        except DataError as error:
-            raise DataError(f"{error} or use --on-bad-image skip") from None
+        return decode_still(data, str(path))
 
 
 def label_map(parts: Sequence[Part], height: int, width: int) -> NDArray[np.uint8]:
@@ -139,7 +148,8 @@ class CocoSource:
         """Read an image and its instances; crowd regions and small instances are left out."""
         image = self._image(position)
         height, width = image.shape[:2]
-        usable, skipped = [], []
+        usable: list[Part] = []
+        skipped = []
         for instance in self.index.instances(position):
             reason = _unusable(instance, min_area, len(usable))
             if reason:
@@ -172,8 +182,7 @@ class CocoSource:
         if image.shape[:2] != (record.height, record.width):
             raise DataError(
                 f"{path}: expected {record.width}x{record.height} px as annotated, found "
-                f"{image.shape[1]}x{image.shape[0]}; use the images of this annotation file "
-                "or --on-bad-image skip"
+                f"{image.shape[1]}x{image.shape[0]}; use the images of this annotation file"
             )
         return image
 
@@ -185,12 +194,81 @@ def _pasteable(annotations: Path, min_box: float, images: int) -> NDArray[np.int
     return rows[rows[:, 0] < images]
 
 
+@dataclass(frozen=True)
+class MaskSource:
+    """Images with one mask file each."""
+
+    stills: tuple[Still, ...]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.stills)
+
+    @property
+    def digest(self) -> str:
+        """Return a sha256 over the files' names and sizes: the identity of the set."""
+        digest = hashlib.sha256()
+        for still in self.stills:
+            sizes = (still.image.stat().st_size, still.mask.stat().st_size)
+            digest.update(f"{still.name}\0{sizes}\n".encode())
+        return digest.hexdigest()
+
+    def key(self, position: int) -> str:
+        """Return ``masks_0001``; a name with other characters gets a hash that tells it apart."""
+        name = self.stills[position].name
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+        if safe == name and len(name) <= _LONGEST:
+            return f"masks_{name}"
+        return f"masks_{safe[-(_LONGEST - 9) :]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+    def origin(self, position: int) -> Mapping[str, Any]:
+        """Return the data set and the image's name."""
+        return {"dataset": "masks", "image": self.stills[position].name}
+
+    def read(self, position: int, min_area: float) -> Picture:
+        """Read an image and its objects; small ones are left out."""
+        image, masks = read_still(self.stills[position])
+        usable: list[Part] = []
+        skipped = []
+        for number, mask in enumerate(masks, 1):
+            reason = _too_small(cv2.countNonZero(mask), min_area) or _too_many(len(usable))
+            if reason:
+                skipped.append(Skipped(f"{self.key(position)} object {number}", reason))
+            else:
+                usable.append((mask, (0, 0)))
+        if not masks:
+            skipped.append(Skipped(self.key(position), "mask without an object"))
+        return Picture(image, label_map(usable, *image.shape[:2]), tuple(skipped))
+
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
+        """Draw images of the set, and of each one of its objects."""
+        for position in rng.integers(len(self), size=count).tolist():
+            try:
+                image, masks = read_still(self.stills[position])
+            except DataError as error:
+                yield error
+                continue
+            choice = rng.random()  # always drawn: one image's faults shall not change the others
+            boxes = [(mask, cv2.boundingRect(mask)) for mask in masks]
+            boxes = [(mask, box) for mask, box in boxes if box[2] * box[3] >= min_box]
+            if boxes:
+                mask, (x, y, w, h) = boxes[int(choice * len(boxes))]
+                yield cut_out(image[y : y + h, x : x + w], mask[y : y + h, x : x + w])
+
+
+_LONGEST = 50  # characters of a name in a key, which has 64 with "masks_" and "_v000"
+
+
 def _unusable(instance: Instance, min_area: float, so_far: int) -> str | None:
     """Say why an instance cannot be an object, if so."""
     if instance.crowd:
         return "crowd region"
-    if instance.area < min_area:
-        return f"instance smaller than {min_area:g} px"
-    if so_far >= MAX_INSTANCES:
-        return f"more than {MAX_INSTANCES} instances in an image"
-    return None
+    return _too_small(instance.area, min_area) or _too_many(so_far)
+
+
+def _too_small(area: float, min_area: float) -> str | None:
+    return f"instance smaller than {min_area:g} px" if area < min_area else None
+
+
+def _too_many(so_far: int) -> str | None:
+    return f"more than {MAX_INSTANCES} instances in an image" if so_far >= MAX_INSTANCES else None

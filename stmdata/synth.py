@@ -104,9 +104,7 @@ def _draw_scene(
     raise TypeError(f"expected a recipe of a known family, found {type(recipe).__name__}")
 
 
-def _deformed(
-    scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Generator
-) -> Scene:
+def _deformed(scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Generator) -> Scene:
     """Let the pasted objects bend."""
     layers = tuple(
         replace(layer, deformation=draw_deformation(policy, num_frames, rng))
@@ -118,9 +116,12 @@ def _deformed(
 def _choose_objects(
     mask: NDArray[np.uint8], scene: Scene, recipe: SynthRecipe, rng: Generator
 ) -> list[int]:
-    """Return the ids of the clip's objects, ascending: large enough in frame 0, not too many."""
+    """Return the ids of the clip's objects, ascending; none if the clip is to be drawn again."""
     least = recipe.min_object_area * (scene.size / REFERENCE_SIZE) ** 2
-    areas = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
+    most = recipe.max_object_share * scene.size**2
     candidates = [*scene.base_ids, *(layer.object_id for layer in scene.layers)]
+    areas = {i: np.count_nonzero(mask == i) for i in candidates}
     real = [i for i in candidates if areas[i] > least]
+    if all(areas[i] > most for i in real):
+        return []
     return sorted(int(i) for i in rng.permutation(real)[: recipe.max_objects])

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Checkpoint:
     random_state: Tensor
     recipe: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
-    batchnorm: str
+    batchnorm: Literal["frozen", "train"]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -95,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             random_state=value["random_state"],
             recipe=dict(value["recipe"]),
             sources=tuple(dict(source) for source in value["sources"]),
-            batchnorm=str(value["batchnorm"]),
+            batchnorm="frozen" if value["batchnorm"] == "frozen" else "train",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: checkpoint is malformed ({error!r})") from None

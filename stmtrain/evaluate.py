@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,14 @@ class Evaluation:
     peak_memory: int | None
 
     def summary(self) -> str:
-        """Say in two lines how the numbers came about, so that they can be compared."""
+        """Say in three lines how the numbers came about, so that they can be compared."""
         origin = self.protocol["checkpoint"]
         memory = "" if self.peak_memory is None else f", {self.peak_memory / 2**30:.2f} GiB peak"
         return (
-            f"{self.protocol['dataset']} {self.protocol['split']}, memory every "
+            f"{self.protocol['dataset']}, memory every "
             f"{self.protocol['memory_every']} frames, first and last frame not scored\n"
-            f"{origin['backbone']} after {origin['trained']}; {self.frames_per_second:.1f} frames/s, "
+            f"{origin['backbone']} after {origin['trained']}\n"
+            f"{self.frames_per_second:.1f} frames/s, "
             f"{self.frames_per_second_all:.1f} with reading and writing{memory}"
         )
 
@@ -97,11 +98,12 @@ def evaluate_davis(
                 report(done, total, video.name)
     elapsed = time.perf_counter() - began
     scored = all(len(video.masks) == len(video.frames) for video in videos)
+    dataset = f"DAVIS {year} {split}"
+    scores = score_results(out, videos, workers, dataset=dataset) if scored else None
     evaluation = Evaluation(
-        scores=score_results(out, videos, workers=workers) if scored else None,
+        scores=replace(scores, memory_every=memory_every) if scores else None,
         protocol={
-            "dataset": f"DAVIS-{year}",
-            "split": split,
+            "dataset": dataset,
             "memory_every": memory_every,
             "device": str(device),
             "checkpoint": origin,

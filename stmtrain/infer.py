@@ -70,7 +70,7 @@ class MemoryBank:
             empty = keys.new_empty(room)
             self._groups.append(_Group(empty, values.new_empty(new, values.shape[1], *room[2:])))
         sizes = [len(group.keys) for group in self._groups]
-        parts = zip(self._groups, keys.split(sizes), values.split(sizes), strict=True)
+        parts = zip(self._groups, torch.split(keys, sizes), torch.split(values, sizes), strict=True)
         for group, key, value in parts:
             # The frame in which an object was given always stays: it holds its only true mask.
             group.write(key, value, keep=keep or group.filled == 0)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -55,7 +55,7 @@ class _State:
 
     model: STM
     optimizer: torch.optim.Optimizer
-    batchnorm: str
+    batchnorm: Literal["frozen", "train"]
     step: int = 0
 
 
@@ -148,12 +148,13 @@ def _begin(run: Run, recipe: TrainRecipe, saved: Checkpoint | None, device: torc
     else:
         loaded = run.backbone_weights != "none"
         load_backbone(model, run.backbone_weights)
-    batchnorm = recipe.batchnorm
-    if batchnorm == "auto":
-        # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
-        batchnorm = "frozen" if loaded else "train"
     if saved is not None:
         batchnorm = saved.batchnorm
+    elif recipe.batchnorm == "auto":
+        # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
+        batchnorm = "frozen" if loaded else "train"
+    else:
+        batchnorm = recipe.batchnorm
     set_batchnorm(model.to(device).train(), batchnorm)
     optimizer = torch.optim.Adam(
         model.parameters(), recipe.learning_rate, recipe.adam_betas, recipe.adam_eps

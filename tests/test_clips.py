@@ -88,7 +88,9 @@ def records(draw):
 def test_chosen_objects_are_visible_in_the_first_frame(meta, recipe, max_skip, seed):
     areas = np.array(meta.areas)
     visible = areas.any(axis=0)
-    if not (visible[:-2].any() or visible[2:].any()):  # such as three frames, an object in the middle one
+    if not (
+        visible[:-2].any() or visible[2:].any()
+    ):  # such as three frames, an object in the middle one
         with pytest.raises(ValueError, match="no frame with an object can start a clip"):
             choose_clip(meta, recipe, max_skip, rng(seed))
         return
@@ -195,6 +197,15 @@ def test_the_first_frame_shows_an_object_after_every_warp(seed, shape, size):
     assert np.allclose(matrices[:, 2], [0, 0, 1])
     seen = look(slots[0], matrices[0], size)
     assert np.isin(seen, (1, 2)).any()
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 834), (460, 0), (460, 834)])
+def test_an_object_that_the_warp_moves_out_of_the_frame_is_followed(corner):
+    slots = np.zeros((3, 480, 854), np.uint8)
+    slots[:, corner[0] : corner[0] + 20, corner[1] : corner[1] + 20] = 1
+    for seed in range(40):
+        matrices = draw_geometry(slots, 1, replace(VIDEO, warp=1.0), 384, rng(seed))
+        assert (look(slots[0], matrices[0], 384) == 1).any()
 
 
 @given(seeds, st.sampled_from([(480, 854), (384, 384), (700, 400)]))

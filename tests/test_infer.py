@@ -1,7 +1,6 @@
 """A video through STM: the memory policy, late objects, and agreement with the golden video."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,22 +92,3 @@ def test_frames_are_read_one_at_a_time(model: STM) -> None:
 def test_a_mask_of_another_size_is_refused(model: STM) -> None:
     with pytest.raises(DataError, match=r"frame 0: expected a mask of 56x40 pixels, found 55x40"):
         list(segment_video(model, _video(1), {0: _mask(left=1)[:, :-1]}))
-
-
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
-
-
-@pytest.mark.golden
-@pytest.mark.skipif(not GOLDEN.exists(), reason="the golden files are not here")
-def test_the_golden_video() -> None:
-    from golden_inputs import clip, fill
-
-    golden = np.load(GOLDEN / "stm_resnet18.npz")
-    model = STM("resnet18").eval()
-    fill(model, str(golden["salt"]))
-    frames, masks = clip(int(golden["seed"]) + 1, 9, 72, 104, int(golden["objects"]))
-    video = frames.transpose(0, 2, 3, 1)
-    soft = list(segment_video_soft(model, video, {0: masks[0]}, memory_every=3))
-    ours = torch.stack([probabilities for _, probabilities in soft[1:]]).numpy()
-    theirs = golden["video_probs_mem_every_3"]
-    assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-4
