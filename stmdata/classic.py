@@ -52,6 +52,7 @@ def draw_classic(
     """
     height, width = labels.shape
     unit = size / REFERENCE_SIZE
+    pace = min(1.0, recipe.full_speed_steps / (num_frames - 1))
     ids: NDArray[np.int64] = np.arange(1, int(labels.max()) + 1)
     branch_b = rng.random() < recipe.paste_probability
     if branch_b and len(ids) > recipe.max_base_objects:
@@ -61,14 +62,16 @@ def draw_classic(
         count = 0
     canvas = _canvas(height, width, recipe.short_side * unit, rng.random() < recipe.flip)
     scale = math.hypot(canvas[0, 1], canvas[1, 1])
-    moved = _corner_motion(width / scale, height / scale, num_frames, recipe.corner_shift, rng)
+    moved = _corner_motion(
+        width / scale, height / scale, num_frames, recipe.corner_shift * pace, rng
+    )
     views = canvas @ moved
     corner = _crop_corner(_outline(labels, ids), views, (width / scale, height / scale), size, rng)
     base = views @ translation(*corner)
     first_id = int(labels.max()) + 1
     layers = (
         tuple(
-            Layer(cutout, _classic_paste(cutout, recipe, num_frames, size, rng), first_id + i)
+            Layer(cutout, _classic_paste(cutout, recipe, num_frames, size, pace, rng), first_id + i)
             for i, cutout in enumerate(pool[int(k)] for k in rng.integers(len(pool), size=count))
         )
         if count
@@ -129,7 +132,12 @@ def _crop_corner(
 
 
 def _classic_paste(
-    cutout: Cutout, recipe: ClassicRecipe, num_frames: int, size: int, rng: Generator
+    cutout: Cutout,
+    recipe: ClassicRecipe,
+    num_frames: int,
+    size: int,
+    pace: float,
+    rng: Generator,
 ) -> Matrix:
     """Draw (T, 3, 3), clip pixel to cut-out pixel: right and down, affine changes compounding."""
     unit = size / REFERENCE_SIZE
@@ -139,16 +147,17 @@ def _classic_paste(
     matrices = []
     for t in range(num_frames):
         if t:
-            x += unit * int(rng.integers(recipe.paste_right + 1))
-            y += unit * int(rng.integers(recipe.paste_down + 1))
-            pose = _classic_step(recipe, rng) @ pose
+            x += unit * pace * int(rng.integers(recipe.paste_right + 1))
+            y += unit * pace * int(rng.integers(recipe.paste_down + 1))
+            pose = _classic_step(recipe, pace, rng) @ pose
         matrices.append(to_centre @ inverse(pose) @ translation(-x, -y))
     return np.stack(matrices)
 
 
-def _classic_step(recipe: ClassicRecipe, rng: Generator) -> Matrix:
+def _classic_step(recipe: ClassicRecipe, pace: float, rng: Generator) -> Matrix:
     """Draw one frame's change of shape: scale, then shear, then rotate."""
     turn, shear = np.radians(
-        [rng.uniform(-most, most) for most in (recipe.paste_rotate, recipe.paste_shear)]
+        [pace * rng.uniform(-most, most) for most in (recipe.paste_rotate, recipe.paste_shear)]
     )
-    return shape(turn, shear, *rng.uniform(*recipe.paste_scale, size=2))
+    wide, high = rng.uniform(*recipe.paste_scale, size=2) ** pace
+    return shape(turn, shear, wide, high)

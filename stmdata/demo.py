@@ -18,7 +18,7 @@ __all__ = ["demo"]
 
 SIZE = 96
 """Side of clips and short side of videos, pixels: what two cores learn from in minutes."""
-PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 120, 180, 3e-4
+PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 60, 120, 3e-4
 IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 24, 6, 20
 
 
@@ -116,7 +116,7 @@ def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> Non
     )
     tour.stm(
         f"{second}",
-        *("train", "--shards", f"{videos}=3", "--shards", f"{clips}=1", "--out", second),
+        *("train", "--shards", f"{videos}=7", "--shards", f"{clips}=1", "--out", second),
         *("--recipe", "main", "--steps", MAIN_STEPS, "--init", first / "checkpoint.pt"),
         *("--set", "max_skip=[0, 5]", "--set", f"max_skip_every={MAIN_STEPS // 12}", *common),
     )

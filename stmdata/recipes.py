@@ -92,6 +92,9 @@ class ClassicRecipe(SynthRecipe):
     corner_shift: float = setting(
         0.1, "of width and height: each corner's largest move from one frame to the next"
     )
+    full_speed_steps: int = setting(
+        2, "frame steps of the published clip; longer ones spread its motion over all their frames"
+    )
     paste_right: int = setting(40, "px at 384 per frame, uniform from 0")
     paste_down: int = setting(20, "px at 384 per frame, uniform from 0")
     paste_rotate: float = setting(30.0, "degrees per frame, either way, compounding")
@@ -198,7 +201,7 @@ def load_recipe(name_or_path: str | Path) -> SynthRecipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: expected a readable TOML file ({error})") from None
     family = values.get("family", "smooth")
-    if family not in _FAMILIES:
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise UsageError(
             f"{path}: family: expected one of {', '.join(_FAMILIES)}, found {family!r}"
         )

@@ -84,7 +84,9 @@ def synthesise(
         if objects:
             slots = np.zeros(256, np.uint8)
             slots[objects] = np.arange(1, len(objects) + 1)
-            return Clip(frames, cv2.LUT(masks.reshape(-1, size), slots).reshape(masks.shape))
+            flat = masks.reshape(-1, size)
+            cv2.LUT(flat, slots, flat)
+            return Clip(frames, masks)
     return Skip.NO_OBJECT
 
 
