@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch  # noqa: TID253
+import torch
 from numpy.typing import NDArray
-from torch import Tensor  # noqa: TID253
+from torch import Tensor
 
 __all__ = ["Batch", "BatchArrays"]
 
