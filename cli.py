@@ -331,6 +331,7 @@ def score(
         )
     console.print(scores.table())
     if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
         json.write_bytes(scores.to_json())
     if csv is not None:
         scores.write_csv(csv, split)

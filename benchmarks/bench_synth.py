@@ -135,12 +135,13 @@ def kernels(m: Material) -> dict[str, Callable[[], object]]:
 
     share = max(1, round(m.recipe.pool_size * CLIPS / 400))
     pool_files = [m.files[i % CLIPS] for i in range(share)]
+    looks = {} if m.recipe.appearance == "none" else {"appearance": look}
     return {
+        **looks,
         "decode": lambda: decode(m.files),
         "decode for the pool": lambda: decode(pool_files),
         "warp image and labels": warp_base,
         "warp pasted": lambda: [_sample(*box) for box in boxes],
-        "appearance": look,
         "encode JPEG": lambda: [
             simplejpeg.encode_jpeg(f, 95, "RGB", "420") for clip in m.clips for f in clip.frames
         ],

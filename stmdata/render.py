@@ -10,7 +10,6 @@ from typing import cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from stmdata.appearance import apply_frame, blur_along
 from stmdata.bending import bend_map
@@ -112,12 +111,15 @@ def _draw(
     if hard_edges and streak < 1:
         cv2.copyTo(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), inside.view(np.uint8), below)
     else:
-        over = _premultiplied(rgba, alpha)
-        if appearance is not None:
+        light, weight = _premultiplied(rgba, alpha)
+        if appearance is not None and streak >= 1:
+            over = cv2.merge([*cv2.split(light), alpha])
             over = blur_along(appearance, over, t, motion)
+            light, weight = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), _threefold(over[..., 3])
         if layer.behind:
-            over = _faded(over, hidden)
-        _blend(below, over)
+            seen = _threefold(cv2.blur((~hidden).astype(np.uint8) * 255, (3, 3)))
+            light, weight = _product(light, seen), _product(weight, seen)
+        cv2.add(light, _product(below, cv2.bitwise_not(weight)), below)
     np.copyto(ids, np.uint8(layer.object_id), where=inside)
 
 
@@ -135,24 +137,20 @@ def _sample(layer: Layer, t: int, box: Box) -> Pixels:
     return _u8(cv2.remap(rgba, spots, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
-def _premultiplied(rgba: Pixels, alpha: Pixels) -> Pixels:
-    """Return (h, w, 4): colours times alpha, and alpha."""
-    opaque = cv2.merge([alpha, alpha, alpha])
-    rgb = cv2.multiply(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), opaque, scale=1 / 255)
-    return _u8(cv2.merge([*cv2.split(rgb), alpha]))
+def _premultiplied(rgba: Pixels, alpha: Pixels) -> tuple[Pixels, Pixels]:
+    """Return colours times alpha, and alpha as often as there are colours: (h, w, 3) each."""
+    weight = _threefold(alpha)
+    return _product(_u8(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)), weight), weight
 
 
-def _faded(over: Pixels, hidden: NDArray[np.bool_]) -> Pixels:
-    """Take away what is hidden, with an edge as soft as that of a pasted object."""
-    seen = cv2.blur(np.where(hidden, np.uint8(0), np.uint8(255)), (3, 3))
-    return _u8(cv2.multiply(over, cv2.merge([seen, seen, seen, seen]), scale=1 / 255))
+def _threefold(alpha: Pixels) -> Pixels:
+    """Repeat (h, w) to (h, w, 3): OpenCV's arithmetic wants equal shapes."""
+    return _u8(cv2.merge([alpha, alpha, alpha]))
 
 
-def _blend(below: Pixels, over: Pixels) -> None:
-    """Lay premultiplied pixels (h, w, 4) over ``below`` (h, w, 3), in place."""
-    left = cv2.bitwise_not(cv2.extractChannel(over, 3))
-    kept = cv2.multiply(below, cv2.merge([left, left, left]), scale=1 / 255)
-    below[:] = cv2.add(kept, cv2.cvtColor(over, cv2.COLOR_RGBA2RGB))
+def _product(pixels: Pixels, weight: Pixels) -> Pixels:
+    """Multiply by a weight of 0..255, where 255 leaves a pixel as it is."""
+    return _u8(cv2.multiply(pixels, weight, scale=1 / 255))
 
 
 def _motion(matrices: Matrix, t: int, point: Matrix) -> Motion:

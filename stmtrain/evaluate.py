@@ -17,7 +17,8 @@ from stmtrain.errors import UsageError
 from stmtrain.infer import MEMORY_EVERY, segment_video
 from stmtrain.model import STM
 from stmtrain.palette import encode_mask
-from stmtrain.score import Scores, score_results
+from stmtrain.score import score_results
+from stmtrain.scores import Scores
 from stmtrain.trees import Video, davis_videos
 
 __all__ = ["RESULTS_NAME", "Evaluation", "evaluate_davis", "predict_video"]

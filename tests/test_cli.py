@@ -94,7 +94,10 @@ def test_pack_train_eval_score(packed: Path, davis_tree: Path, tmp_path: Path) -
     assert done.exit_code == 0, done.output
     assert "memory every 5 frames" in done.output
     report = tmp_path / "scores.json"
-    assert stm("score", "--results", results, "--json", report, *tree).exit_code == 0
+    tables = tmp_path / "csv"
+    written = ("--json", report, "--csv", tables)
+    assert stm("score", "--results", results, *written, *tree).exit_code == 0
+    assert (tables / "global_results-val.csv").read_text().startswith("J&F-Mean,J-Mean")
     scores = json.loads((results / "results.json").read_text())["scores"]
     assert scores["global"] == json.loads(report.read_text())["global"]
 
