@@ -59,8 +59,16 @@ def _options(
     _debug = debug
 
 
-def command(parent: typer.Typer, name: str) -> Callable[[Callable[..., None]], None]:
-    """Register a command whose failures end in one line and the right exit code."""
+def command(
+    parent: typer.Typer, name: str, again: str = "run the same command again to go on"
+) -> Callable[[Callable[..., None]], None]:
+    """Register a command whose failures end in one line and the right exit code.
+
+    Args:
+        parent: The app that the command belongs to.
+        name: What the user types.
+        again: What to do after Ctrl-C.
+    """
 
     def register(function: Callable[..., None]) -> None:
         @functools.wraps(function)
@@ -68,7 +76,7 @@ def command(parent: typer.Typer, name: str) -> Callable[[Callable[..., None]], N
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
-                raise _end("stopped; nothing is lost, the same command goes on", 130) from None
+                raise _end(f"stopped; what was finished is kept, {again}", 130) from None
             except (StmError, OSError) as error:
                 if _debug:
                     raise
@@ -228,7 +236,7 @@ def pack_youtube_vos(
     )
 
 
-@command(app, "train")
+@command(app, "train", again="add --resume to go on with the next batch")
 def train(
     shards: Annotated[
         list[str], typer.Option(help="Shard folder, or FOLDER=WEIGHT to mix several; repeatable.")

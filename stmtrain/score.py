@@ -1,8 +1,8 @@
 """Score a folder of result masks against the ground truth of DAVIS: J, F, recall, decay.
 
 In comes a folder ``<results>/<video>/<frame>.png``, whoever wrote it, and the videos of
-:mod:`stmtrain.trees`; out comes :class:`stmtrain.scores.Scores` with a table, JSON, and the official tool's two
-CSV files. The protocol is that of the official semi-supervised evaluation and stands in the JSON.
+:mod:`stmtrain.trees`; out comes :class:`stmtrain.scores.Scores`. The protocol is that of the
+official semi-supervised evaluation and stands in its JSON.
 """
 
 from collections.abc import Callable, Iterator, Sequence
