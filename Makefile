@@ -35,8 +35,11 @@ fix: .venv/.installed  ## format and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/.installed  ## every benchmark; JSON in benchmarks/results
-	for f in benchmarks/bench_*.py; do $(BIN)/python $$f || exit 1; done
+bench: .venv/.installed  ## benchmarks on drawn data; with COCO=FOLDER also those that need real images
+	for name in metrics appearance train_step; do $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
+ifdef COCO
+	$(BIN)/python benchmarks/bench_synth.py --images $(COCO)/train2017 --annotations $(COCO)/annotations/instances_train2017.json
+endif
 
 clean:  ## remove what the tools made; data, shards and runs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
