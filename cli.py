@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stmdata.pack import Progress as PackProgress
+    from stmdata.prepare import Options
     from stmtrain.spec import Manifest
+    from stmtrain.verify import Verification
 
 __all__ = ["main"]
 
@@ -37,6 +39,7 @@ class OnBad(StrEnum):
 
 
 Out = Annotated[Path, typer.Option(help="Output folder.")]
+Folder = Annotated[Path, typer.Argument(help="Shard folder.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Davis = Annotated[Path, typer.Option("--davis", help="DAVIS root (holds JPEGImages).")]
 Root = Annotated[Path, typer.Option(help="Data set root (holds JPEGImages).")]
@@ -46,6 +49,20 @@ Workers = Annotated[str, typer.Option(help="Processes: a number, or auto for one
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another set in --out.")]
 Resize = Annotated[
     int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
+]
+SynthRecipe = Annotated[str, typer.Option(help="default, classic, or FILE.toml.")]
+Appearance = Annotated[
+    str | None, typer.Option(help="none, light, strong, or FILE.toml; else the recipe's.")
+]
+Variants = Annotated[int, typer.Option(min=1, help="Clips made of each image.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
+Frames = Annotated[int, typer.Option(help="Frames of a clip, to 16.")]
+Size = Annotated[int, typer.Option(help="Side of the clip, pixels.")]
+ClipsPerShard = Annotated[int, typer.Option(help="Clips of a shard.")]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")]
+OnBadImage = Annotated[OnBad, typer.Option(help="Stop, or skip and count.")]
+ShowRecipe = Annotated[
+    bool, typer.Option("--show-recipe", help="Print the recipe as TOML and stop.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
@@ -123,53 +140,117 @@ def _make(out: Path, unit: str, make: "Callable[[PackProgress], Manifest]") -> N
     console.print(manifest_table(out, manifest))
 
 
-@command(app, "prepare-coco")
-def prepare_coco(
-    images: Images = None,
-    annotations: Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")] = None,
-    out: Out = Path("shards/coco"),
-    recipe: Annotated[str, typer.Option(help="default, classic, or FILE.toml.")] = "default",
-    appearance: Annotated[
-        str | None, typer.Option(help="none, light, strong, or FILE.toml; else the recipe's.")
-    ] = None,
-    variants: Annotated[int, typer.Option(min=1, help="Clips made of each image.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
-    frames: Annotated[int, typer.Option(help="Frames of a clip.")] = 3,
-    size: Annotated[int, typer.Option(help="Side of the clip, pixels.")] = 384,
-    clips_per_shard: Annotated[int, typer.Option(help="Clips of a shard.")] = 400,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 95,
-    seed: Seed = 0,
-    workers: Workers = "auto",
-    on_bad_image: Annotated[OnBad, typer.Option(help="Stop, or skip and count.")] = OnBad.RAISE,
-    overwrite: Overwrite = False,
-    show_recipe: Annotated[
-        bool, typer.Option("--show-recipe", help="Print the recipe as TOML and stop.")
-    ] = False,
-) -> None:
-    """Turn COCO images and instance masks into shards of pseudo-video clips."""
+def _clip_options(recipe: str, appearance: str | None, show: bool, **fields: Any) -> "Options":
+    """Build what the two prepare commands share; with ``show``, print the recipe and end."""
     from dataclasses import replace
 
-    from stmdata.prepare import Options, prepare_coco
+    from stmdata.prepare import Options
     from stmdata.recipes import load_recipe
     from stmtrain.settings import to_toml
 
     chosen = load_recipe(recipe)
     if appearance is not None:
         chosen = replace(chosen, appearance=appearance)
-    if show_recipe:
+    if show:
         typer.echo(to_toml(chosen), nl=False)
-        return
+        raise typer.Exit
+    return Options(chosen, **fields)
+
+
+@command(app, "prepare-coco")
+def prepare_coco(
+    images: Images = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")] = None,
+    out: Out = Path("shards/coco"),
+    recipe: SynthRecipe = "default",
+    appearance: Appearance = None,
+    variants: Variants = 1,
+    limit: Limit = None,
+    frames: Frames = 3,
+    size: Size = 384,
+    clips_per_shard: ClipsPerShard = 400,
+    quality: Quality = 95,
+    seed: Seed = 0,
+    workers: Workers = "auto",
+    on_bad_image: OnBadImage = OnBad.RAISE,
+    overwrite: Overwrite = False,
+    show_recipe: ShowRecipe = False,
+) -> None:
+    """Turn COCO-format images and instance masks into shards of pseudo-video clips."""
+    options = _clip_options(
+        recipe,
+        appearance,
+        show_recipe,
+        variants=variants,
+        frames=frames,
+        size=size,
+        seed=seed,
+        clips_per_shard=clips_per_shard,
+        quality=quality,
+        on_bad_image=on_bad_image.value,
+    )
     if images is None or annotations is None:
         raise UsageError("prepare-coco needs --images and --annotations")
-    options = Options(
-        chosen, variants, frames, size, seed, clips_per_shard, quality, on_bad_image.value
-    )
+    from stmdata.prepare import prepare_coco
+
     _make(
         out,
         "clips",
         lambda report: prepare_coco(
             images,
             annotations,
+            out,
+            options,
+            limit=limit,
+            workers=_workers(workers),
+            overwrite=overwrite,
+            progress=report,
+        ),
+    )
+
+
+@command(app, "prepare-masks")
+def prepare_masks(
+    images: Images = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of the masks, paired by name.")] = None,
+    out: Out = Path("shards/masks"),
+    recipe: SynthRecipe = "default",
+    appearance: Appearance = None,
+    variants: Variants = 1,
+    limit: Limit = None,
+    frames: Frames = 3,
+    size: Size = 384,
+    clips_per_shard: ClipsPerShard = 400,
+    quality: Quality = 95,
+    seed: Seed = 0,
+    workers: Workers = "auto",
+    on_bad_image: OnBadImage = OnBad.RAISE,
+    overwrite: Overwrite = False,
+    show_recipe: ShowRecipe = False,
+) -> None:
+    """Turn saliency or segmentation images with masks into shards of pseudo-video clips."""
+    options = _clip_options(
+        recipe,
+        appearance,
+        show_recipe,
+        variants=variants,
+        frames=frames,
+        size=size,
+        seed=seed,
+        clips_per_shard=clips_per_shard,
+        quality=quality,
+        on_bad_image=on_bad_image.value,
+    )
+    if images is None or masks is None:
+        raise UsageError("prepare-masks needs --images and --masks")
+    from stmdata.prepare import prepare_masks
+
+    _make(
+        out,
+        "clips",
+        lambda report: prepare_masks(
+            images,
+            masks,
             out,
             options,
             limit=limit,
@@ -373,18 +454,33 @@ def shards_info(folder: Annotated[Path, typer.Argument(help="Shard folder.")]) -
 
 
 @command(shards_app, "verify")
-def shards_verify(folder: Annotated[Path, typer.Argument(help="Shard folder.")]) -> None:
+def shards_verify(folder: Folder, workers: Workers = "auto") -> None:
     """Re-hash and decode everything; name every fault with shard, sample and byte."""
+    result = _verify(folder, workers)
+    for fault in result.faults:
+        typer.echo(fault)
+    if result.faults:
+        raise _end(f'{folder}: {result.summary()}; "stm shards repair" helps', 1)
+    typer.echo(f"{folder}: {result.summary()}")
+
+
+def _verify(folder: Path, workers: str) -> "Verification":
+    """Verify with a progress bar and print what is worth a note."""
+    from stmdata.engines import map_unordered
     from stmtrain.console import progress_bar
     from stmtrain.verify import verify
 
-    with progress_bar(_console(), "verify", "shards") as report:
-        faults = verify(folder, lambda done, total: report(done, total, ""))
-    for fault in faults:
-        typer.echo(fault)
-    if faults:
-        raise _end(f"{folder}: {len(faults)} faults; make the set again", 1)
-    typer.echo(f"{folder}: whole")
+    with progress_bar(_console(), f"verify {folder}", "samples") as report:
+        result = verify(
+            folder,
+            functools.partial(map_unordered, workers=_workers(workers)),
+            lambda done, total, size, faults: report(
+                done, total, f"{size / 1e6:.0f} MB" + f", {faults} faults" * bool(faults)
+            ),
+        )
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    return result
 
 
 @command(app, "demo")

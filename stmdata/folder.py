@@ -5,52 +5,18 @@ an interrupted or superseded set can be told from files of others, which are nev
 """
 
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stmdata.durable import remove, remove_temporaries, write_file
 from stmtrain.errors import UsageError
-from stmtrain.spec import (
-    CONFIG_NAME,
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    canonical_json,
-    config_hash,
-    sidecar_name,
-)
+from stmtrain.set_config import SHARD_NAME, is_indexed, plan_json
+from stmtrain.spec import CONFIG_NAME, FORMAT_NAME, MANIFEST_NAME, sidecar_name
 
-__all__ = ["clear_leftovers", "plan_value", "prepare_folder"]
+__all__ = ["clear_leftovers", "prepare_folder"]
 
-_SHARD = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 _MOST_NAMED = 4
-
-
-def plan_value(config: Mapping[str, Any], shards: Sequence[str]) -> dict[str, Any]:
-    """Return the content of ``config.json``, as JSON reads it back.
-
-    Args:
-        config: Everything that decides the bytes of the set.
-        shards: The tar names planned, in order.
-    """
-    reserved = {MANIFEST_NAME, CONFIG_NAME}
-    bad = [n for n in shards if not _SHARD.fullmatch(n) or sidecar_name(n) in reserved]
-    if bad or len(set(shards)) != len(shards):
-        raise ValueError(f"expected distinct plain shard names, found {bad or 'one twice'}")
-    value: dict[str, Any] = json.loads(
-        canonical_json(
-            {
-                "format": FORMAT_NAME,
-                "format_version": FORMAT_VERSION,
-                "config": config,
-                "config_hash": config_hash(config),
-                "shards": shards,
-            }
-        )
-    )
-    return value
 
 
 def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -58,7 +24,7 @@ def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> No
 
     Args:
         out: An existing folder.
-        plan: From :func:`plan_value`.
+        plan: From :func:`stmtrain.set_config.plan_value`.
         overwrite: Remove the set that is there first, whatever its configuration.
 
     Raises:
@@ -67,14 +33,14 @@ def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> No
     """
     there = _read_ours(out / CONFIG_NAME)
     manifest = _read_ours(out / MANIFEST_NAME)
+    _refuse_indexed(out, manifest)
     ours = list(dict.fromkeys([*plan["shards"], *_shard_names(there), *_shard_names(manifest)]))
     if overwrite:
         _remove_set(out, ours)
         there = None
     if there is None:
         _refuse_unknown(out, ours)
-        text = json.dumps(plan, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        write_file(out / CONFIG_NAME, text.encode())
+        write_file(out / CONFIG_NAME, plan_json(plan))
     elif there != plan:
         raise UsageError(
             f"{out}: holds shards of another configuration ({_differences(there, plan)}); use "
@@ -121,7 +87,17 @@ def _shard_names(value: Mapping[str, Any] | None) -> list[str]:
         return []
     names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
     # The file may have been edited: only a plain name in this very folder may ever be removed.
-    return [name for name in names if isinstance(name, str) and _SHARD.fullmatch(name)]
+    return [name for name in names if isinstance(name, str) and SHARD_NAME.fullmatch(name)]
+
+
+def _refuse_indexed(out: Path, manifest: Mapping[str, Any] | None) -> None:
+    """Keep tars that were made elsewhere and only indexed here: no option of ours removes them."""
+    config = manifest.get("config") if manifest is not None else None
+    if isinstance(config, dict) and is_indexed(config):
+        raise UsageError(
+            f"{out}: holds tars that were made elsewhere (indexed by stm); use another folder "
+            "(nothing was removed)"
+        )
 
 
 def _refuse_unknown(out: Path, shards: Sequence[str]) -> None:

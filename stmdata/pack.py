@@ -15,9 +15,10 @@ from typing import Any
 
 from stmdata.durable import locked, remove, write_file, writing
 from stmdata.engines import map_unordered
-from stmdata.folder import clear_leftovers, plan_value, prepare_folder
+from stmdata.folder import clear_leftovers, prepare_folder
 from stmdata.writer import write_shard
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.set_config import plan_value
 from stmtrain.spec import (
     MANIFEST_NAME,
     Manifest,
@@ -118,7 +119,7 @@ class _Done:
     @classmethod
     def of(cls, sidecar: Sidecar) -> "_Done":
         return cls(
-            ShardEntry(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index)),
+            ShardEntry.of(sidecar),
             tuple(record.key for record in sidecar.index),
             sidecar.statistics,
             Counter(item.reason for item in sidecar.skipped),

@@ -8,32 +8,32 @@ never on the number of threads or on when the loader started.
 
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from queue import SimpleQueue
-from threading import Event, Thread
-from typing import Any, Protocol, Self, TypeVar
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, TypeVar
 
 import numpy as np
-import simplejpeg
 import torch
 from numpy.typing import NDArray
 
 from stmtrain.batch import Batch, BatchArrays
 from stmtrain.clips import ClipRecipe, choose_clip, slot_table
-from stmtrain.decode import MAX_PIXELS, decode_frame, decode_mask, frame_size
+from stmtrain.decode import MAX_PIXELS, decode_frame, decode_mask
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.geometry import draw_colours, draw_geometry
 from stmtrain.plan import Plan, Ticket
 from stmtrain.spec import Sample, SampleMeta
+from stmtrain.workers import Workers
 
 __all__ = ["Batch", "Loader", "Source"]
 
 T = TypeVar("T")
 
 _UNCHANGED = bytes(range(256))
+_MOST_IN_A_ROW = 64  # bad samples after which skipping stops: then the data or the disk is at fault
 
 
 class Source(Protocol):
@@ -55,49 +55,6 @@ class Source(Protocol):
         """Name shard and sample for an error message."""
 
 
-class _Workers:
-    """Daemon threads that run jobs in order.
-
-    Unlike those of ``concurrent.futures``, a read that never returns cannot keep the process from
-    ending.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._closed = Event()
-        self._threads = [
-            Thread(target=self._work, daemon=True, name=f"stm-loader-{i}") for i in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Put a job at the end of the queue; its result or error is the future's."""
-        future: Future[T] = Future()
-
-        def job() -> None:
-            try:
-                future.set_result(function(*arguments))
-            except BaseException as error:  # noqa: BLE001 - the consumer raises it
-                future.set_exception(error)
-
-        self._jobs.put(job)
-        return future
-
-    def close(self, seconds: float = 2.0) -> None:
-        """Drop what waits in the queue, and give running jobs some seconds to end."""
-        self._closed.set()
-        for _ in self._threads:
-            self._jobs.put(None)
-        deadline = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None and not self._closed.is_set():
-            job()
-
-
 class Loader:
     """Endless (or up to ``stop``) batches of the plan, decoded ahead by threads.
 
@@ -107,6 +64,8 @@ class Loader:
     Attributes:
         step: The next step; together with the plan, all the state there is.
         waited: Seconds that the consumer has waited for data.
+        skipped: With ``on_bad_sample="skip"``, how often each bad sample of this rank was passed
+            over, by the message that says which one and why.
 
     Example:
         >>> with Loader(sets, plan, PSEUDO, size=384, start=1000) as loader:  # doctest: +SKIP
@@ -129,6 +88,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         max_skip: Callable[[int], int] = lambda _step: 0,
+        on_bad_sample: Literal["raise", "skip"] = "raise",
         patience: float = 300.0,
     ) -> None:
         """Check the settings; nothing is read before the first batch is asked for.
@@ -146,6 +106,10 @@ class Loader:
             rank: This process, in ``[0, world)``.
             world: Processes that share each global batch.
             max_skip: Most frames skipped between neighbours, by step.
+            on_bad_sample: What a damaged sample does: end the stream, or let the plan's next sample
+                take its place. The next one still comes at its own place too, so every other clip
+                stays where it was, for any number of ranks and threads, and after resuming. A disk
+                that fails to read or does not answer is no bad sample: that always raises.
             patience: Seconds to wait for one clip before giving up instead of hanging.
 
         Raises:
@@ -160,9 +124,11 @@ class Loader:
         self._device = torch.device(device)
         self._threads, self._prefetch, self._patience = threads, prefetch, patience
         self._rank, self._world, self._max_skip, self._stop = rank, world, max_skip, stop
+        self._skip = on_bad_sample == "skip"
         self._running: Generator[Batch, None, None] | None = None
         self.step = start
         self.waited = 0.0
+        self.skipped: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -190,7 +156,7 @@ class Loader:
 
     def _run(self) -> Generator[Batch, None, None]:
         """Keep ``prefetch`` batches in the making and hand them out in order of their steps."""
-        workers = _Workers(self._threads)
+        workers = Workers(self._threads)
         leave = weakref.finalize(self, workers.close)  # also when the interpreter exits
         shape = (self._plan.global_batch // self._world, self._recipe.frames)
         pinned = self._device.type == "cuda"
@@ -211,6 +177,7 @@ class Loader:
                 finally:
                     self.waited += time.perf_counter() - began
                 self.step = batch.step + 1
+                self.skipped.update(making.bad.values())
                 yield making.arrays.copy_to(self._device, batch)
                 free.append(making.arrays)
         finally:
@@ -220,97 +187,125 @@ class Loader:
         return self._stop is not None and step >= self._stop
 
 
-class _Making:
-    """One batch in the making: a job that follows the plan, then a job per clip."""
+@dataclass(frozen=True)
+class _Clip:
+    """A clip to make: its ticket, its name in messages, and its record."""
 
-    def __init__(self, loader: Loader, step: int, arrays: BatchArrays, workers: _Workers) -> None:
+    ticket: Ticket
+    where: str
+    meta: SampleMeta
+
+
+class _Making:
+    """One batch in the making: a job that follows the plan, then a job per clip.
+
+    Attributes:
+        arrays: Where it is made.
+        bad: What is wrong with the samples that were passed over, by their position in the plan.
+            Found again for each batch, so that a batch does not depend on those before it.
+    """
+
+    def __init__(self, loader: Loader, step: int, arrays: BatchArrays, workers: Workers) -> None:
         self.arrays = arrays
+        self.bad: dict[int, str] = {}
         self._loader, self._step, self._workers = loader, step, workers
-        self._keys: list[str] = []
         self._clips = workers.submit(self._open)
 
     def result(self, patience: float) -> Batch:
-        """Wait for every clip; the first failed one, in the plan's order, raises its error."""
-        clips = _wait(self._clips, patience, f"step {self._step}")
-        counts = [_wait(clip, patience, where) for where, clip in clips]
-        return self.arrays.batch(self._step, tuple(self._keys), torch.tensor(counts))
+        """Wait for every clip; the first failed one, in the plan's order, raises its error.
 
-    def _open(self) -> list[tuple[str, Future[int]]]:
+        Where bad samples are passed over, all clips are made again with others in their places,
+        because the new ones may be of another size.
+        """
+        while True:
+            clips = _wait(self._clips, patience, f"step {self._step}")
+            known, counts = len(self.bad), []
+            for clip, made in clips:
+                with self._passed_over(clip.ticket.position):
+                    counts.append(_wait(made, patience, clip.where))
+            if len(self.bad) == known:
+                keys = tuple(clip.meta.sample_key for clip, _ in clips)
+                return self.arrays.batch(self._step, keys, torch.tensor(counts))
+            self._clips = self._workers.submit(self._open)
+
+    def _open(self) -> list[tuple[_Clip, Future[int]]]:
         """Read the records, lay out the arrays, and start a job for each clip."""
         loader = self._loader
         tickets = loader._plan.batch(self._step, loader._rank, loader._world)
-        clips = []
-        for ticket in tickets:
-            source = loader._sources[ticket.source]
-            where = source.where(ticket.index)
-            with _named(where):
-                clips.append((ticket, where, source.meta(ticket.index)))
-        self._keys = [meta.sample_key for _, _, meta in clips]
-        self.arrays.lay_out([_size_of(meta, where) for _, where, meta in clips])
-        return [
-            (where, self._workers.submit(self._fill, slot, ticket, where, meta))
-            for slot, (ticket, where, meta) in enumerate(clips)
-        ]
+        clips = [self._find(ticket) for ticket in tickets]
+        self.arrays.lay_out([(clip.meta.height, clip.meta.width) for clip in clips])
+        return [(c, self._workers.submit(self._fill, slot, c)) for slot, c in enumerate(clips)]
 
-    def _fill(self, slot: int, ticket: Ticket, where: str, meta: SampleMeta) -> int:
+    def _find(self, ticket: Ticket) -> _Clip:
+        """Return the ticket's clip, or that of the first position after it that is not bad."""
+        for position in range(ticket.position, ticket.position + _MOST_IN_A_ROW):
+            if position in self.bad:
+                continue
+            if position > ticket.position:
+                ticket = self._loader._plan.ticket(position)
+            with self._passed_over(position):
+                source = self._loader._sources[ticket.source]
+                where = source.where(ticket.index)
+                with _named(where):
+                    meta = source.meta(ticket.index)
+                    _check_pixels(meta, where)
+                return _Clip(ticket, where, meta)
+        raise DataError(
+            f"{self.bad[position]} - and so are {_MOST_IN_A_ROW} samples in a row of the plan; "
+            'run "stm shards verify"'
+        )
+
+    @contextmanager
+    def _passed_over(self, position: int) -> Iterator[None]:
+        """Note what is wrong with the sample at ``position``, if bad samples are passed over."""
+        try:
+            yield
+        except DataError as error:
+            if not self._loader._skip or isinstance(error, _Unreadable):
+                raise
+            self.bad[position] = str(error)
+
+    def _fill(self, slot: int, clip: _Clip) -> int:
         """Make one clip in its place in the arrays; return its number of objects."""
         loader, recipe = self._loader, self._loader._recipe
+        ticket, where = clip.ticket, clip.where
         rng = loader._plan.rng(ticket)
         with _named(where):
-            choice = choose_clip(meta, recipe, loader._max_skip(self._step), rng)
-            sample = loader._sources[ticket.source].read(ticket.index, choice.frames, meta)
+            choice = choose_clip(clip.meta, recipe, loader._max_skip(self._step), rng)
+            sample = loader._sources[ticket.source].read(ticket.index, choice.frames, clip.meta)
             frames, masks = self.arrays.clip(slot)
             table = slot_table(choice.object_ids)
             # Masks first: the crop follows the objects.
             for name, out in zip(choice.frames, masks, strict=True):
-                _decode_slots(sample.masks[name], table, out, f"{where}, mask {name}")
+                decode_mask(sample.masks[name], f"{where}, mask {name}", out)
+                _ids_to_slots(out, table)
             count = len(choice.object_ids)
             matrices = draw_geometry(masks, count, recipe, loader._size, rng)
             self.arrays.draw(slot, matrices, draw_colours(recipe, rng))
             for name, out in zip(choice.frames, frames, strict=True):
-                _decode_into(sample.frames[name], out, f"{where}, frame {name}")
+                decode_frame(sample.frames[name], f"{where}, frame {name}", out)
             self.arrays.pad(slot)
         return count
 
 
-def _size_of(meta: SampleMeta, where: str) -> tuple[int, int]:
-    if not 0 < meta.height * meta.width <= MAX_PIXELS or meta.height < 0:
+class _Unreadable(ShardError):
+    """The disk or network failed, which says nothing about the sample; never passed over."""
+
+
+def _check_pixels(meta: SampleMeta, where: str) -> None:
+    if meta.height * meta.width > MAX_PIXELS:
         raise ShardError(
             f"{where}: its record says {meta.width}x{meta.height} pixels, expected up to "
             f'{MAX_PIXELS}; run "stm shards verify"'
         )
-    return meta.height, meta.width
 
 
-def _decode_slots(data: bytes, table: bytes, out: NDArray[np.uint8], where: str) -> None:
-    """Decode a label map (H, W) and translate its object ids to slots."""
-    mask = decode_mask(data, where)
-    _check_size(mask.shape, out, where)
+def _ids_to_slots(mask: NDArray[np.uint8], table: bytes) -> None:
+    """Translate object ids to slots in place, unless those that occur are slots already."""
     largest = int(mask.max())
-    if table[: largest + 1] == _UNCHANGED[: largest + 1]:
-        out[:] = mask
-    else:  # bytes.translate takes half the time of NumPy's indexing with uint8
-        out[:] = np.frombuffer(mask.tobytes().translate(table), np.uint8).reshape(out.shape)
-
-
-def _decode_into(data: bytes, out: NDArray[np.uint8], where: str) -> None:
-    """Decode a JPEG to (H, W, 3) uint8 RGB, straight into its place if that has no gaps."""
-    _check_size(frame_size(data, where), out, where)
-    if not out.flags.c_contiguous:
-        out[:] = decode_frame(data, where)
-        return
-    try:
-        simplejpeg.decode_jpeg(data, "RGB", buffer=out)
-    except ValueError as error:
-        raise ShardError(f"{where}: JPEG is damaged ({error}); pack it again") from None
-
-
-def _check_size(found: tuple[int, ...], out: NDArray[np.uint8], where: str) -> None:
-    if found != out.shape[:2]:
-        raise ShardError(
-            f"{where}: expected {out.shape[1]}x{out.shape[0]} pixels as its record says, found "
-            f'{found[1]}x{found[0]}; run "stm shards verify"'
-        )
+    if table[: largest + 1] != _UNCHANGED[: largest + 1]:
+        # bytes.translate takes half the time of NumPy's indexing with uint8
+        mask[:] = np.frombuffer(mask.tobytes().translate(table), np.uint8).reshape(mask.shape)
 
 
 @contextmanager
@@ -319,7 +314,7 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ShardError(f"{where}: cannot be read ({error})") from error
+        raise _Unreadable(f"{where}: cannot be read ({error})") from error
     except ValueError as error:
         raise ShardError(f"{where}: {error}") from error
 
@@ -330,6 +325,6 @@ def _wait(future: Future[T], patience: float, where: str) -> T:
     except TimeoutError:
         if future.done():
             raise
-        raise DataError(
+        raise _Unreadable(
             f"{where}: no data after {patience:g} seconds; check the disk or network that holds it"
         ) from None

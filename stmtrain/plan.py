@@ -131,6 +131,10 @@ class Plan:
         start = step * self.global_batch + rank * share
         return self._tickets(np.arange(start, start + share, dtype=np.int64))
 
+    def ticket(self, position: int) -> Ticket:
+        """Return the ticket of one position of the stream: ``batch`` gives the same one there."""
+        return self._tickets(np.array([position], np.int64))[0]
+
     def counts(self, position: int) -> tuple[int, ...]:
         """Return how many samples each source gave before ``position``."""
         block, inside = divmod(position, MIX_BLOCK)

@@ -45,6 +45,9 @@ _SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 
+# What decoded JSON of another shape raises while it is taken apart (1e999 overflows an int).
+_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+
 
 def canonical_json(value: object) -> bytes:
     """Encode as UTF-8 JSON with sorted keys and no spaces, so that equal values are equal bytes."""
@@ -110,6 +113,8 @@ class SampleMeta:
             raise ShardError(f"{where}: expected ascending object ids in 1..254, found {ids!r}")
         if [len(row) for row in self.areas] != [len(self.mask_frames)] * len(ids):
             raise ShardError(f"{where}: areas do not have one row per object, one entry per mask")
+        if min(self.height, self.width, *self.original_size) < 1:
+            raise ShardError(f"{where}: expected sizes of at least 1 pixel, found less")
 
     def to_json(self) -> bytes:
         """Encode as the bytes of the ``.json`` member."""
@@ -118,7 +123,11 @@ class SampleMeta:
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Self:
         """Decode a ``.json`` member; ``where`` (shard and sample) opens every error message."""
-        value = _load(data, where)
+        return cls.from_mapping(_load(data, where), where)
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
+        """Build a record from decoded JSON; ``where`` opens every error message."""
         try:
             return cls(
                 sample_key=str(value["sample_key"]),
@@ -131,7 +140,7 @@ class SampleMeta:
                 original_size=(int(value["original_size"][0]), int(value["original_size"][1])),
                 origin=dict(value["origin"]),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except _MALFORMED as error:
             raise ShardError(f"{where}: sample record is malformed ({error!r}); run "
                              '"stm shards verify"') from None  # fmt: skip
 
@@ -165,10 +174,29 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Record:
-    """Where a sample's members lie in its tar: ``members[suffix] = (data offset, size)``, bytes."""
+    """Where a sample's members lie in its tar: ``members[suffix] = (data offset, size)``, bytes.
+
+    ``meta`` is the sample's record where the tar has none of its own (``stm shards index``).
+    """
 
     key: str
     members: Mapping[str, tuple[int, int]]
+    meta: SampleMeta | None = None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the sidecar's entry as JSON values."""
+        value: dict[str, Any] = {"key": self.key, "members": dict(self.members)}
+        return value if self.meta is None else {**value, "meta": asdict(self.meta)}
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
+        """Build an entry from decoded JSON."""
+        key = str(value["key"])
+        members = {str(k): (int(v[0]), int(v[1])) for k, v in value["members"].items()}
+        meta = value.get("meta")
+        if meta is not None:
+            meta = SampleMeta.from_mapping(meta, f"{where}, sample {key}")
+        return cls(key, members, meta)
 
 
 @dataclass(frozen=True)
@@ -193,7 +221,7 @@ class Sidecar:
                 "sha256": self.sha256,
                 "config_hash": self.config_hash,
                 "samples": len(self.index),
-                "index": [{"key": r.key, "members": dict(r.members)} for r in self.index],
+                "index": [record.to_mapping() for record in self.index],
                 "statistics": dict(self.statistics),
                 "skipped": [asdict(s) for s in self.skipped],
             }
@@ -210,20 +238,12 @@ class Sidecar:
                 bytes=int(value["bytes"]),
                 sha256=str(value["sha256"]),
                 config_hash=str(value["config_hash"]),
-                index=tuple(
-                    Record(
-                        key=str(entry["key"]),
-                        members={
-                            str(k): (int(v[0]), int(v[1])) for k, v in entry["members"].items()
-                        },
-                    )
-                    for entry in value["index"]
-                ),
+                index=tuple(Record.from_mapping(entry, where) for entry in value["index"]),
                 statistics={str(k): int(v) for k, v in value["statistics"].items()},
                 skipped=tuple(Skipped(str(s["input"]), str(s["reason"])) for s in value["skipped"]),
             )
             count = int(value["samples"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except _MALFORMED as error:
             raise ShardError(
                 f"{where}: sidecar is malformed ({error!r}); pack this shard again"
             ) from None
@@ -231,17 +251,47 @@ class Sidecar:
             raise ShardError(
                 f"{where}: says {count} samples but indexes {len(sidecar.index)}; pack it again"
             )
+        sidecar._check_places(where)
         return sidecar
+
+    def _check_places(self, where: str) -> None:
+        """Refuse members that would lie outside the tar."""
+        for record in self.index:
+            for suffix, (offset, size) in record.members.items():
+                if offset < 0 or size < 0 or offset + size > self.bytes:
+                    raise ShardError(
+                        f"{where}: sample {record.key}, member {suffix}: {size} bytes at byte "
+                        f"{offset} are not within the {self.bytes} of {self.shard}; pack it again"
+                    )
 
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One line of the manifest: a shard's file name, bytes, sha256 and number of samples."""
+    """One line of the manifest: a shard's file name, bytes, sha256 and number of samples.
+
+    ``sidecar_sha256`` is that of the sidecar's bytes; empty in sets made before it was recorded.
+    """
 
     name: str
     bytes: int
     sha256: str
     samples: int
+    sidecar_sha256: str = ""
+
+    @classmethod
+    def of(cls, sidecar: Sidecar) -> Self:
+        """Return the line for a sidecar as it was written."""
+        digest = hashlib.sha256(sidecar.to_json()).hexdigest()
+        return cls(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), digest)
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Build a line from decoded JSON."""
+        numbers = int(value["bytes"]), int(value["samples"])
+        if min(numbers) < 0:
+            raise ValueError(f"a negative number: {numbers}")
+        name, digest = str(value["name"]), str(value["sha256"])
+        return cls(name, numbers[0], digest, numbers[1], str(value.get("sidecar_sha256", "")))
 
 
 @dataclass(frozen=True)
@@ -288,21 +338,20 @@ class Manifest:
         try:
             manifest = cls(
                 config=dict(value["config"]),
-                shards=tuple(
-                    ShardEntry(str(s["name"]), int(s["bytes"]), str(s["sha256"]), int(s["samples"]))
-                    for s in value["shards"]
-                ),
+                shards=tuple(ShardEntry.from_mapping(entry) for entry in value["shards"]),
                 totals={str(k): int(v) for k, v in value["totals"].items()},
                 skipped={str(k): int(v) for k, v in value["skipped"].items()},
             )
             stated = str(value["config_hash"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except _MALFORMED as error:
             raise ShardError(
                 f"{where}: manifest is malformed ({error!r}); pack the set again"
             ) from None
         bad = [s.name for s in manifest.shards if not _SHARD_NAME.fullmatch(s.name)]
         if bad:
             raise ShardError(f"{where}: shard name {bad[0]!r} is not a plain '.tar' file name")
+        if len({s.name for s in manifest.shards}) != len(manifest.shards):
+            raise ShardError(f"{where}: lists a shard twice; pack the set again")
         if stated != manifest.config_hash:
             raise ShardError(f"{where}: config_hash does not match config; the manifest was edited")
         return manifest

@@ -1,116 +1,219 @@
-"""Check a shard set completely: hashes, tar headers against the index, every pixel decoded."""
+"""Check a shard set completely: its JSON files against each other, and every shard in full.
 
-import hashlib
-import tarfile
-from collections.abc import Callable
+What a reader would meet by chance is looked for here. Nothing is changed. The work on each shard
+(:mod:`stmtrain.shard_check`) can be given to other processes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from stmtrain.decode import decode_frame, decode_mask
-from stmtrain.errors import DataError, ShardError
-from stmtrain.shards import OpenShard, read_manifest, read_sidecar
-from stmtrain.spec import Manifest, Record, SampleMeta, ShardEntry, Sidecar
+from stmtrain.errors import ShardError
+from stmtrain.set_config import parse_plan, plan_value
+from stmtrain.shard_check import CheckShard, ShardCheck, compare_counts
+from stmtrain.shards import read_manifest
+from stmtrain.spec import (
+    CONFIG_NAME,
+    MANIFEST_NAME,
+    Manifest,
+    ShardEntry,
+    Sidecar,
+    sidecar_name,
+)
 
-__all__ = ["verify", "verify_shard"]
+__all__ = ["Fault", "Mapper", "Progress", "Verification", "verify"]
+
+Mapper = Callable[[CheckShard, Sequence[ShardEntry]], Iterable[ShardCheck]]
+"""Applies the first to each of the second, in any order: ``map``, or one that has processes."""
+
+Progress = Callable[[int, int, int, int], None]
+"""Gets (samples done, samples in all, bytes done, faults so far)."""
 
 
-def verify_shard(folder: Path, entry: ShardEntry, manifest: Manifest) -> list[str]:
-    """Check one shard completely: sidecar, hash, every member's place, every pixel's decoding.
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: in which shard (empty: the set's own files), and a line about it."""
+
+    shard: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome for a set.
+
+    Attributes:
+        faults: What is wrong, in the order of the shards; none means that the set is whole.
+        notes: What is there and does no harm: leftovers, files that are not of the set.
+        shards: Shards looked at.
+        bytes: Their size.
+        statistics: Samples, frames, masks, objects and bytes that were read.
+    """
+
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+    shards: int
+    bytes: int
+    statistics: Mapping[str, int]
+
+    @property
+    def bad_shards(self) -> tuple[str, ...]:
+        """The shards that have faults, in order."""
+        return tuple(dict.fromkeys(fault.shard for fault in self.faults if fault.shard))
+
+    def summary(self) -> str:
+        """Say in one line how much was looked at and what came of it."""
+        count = self.statistics
+        looked = (
+            f"{self.shards} shards, {count.get('samples', 0)} samples, "
+            f"{count.get('frames', 0)} frames, {count.get('masks', 0)} masks, "
+            f"{self.bytes / 1e6:.1f} MB"
+        )
+        if not self.faults:
+            return f"{looked}: whole"
+        return f"{looked}: {len(self.faults)} faults, {len(self.bad_shards)} shards to make again"
+
+
+def verify(
+    folder: Path, mapper: Mapper | None = None, progress: Progress | None = None
+) -> Verification:
+    """Verify the set in ``folder``; without a readable manifest, what its ``config.json`` plans.
 
     Args:
-        folder: The set's folder.
-        entry: The shard's line in the manifest.
-        manifest: The set's manifest.
+        folder: The set.
+        mapper: Does the shards; ``map``, that is in this process, when ``None``.
+        progress: Told after each shard.
 
-    Returns:
-        One line per fault, each naming shard, sample and byte; empty when the shard is whole.
+    Raises:
+        ShardError: Nothing says what the set should be.
     """
-    path = folder / entry.name
-    try:
-        sidecar = read_sidecar(folder, entry, manifest)
-        size, digest = _hash_file(path)
-    except ShardError as error:
-        return [str(error)]
-    except OSError as error:
-        return [f"{path}: cannot be read ({error.strerror})"]
-    faults = []
-    if size != entry.bytes:
-        faults.append(f"{path}: expected {entry.bytes} bytes, found {size}")
-    if digest != entry.sha256:
-        faults.append(f"{path}: sha256 is {digest[:16]}…, the manifest says {entry.sha256[:16]}…")
-    shard = OpenShard(path, sidecar)
-    faults += _check_headers(path, sidecar)
-    for record in sidecar.index:
-        faults += _check_record(shard, record)
-    return faults
-
-
-def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """Verify every shard of the set in ``folder``; ``progress`` gets (shards done, shards)."""
-    manifest = read_manifest(folder)
-    faults: list[str] = []
-    for done, entry in enumerate(manifest.shards, start=1):
-        faults += verify_shard(folder, entry, manifest)
+    plan = _plan(folder)
+    checks: dict[str, ShardCheck] = {}
+    total, bad = sum(entry.samples for entry in plan.entries), len(plan.faults)
+    samples = size = 0
+    for check in (mapper or map)(CheckShard(folder, plan.config), plan.entries):
+        checks[check.entry.name] = check
+        samples, size = samples + check.entry.samples, size + check.entry.bytes
+        bad += len(check.faults)
         if progress is not None:
-            progress(done, len(manifest.shards))
-    return faults
-
-
-def _check_headers(path: Path, sidecar: Sidecar) -> list[str]:
-    """Compare the tar's own headers with the index: same members, same order, same offsets."""
-    expected = [
-        (f"{record.key}.{suffix}", offset, size)
-        for record in sidecar.index
-        for suffix, (offset, size) in sorted(record.members.items(), key=lambda item: item[1])
+            progress(samples, total, size, bad)
+    ordered = [checks[entry.name] for entry in plan.entries]
+    faults = [
+        *plan.faults,
+        *(Fault(check.entry.name, text) for check in ordered for text in check.faults),
+        *_check_keys(folder, ordered),
     ]
-    found = []
+    if plan.manifest is not None and not any(check.faults for check in ordered):
+        faults += _check_totals(folder / MANIFEST_NAME, plan.manifest, ordered)
+    counted: Counter[str] = Counter()
+    for check in ordered:
+        counted.update(check.statistics)
+    notes = _notes(folder, plan.names)
+    return Verification(tuple(faults), tuple(notes), len(ordered), size, dict(counted))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the set should be."""
+
+    manifest: Manifest | None
+    config: Mapping[str, Any]
+    names: tuple[str, ...]
+    entries: tuple[ShardEntry, ...]
+    faults: tuple[Fault, ...]
+
+
+def _plan(folder: Path) -> _Plan:
+    """Learn from the manifest what to expect or, without one, from ``config.json`` and sidecars."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            found = [(m.name, m.offset_data, m.size) for m in tar]
-    except (tarfile.TarError, OSError) as error:
-        return [f"{path}: not a readable tar ({error})"]
-    for want, have in zip(expected, found, strict=False):
-        if want != have:
-            return [
-                f"{path}: expected member {want[0]} with {want[2]} bytes at byte {want[1]}, "
-                f"found {have[0]} with {have[2]} bytes at byte {have[1]}"
-            ]
-    if len(found) != len(expected):
-        end = found[-1][1] + found[-1][2] if found else 0
-        return [
-            f"{path}: expected {len(expected)} members, the tar ends after {len(found)} "
-            f"at byte {end}"
-        ]
-    return []
-
-
-def _check_record(shard: OpenShard, record: Record) -> list[str]:
-    """Decode everything of one sample and compare it with its record."""
-    where = f"{shard.path}, sample {record.key}"
+        manifest = read_manifest(folder)
+    except ShardError as error:
+        return _plan_without_manifest(folder, error)
+    names = tuple(entry.name for entry in manifest.shards)
+    path = folder / CONFIG_NAME
     faults = []
     try:
-        meta = SampleMeta.from_json(shard.member(record, "json"), where)
-    except ShardError as error:
-        return [str(error)]
-    suffixes = {"json"} | {f"{n}.jpg" for n in meta.frames} | {f"{n}.png" for n in meta.mask_frames}
-    if meta.sample_key != record.key or suffixes != set(record.members):
-        faults.append(f"{where}: its record and the sidecar name different members")
-    for suffix in sorted(suffixes & set(record.members) - {"json"}):
-        decode = decode_frame if suffix.endswith(".jpg") else decode_mask
-        offset = record.members[suffix][0]
-        try:
-            pixels = decode(shard.member(record, suffix), f"{where}, {suffix} at byte {offset}")
-        except DataError as error:
-            faults.append(str(error))
-            continue
-        if pixels.shape[:2] != (meta.height, meta.width):
+        if path.exists() and parse_plan(path.read_bytes(), str(path)) != plan_value(
+            manifest.config, names
+        ):
             faults.append(
-                f"{where}, {suffix} at byte {offset}: expected {meta.width}x{meta.height} pixels, "
-                f"found {pixels.shape[1]}x{pixels.shape[0]}"
+                f"{path}: its configuration or shards differ from the manifest's; one of the two "
+                "belongs to another set"
             )
-    return faults
+    except (ShardError, OSError) as error:
+        faults.append(str(error))
+    return _Plan(
+        manifest, manifest.config, names, manifest.shards, tuple(Fault("", t) for t in faults)
+    )
 
 
-def _hash_file(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+def _plan_without_manifest(folder: Path, why: ShardError) -> _Plan:
+    path = folder / CONFIG_NAME
+    try:
+        plan = parse_plan(path.read_bytes(), str(path))
+    except (ShardError, OSError):
+        raise why from None  # nothing says what this should be
+    entries, faults = [], [Fault("", str(why))]
+    for name in plan["shards"]:
+        where = folder / sidecar_name(name)
+        try:
+            sidecar = Sidecar.from_json(where.read_bytes(), str(where))
+            if sidecar.shard != name:
+                raise ShardError(f"{where}: is the sidecar of {sidecar.shard}; pack it again")
+            entries.append(ShardEntry.of(sidecar))
+        except ShardError as error:
+            faults.append(Fault(name, str(error)))
+        except OSError as error:
+            text = f"{where}: sidecar cannot be read ({error.strerror}); pack it again"
+            faults.append(Fault(name, text))
+    return _Plan(None, plan["config"], tuple(plan["shards"]), tuple(entries), tuple(faults))
+
+
+def _check_keys(folder: Path, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
+    """Find sample keys that occur twice in the set."""
+    owner: dict[str, str] = {}
+    for check in checks:
+        for key in check.keys:
+            if key in owner:
+                text = (
+                    f"{folder / check.entry.name}, sample {key}: the key occurs in "
+                    f"{owner[key]} too; keys must differ within a set"
+                )
+                yield Fault(check.entry.name, text)
+            owner[key] = check.entry.name
+
+
+def _check_totals(path: Path, manifest: Manifest, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
+    """Compare the manifest's sums with what the shards hold."""
+    totals: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for check in checks:
+        totals.update(check.statistics)
+        skipped.update(check.skipped)
+    for name, stated, counted in (
+        ("totals", manifest.totals, totals),
+        ("skipped", manifest.skipped, skipped),
+    ):
+        yield from (Fault("", t) for t in compare_counts(f"{path}: {name}", stated, counted))
+
+
+def _notes(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """Name what lies in the folder and is not of the set, as far as it could be taken for it."""
+    ours = {MANIFEST_NAME, CONFIG_NAME, *names, *map(sidecar_name, names)}
+    for path in sorted(folder.iterdir()):
+        if path.name in ours:
+            continue
+        if path.suffix == ".tmp":
+            yield f"{path}: left by a run that was interrupted; it can be removed"
+        elif path.suffix == ".tar":
+            yield f"{path}: not of this set; a pattern like *.tar would read it too"
+        elif path.suffix == ".json" and path.with_suffix(".tar").name not in ours:
+            yield f"{path}: not of this set"
+    if not (folder / CONFIG_NAME).exists():
+        path = folder / CONFIG_NAME
+        yield f'{path}: is missing; readers do without it, "stm shards repair" restores it'

@@ -1,6 +1,10 @@
 """Drawn data sets that tests share. Read only: copy one to ``tmp_path`` before changing it."""
 
+import os
 from pathlib import Path
+
+# Two test processes share two cores: a thread pool in each would only make them wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -230,7 +230,6 @@ def damaged(samples, number, **changes):
         ({"mask": encode_mask(np.zeros((44, 40), np.uint8))}, "lacks an object"),
         ({"areas": ((0,) * 5,) * 2}, "no frame with an object"),
         ({"height": 10**6, "width": 10**6}, "1000000x1000000 pixels"),
-        ({"height": 0}, "40x0 pixels"),
     ],
 )
 @pytest.mark.parametrize("threads", [1, 3])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stmdata.classic import draw_classic
 from stmdata.clip_stats import clip_statistics
 from stmdata.layers import Cutout, Layer, Scene, cut_out, inverse, scaling, transform, translation
 from stmdata.looks import LIGHT, NONE, STRONG
@@ -313,6 +314,33 @@ def test_nothing_to_show_and_too_small_are_reasons(recipe: SynthRecipe) -> None:
     assert synthesise(image, blank, [], recipe, rng, size=64) is Skip.NO_OBJECT
     small = np.s_[:31, :100]
     assert synthesise(image[small], blank[small], [], recipe, rng, size=64) is Skip.TOO_SMALL
+
+
+@quick
+@given(seed=SEEDS, num_frames=st.integers(2, 8))
+def test_classic_corners_drift_one_way_by_a_tenth_per_frame(seed: int, num_frames: int) -> None:
+    height, width = 240, 320
+    recipe = replace(CLASSIC, flip=0.0, full_speed_steps=99)
+    labels = np.zeros((height, width), np.uint8)
+    scene = draw_classic(labels, [], recipe, num_frames, 384, np.random.default_rng(seed))
+    canvas = np.array([[0, 0], [640, 0], [640, 480], [0, 480]])  # short side 480
+    spots = transform(inverse(scene.base), (canvas + 0.5) / 2 - 0.5)
+    steps = np.diff(spots, axis=0) / (640, 480)  # (T - 1, 4, 2), shares of width and height
+    assert np.abs(steps).max() <= 0.1 + 1e-4
+    ways = np.sign(np.where(np.abs(steps) < 1e-4, 0, steps))
+    assert (np.abs(ways.sum(axis=(0, 2))) == np.abs(ways).sum(axis=(0, 2))).all()
+
+
+def test_objects_below_the_threshold_are_background() -> None:
+    labels = np.zeros((384, 384), np.uint8)
+    labels[100:300, 100:300] = 1
+    recipe = replace(CLASSIC, paste_probability=1.0)
+    image = np.zeros((384, 384, 3), np.uint8)
+    pool = [disc(10, (255, 0, 0))]  # 317 px of the 350 that it takes
+    for seed in range(20):
+        clip = made(synthesise(image, labels, pool, recipe, np.random.default_rng(seed)))
+        assert clip.masks.max() == 1
+        assert clip.frames[0].max() in (0, 255)
 
 
 def test_a_grey_image_stays_grey() -> None:

@@ -1,0 +1,205 @@
+"""Ways to make batches of clips: ours, the bare decoders, and what others use.
+
+Each takes a folder in its own format and yields batches without end: frames (B, 3, H, W, 3) uint8
+and masks (B, 3, H, W) uint8 as torch tensors. ``DataLoader`` is given what makes it fast here: no
+pinning, no more work in the parent than it needs, our JPEG and mask decoders (but for
+``webdataset_rgb8``, the decoder of its documentation), workers that live on between epochs.
+"""
+
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import webdataset
+from torch.utils.data import DataLoader, Dataset
+
+from stmtrain.clips import ClipRecipe, choose_clip
+from stmtrain.decode import decode_frame, decode_mask
+from stmtrain.loader import Loader
+from stmtrain.plan import Plan
+from stmtrain.shards import ShardSet
+from stmtrain.spec import SampleMeta
+
+__all__ = ["bare_decode", "litdata", "loose_files", "mosaic", "stm", "video_files",
+           "video_webdataset", "webdataset_ours", "webdataset_rgb8"]  # fmt: skip
+
+Batches = Iterator[Sequence[torch.Tensor]]
+Arrays = tuple[np.ndarray, np.ndarray]
+
+SIZE, SEED = 384, 0
+
+
+def stm(folder: Path, workers: int, batch: int, recipe: ClipRecipe, max_skip: int = 0) -> Batches:
+    """Run our loader with as many threads as the others get processes."""
+    shards = ShardSet.open(folder)
+    plan = Plan((shards.shard_sizes,), (1.0,), SEED, batch)
+    loader = Loader(
+        [shards], plan, recipe, size=SIZE, threads=workers, max_skip=lambda _step: max_skip
+    )
+    with loader:
+        for made in loader:
+            yield made.frames, made.masks
+
+
+def bare_decode(folder: Path, workers: int, batch: int, recipe: ClipRecipe) -> Batches:
+    """Decode bytes in memory into arrays that are used again: the limit for any loader."""
+    shards = ShardSet.open(folder)
+    held = [shards.read(i) for i in range(min(len(shards), 256))]
+    chosen = [
+        choose_clip(s.meta, recipe, 0, np.random.default_rng(i)).frames for i, s in enumerate(held)
+    ]
+    shape = (batch, recipe.frames, held[0].meta.height, held[0].meta.width)
+    frames, masks = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+
+    def decode(slot: int, number: int) -> None:
+        sample, names = held[number], chosen[number]
+        for t, name in enumerate(names):
+            decode_mask(sample.masks[name], "", masks[slot, t])
+            decode_frame(sample.frames[name], "", frames[slot, t])
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in itertools.count(0, batch):
+            numbers = [i % len(held) for i in range(start, start + batch)]
+            list(pool.map(decode, range(batch), numbers))
+            yield torch.from_numpy(frames), torch.from_numpy(masks)
+
+
+def webdataset_rgb8(folder: Path, workers: int, batch: int) -> Batches:
+    """Read with plain webdataset and its own ``rgb8`` decoder; masks by Pillow as its users do."""
+    return _webdataset(folder, workers, batch, _decode_rgb8)
+
+
+def webdataset_ours(folder: Path, workers: int, batch: int) -> Batches:
+    """Read with plain webdataset, but decode with our decoders."""
+    return _webdataset(folder, workers, batch, _decode_members)
+
+
+def mosaic(folder: Path, workers: int, batch: int) -> Batches:
+    """Read with MosaicML Streaming's dataset, shuffled."""
+    from streaming import StreamingDataset
+    from streaming.base.util import clean_stale_shared_memory
+
+    class Clips(StreamingDataset):  # type: ignore[misc]
+        def __getitem__(self, at: Any) -> Arrays:
+            return _decode_members(super().__getitem__(at))
+
+    clean_stale_shared_memory()
+    data = Clips(local=str(folder), shuffle=True, shuffle_seed=SEED, batch_size=batch)
+    return _endless(DataLoader(data, batch, num_workers=workers, persistent_workers=True))
+
+
+def litdata(folder: Path, workers: int, batch: int) -> Batches:
+    """Read with LitData's dataset and loader, shuffled."""
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    data = StreamingDataset(str(folder), shuffle=True, seed=SEED, transform=_decode_members)
+    return _endless(StreamingDataLoader(data, batch, num_workers=workers, persistent_workers=True))
+
+
+def loose_files(folder: Path, workers: int, batch: int) -> Batches:
+    """Read a folder of files with ``DataLoader``, shuffled."""
+    data = _Files(sorted(folder.iterdir()))
+    options = {"num_workers": workers, "persistent_workers": True, "shuffle": True}
+    return _endless(DataLoader(data, batch, **options))  # type: ignore[arg-type]
+
+
+def video_files(
+    folder: Path, workers: int, batch: int, metas: Sequence[SampleMeta], recipe: ClipRecipe
+) -> Batches:
+    """Read three frames of a random video from a folder per video, with ``DataLoader``."""
+    data = _VideoFiles(folder, tuple(metas), recipe)
+    options = {"num_workers": workers, "persistent_workers": True}
+    return _endless(DataLoader(data, batch, **options))  # type: ignore[arg-type]
+
+
+def video_webdataset(
+    folder: Path, workers: int, batch: int, metas: Sequence[SampleMeta], recipe: ClipRecipe
+) -> Batches:
+    """Read with plain webdataset: the whole video passes by, and three frames are decoded."""
+    by_key = {meta.sample_key: meta for meta in metas}
+    rng = np.random.default_rng(SEED)
+
+    def decode(sample: dict[str, Any]) -> Arrays:
+        names = choose_clip(by_key[sample["__key__"]], recipe, MAX_SKIP, rng).frames
+        return _stack([sample[f"{n}.jpg"] for n in names], [sample[f"{n}.png"] for n in names])
+
+    return _webdataset(folder, workers, batch, decode)
+
+
+MAX_SKIP = 5
+
+
+def _webdataset(folder: Path, workers: int, batch: int, decode: Any) -> Batches:
+    # Every worker needs a shard of its own: a short list is given as often as there are workers.
+    urls = sorted(str(path) for path in folder.glob("*.tar")) * workers
+    stream = webdataset.WebDataset(urls, shardshuffle=len(urls), seed=SEED, empty_check=False)
+    stream = stream.shuffle(32).map(decode).repeat().batched(batch)
+    return iter(webdataset.WebLoader(stream, batch_size=None, num_workers=workers))
+
+
+def _endless(loader: Any) -> Batches:
+    while True:
+        yield from loader
+
+
+class _Files(Dataset[Arrays]):
+    def __init__(self, folders: list[Path]) -> None:
+        self.folders = folders
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __getitem__(self, index: int) -> Arrays:
+        paths = sorted(self.folders[index].iterdir())
+        data = {path.name: path.read_bytes() for path in paths}
+        return _decode_members(data)
+
+
+class _VideoFiles(Dataset[Arrays]):
+    def __init__(self, folder: Path, metas: tuple[SampleMeta, ...], recipe: ClipRecipe) -> None:
+        self.folder, self.metas, self.recipe = folder, metas, recipe
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def __getitem__(self, index: int) -> Arrays:
+        meta = self.metas[index % len(self.metas)]
+        names = choose_clip(meta, self.recipe, MAX_SKIP, np.random.default_rng(index)).frames
+        video = self.folder / meta.sample_key
+        frames, masks = (
+            [(video / f"{name}.{kind}").read_bytes() for name in names] for kind in ("jpg", "png")
+        )
+        return _stack(frames, masks)
+
+
+def _decode_members(members: dict[str, Any]) -> Arrays:
+    """Decode a sample by its member names: ``*.jpg`` or ``jpg0``, in time order."""
+    names = sorted(members)
+    return _stack(
+        [members[n] for n in names if "jpg" in n], [members[n] for n in names if "png" in n]
+    )
+
+
+def _decode_rgb8(members: dict[str, Any]) -> Arrays:
+    from PIL import Image
+
+    rgb = webdataset.autodecode.imagehandler("rgb8")
+    names = sorted(members)
+    frames = [rgb("jpg", members[n]) for n in names if n.endswith("jpg")]
+    masks = [np.array(Image.open(io.BytesIO(members[n]))) for n in names if n.endswith("png")]
+    return np.stack(frames), np.stack(masks)
+
+
+def _stack(frames: Sequence[bytes], masks: Sequence[bytes]) -> Arrays:
+    first = decode_mask(masks[0], "")
+    out = np.empty((len(masks), *first.shape), np.uint8)
+    images = np.empty((*out.shape, 3), np.uint8)
+    for t, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        decode_frame(frame, "", images[t])
+        decode_mask(mask, "", out[t])
+    return images, out

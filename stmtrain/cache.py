@@ -1,0 +1,252 @@
+"""A local cache of files known by their sha256: whole or absent, shared by processes, bounded.
+
+A file is fetched into ``<sha256>.<bytes>.part`` under an exclusive lock, checked, synced and renamed
+to ``<sha256>``: a name without ``.part`` is a whole file. Whoever uses a file holds a shared lock
+through its descriptor, and only files that nobody holds are removed. The system drops the locks of
+a process however it ends; the part that it leaves is continued by the next one.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from stmtrain.errors import ShardError, StmError, UsageError
+
+__all__ = ["DEFAULT_GIGABYTES", "Cache", "default_folder"]
+
+DEFAULT_GIGABYTES = 50.0
+
+_POLL = 0.02
+_OURS = re.compile(r"[0-9a-f]{64}(\.(?P<bytes>\d+)(\.[0-9a-f]{8})?\.part)?")
+
+
+def default_folder() -> Path:
+    """Return the user's cache folder for this program."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(base) / "stm-toolkit"
+
+
+class Cache:
+    """Files by hash in one folder, at most ``limit`` bytes of them unless more are in use.
+
+    Any number of threads and processes on one machine may share the folder: each file is fetched
+    by one of them while the others wait for it. Files of other programs are left alone.
+
+    Example:
+        >>> cache = Cache(Path("cache"), 10**9)  # doctest: +SKIP
+        >>> descriptor = cache.open(sha256, 4, lambda file: file.write(b"abcd"), "x")
+    """
+
+    def __init__(self, folder: Path, limit: int, *, patience: float = 120.0) -> None:
+        """Make the folder if need be.
+
+        Args:
+            folder: Of the cache; on a file system with locks.
+            limit: Bytes that all files together may take; the least recently used leave first.
+            patience: Seconds without progress after which another process's fetch is given up on
+                and the file fetched once more.
+
+        Raises:
+            UsageError: The folder cannot be made or locked.
+        """
+        self.folder, self.limit, self._patience = folder, limit, patience
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._turn():
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: cannot be used as a cache ({error.strerror or error}); choose a folder "
+                "on a local disk with --cache"
+            ) from None
+
+    def open(
+        self, sha256: str, size: int | None, fetch: Callable[[BinaryIO], object], where: str
+    ) -> int:
+        """Return a descriptor of the whole file; it stays readable whatever becomes of the cache.
+
+        Args:
+            sha256: Hex digest of the file.
+            size: Its bytes, if known.
+            fetch: Brings a file to its full length. What it finds there is a beginning, kept from a
+                fetch that was interrupted.
+            where: The file's name in error messages.
+
+        Raises:
+            ShardError: What was fetched has another hash, twice.
+            UsageError: The file is larger than the whole cache.
+            StmError: The folder cannot be written.
+        """
+        if size is not None and size > self.limit:
+            raise UsageError(
+                f"{where}: has {size / 1e9:.3g} GB, the cache may hold {self.limit / 1e9:.3g} GB; "
+                "give it more with --cache-size"
+            )
+        try:
+            while True:
+                descriptor = self._take(sha256, size)
+                if descriptor is not None:
+                    return descriptor
+                part = self._claim(sha256, size or 0)
+                if part is not None:
+                    with part:
+                        return self._make(part, sha256, fetch, where)
+        except OSError as error:
+            raise StmError(
+                f"{error.filename or self.folder}: the cache cannot be written "
+                f"({error.strerror or error}); free space, lower --cache-size or choose another "
+                "folder with --cache"
+            ) from None
+
+    def used(self) -> int:
+        """Return the bytes that the files take, those being fetched counted as whole."""
+        return sum(file.size for file in self._files())
+
+    def _take(self, sha256: str, size: int | None) -> int | None:
+        """Open a file that is there, hold it, and mark it as just used."""
+        path = self.folder / sha256
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        if size is not None and os.fstat(descriptor).st_size != size:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)  # cut by hand or by a failing disk
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with suppress(PermissionError):  # another user's file: it only looks older than it is
+            os.utime(descriptor)
+        return descriptor
+
+    def _claim(self, sha256: str, size: int) -> BinaryIO | None:
+        """Open and lock the file's part; None if it was finished or removed while we waited."""
+        path = self.folder / f"{sha256}.{size}.part"
+        part = path.open("a+b")
+        if not self._locked(part):
+            part.close()
+            path = path.with_name(f"{sha256}.{size}.{secrets.token_hex(4)}.part")
+            part = path.open("x+b")
+            fcntl.flock(part, fcntl.LOCK_EX)
+        if not _is_at(part, path):
+            part.close()
+            return None
+        if (self.folder / sha256).exists():
+            path.unlink()
+            part.close()
+            return None
+        return part
+
+    def _locked(self, part: BinaryIO) -> bool:
+        """Wait for the part while it grows; False if whoever holds it makes no progress."""
+        seen, since = -1, 0.0
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            size, now = os.fstat(part.fileno()).st_size, time.monotonic()
+            if size != seen:
+                seen, since = size, now
+            elif now - since > self._patience:
+                return False
+            time.sleep(_POLL)
+
+    def _make(
+        self, part: BinaryIO, sha256: str, fetch: Callable[[BinaryIO], object], where: str
+    ) -> int:
+        """Fetch, check and put in place; return a descriptor that holds the file."""
+        path = Path(part.name)
+        found = ""
+        # What an interrupted fetch left may be damaged: then two fresh tries are still to come.
+        for _ in range(3 if os.fstat(part.fileno()).st_size else 2):
+            self._make_room()
+            fetch(part)
+            part.flush()
+            part.seek(0)
+            found = hashlib.file_digest(part, "sha256").hexdigest()
+            if found == sha256:
+                break
+            part.truncate(0)
+        else:
+            path.unlink()
+            raise ShardError(
+                f"{where}: expected sha256 {sha256}, found {found}, also when fetched again; the "
+                "file there is damaged or of another run, upload the set again"
+            )
+        os.fsync(part.fileno())
+        path.rename(self.folder / sha256)
+        fcntl.flock(part, fcntl.LOCK_SH)
+        return os.dup(part.fileno())
+
+    def _make_room(self) -> None:
+        """Remove the least recently used files that nobody holds, until the rest is in the limit.
+
+        When all that is left is in use, the limit is passed: to remove it would free nothing
+        before it is closed, and another process would fetch it again.
+        """
+        with self._turn():
+            files = sorted(self._files(), key=lambda file: file.used)
+            excess = sum(file.size for file in files) - self.limit
+            for file in files:
+                if excess <= 0:
+                    return
+                if _remove_unused(file.path):
+                    excess -= file.size
+
+    def _files(self) -> Iterator["_File"]:
+        for entry in os.scandir(self.folder):
+            name = _OURS.fullmatch(entry.name)
+            with suppress(FileNotFoundError):
+                if name is not None:
+                    stat = entry.stat(follow_symlinks=False)
+                    size = max(stat.st_size, int(name["bytes"] or 0))
+                    yield _File(Path(entry.path), size, stat.st_mtime)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one process at a time make room; nobody waits for a stopped one for ever."""
+        with (self.folder / "lock").open("ab") as file:
+            deadline = time.monotonic() + 10.0
+            while time.monotonic() < deadline:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(_POLL)
+            yield
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the cache: its path, bytes, and when it was last used, seconds."""
+
+    path: Path
+    size: int
+    used: float
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether the open file still has this name: it may have been renamed or removed."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_unused(path: Path) -> bool:
+    """Remove a file unless someone holds it; say whether it is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Walk through a tar from a stranger: every member's name and place, or the byte that is wrong.
+
+Only what a shard may hold is let through: regular files (and folders, which hold nothing) in the
+USTAR, GNU or PAX dialect. ``tarfile`` would also follow links, sparse maps and names of any length,
+and takes a damaged header for the end; here each of these is an error that names its byte.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from stmtrain.errors import ShardError
+
+__all__ = ["Member", "header_bytes", "scan_tar"]
+
+_BLOCK = tarfile.BLOCKSIZE
+_EMPTY = bytes(_BLOCK)
+_MOST_EXTENDED = 1 << 16
+"""Largest extended (PAX) header that is read, bytes; webdataset's have under 100."""
+_KINDS = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a device",
+    b"4": "a device",
+    b"6": "a pipe",
+    b"L": "a long name",
+    b"K": "a long link name",
+    b"S": "a sparse file",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in a tar.
+
+    Attributes:
+        name: As stored, without a leading ``./``.
+        start: Byte of its first header block, extended headers included.
+        offset: Byte of its data.
+        size: Bytes of its data.
+        header: Its own header block, 512 bytes.
+    """
+
+    name: str
+    start: int
+    offset: int
+    size: int
+    header: bytes
+
+
+def header_bytes(name: str, size: int) -> bytes:
+    """Return the header block that stm writes for a member: USTAR, mode 0644, no owner, no time."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+def scan_tar(path: Path) -> Iterator[Member]:
+    """Yield the members of a tar in order, without reading their data.
+
+    Raises:
+        ShardError: A damaged header, a link or another kind of member, a member that goes beyond
+            the end of the file, a missing end mark, or anything but zeros after it.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        byte = start = 0
+        while True:
+            block = _read(file, byte, path)
+            if block == _EMPTY:
+                break
+            kind, length = _check_header(block, byte, path)
+            offset, byte = byte + _BLOCK, byte + _BLOCK + -(-length // _BLOCK) * _BLOCK
+            if byte > size:
+                raise ShardError(
+                    f"{path}: member {_name(block)!r} at byte {offset} has {length} bytes, but "
+                    f"the file ends at byte {size}; it is cut short"
+                )
+            if kind in (b"x", b"g"):
+                _check_extended(file, offset, length, path)
+                continue
+            if kind != b"5":
+                yield Member(_name(block), start, offset, length, block)
+            start = byte
+        _check_end(file, byte, path)
+
+
+def _read(file: BinaryIO, byte: int, path: Path) -> bytes:
+    file.seek(byte)
+    block = file.read(_BLOCK)
+    if len(block) != _BLOCK:
+        raise ShardError(
+            f"{path}: expected a member or the end mark at byte {byte}, found the end of the "
+            "file; it is cut short"
+        )
+    return block
+
+
+def _check_header(block: bytes, byte: int, path: Path) -> tuple[bytes, int]:
+    """Return (type flag, bytes of data) of a header block that is in order."""
+    where = f"{path}: header at byte {byte}"
+    total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    if _octal(block[148:156]) != total:
+        raise ShardError(f"{where} is damaged (its checksum is wrong)")
+    size, kind = _octal(block[124:136]), block[156:157]
+    if size is None:
+        raise ShardError(f"{where}: the size {block[124:136]!r} is not an octal number")
+    if kind == b"5" and size:
+        raise ShardError(f"{where}: a folder cannot have {size} bytes")
+    if kind not in (b"0", b"\0", b"5", b"x", b"g"):
+        what = _KINDS.get(kind, f"of type {kind!r}")
+        raise ShardError(
+            f"{where}: {_name(block)!r} is {what}; a shard holds plain files only, make it again"
+        )
+    return kind, size
+
+
+def _octal(field: bytes) -> int | None:
+    digits = field.strip(b" \0")
+    if not digits or digits.strip(b"01234567"):
+        return None
+    return int(digits, 8)
+
+
+def _name(block: bytes) -> str:
+    """Return the name of a header block; bytes outside ASCII show as escapes."""
+    name = block[:100].partition(b"\0")[0]
+    prefix = block[345:500].partition(b"\0")[0] if block[257:263] == b"ustar\0" else b""
+    text = b"/".join(part for part in (prefix, name) if part).decode("ascii", "backslashreplace")
+    return text.removeprefix("./")
+
+
+def _check_extended(file: BinaryIO, offset: int, length: int, path: Path) -> None:
+    """Let extended headers pass that say nothing of name, size or layout (times and owners)."""
+    where = f"{path}: extended header at byte {offset}"
+    if length > _MOST_EXTENDED:
+        raise ShardError(f"{where} has {length} bytes; a shard needs none, make it again")
+    file.seek(offset)
+    data = file.read(length)
+    while data:
+        digits, _, rest = data.partition(b" ")
+        count = int(digits) if digits.isdigit() and len(digits) <= 5 else 0
+        field = rest[: count - len(digits) - 1]
+        if not len(digits) + 2 < count <= len(data) or field[-1:] != b"\n":
+            raise ShardError(f"{where} is damaged")
+        key = field.partition(b"=")[0].decode("ascii", "backslashreplace")
+        if key in ("path", "linkpath", "size", "hdrcharset") or key.startswith("GNU.sparse"):
+            raise ShardError(
+                f"{where} sets {key!r}; a shard's names and sizes fit a plain header, make it again"
+            )
+        data = data[count:]
+
+
+def _check_end(file: BinaryIO, byte: int, path: Path) -> None:
+    """See that only zeros follow, at least the two blocks of the end mark."""
+    found = 0
+    file.seek(byte)
+    while chunk := file.read(1 << 20):
+        rest = chunk.lstrip(b"\0")
+        if rest:
+            raise ShardError(
+                f"{path}: the end mark is at byte {byte}, but something follows at byte "
+                f"{byte + found + len(chunk) - len(rest)}; readers would never see it"
+            )
+        found += len(chunk)
+    if found < 2 * _BLOCK:
+        raise ShardError(f"{path}: the end mark at byte {byte} is cut short")
