@@ -320,7 +320,11 @@ def pack_youtube_vos(
 @command(app, "train", again="add --resume to go on with the next batch")
 def train(
     shards: Annotated[
-        list[str], typer.Option(help="Shard folder, or FOLDER=WEIGHT to mix several; repeatable.")
+        list[str],
+        typer.Option(
+            help="Shard folder or s3://, gs://, hf://, https:// URL; LOCATION=WEIGHT to mix "
+            "several; repeatable."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Run folder: checkpoint, recipe, metrics.")],
     recipe: Annotated[str, typer.Option(help="pretrain, main, or FILE.toml.")] = "pretrain",
@@ -340,6 +344,10 @@ def train(
     device: Device = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Decoding threads.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for shards from URLs; else the user's cache.")
+    ] = None,
+    cache_size: Annotated[float, typer.Option(help="The most that the cache holds, GB.")] = 50.0,
 ) -> None:
     """Train STM from shards."""
     from stmtrain.console import progress_bar
@@ -347,7 +355,7 @@ def train(
     from stmtrain.run import Run, parse_sources, progress_note
     from stmtrain.train import train
 
-    folders, weights = parse_sources(shards)
+    locations, weights = parse_sources(shards)
     chosen = with_options(
         load_recipe(recipe, tuple(set_ or ())),
         steps=steps,
@@ -356,10 +364,27 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
-    run = Run(folders, weights, out, backbone, backbone_weights, init, device, threads, resume)
+    run = Run(
+        locations,
+        weights,
+        out,
+        backbone,
+        backbone_weights,
+        init,
+        device,
+        threads,
+        resume,
+        cache,
+        cache_size,
+    )
     console = _console()
     with progress_bar(console, f"train {chosen.name}", "steps") as report:
-        path = train(run, chosen, lambda p: report(p.step, p.steps, progress_note(p)))
+        path = train(
+            run,
+            chosen,
+            lambda p: report(p.step, p.steps, progress_note(p)),
+            lambda here, n: report(0, chosen.steps, f"fetched {here} of the first {n} shards"),
+        )
     console.print(f"checkpoint: {path}", highlight=False)
 
 
@@ -462,6 +487,56 @@ def shards_verify(folder: Folder, workers: Workers = "auto") -> None:
     if result.faults:
         raise _end(f'{folder}: {result.summary()}; "stm shards repair" helps', 1)
     typer.echo(f"{folder}: {result.summary()}")
+
+
+@command(shards_app, "index")
+def shards_index(folder: Folder, workers: Workers = "auto") -> None:
+    """Make sidecars and a manifest for tars made elsewhere; the tars stay as they are."""
+    from stmdata.shard_index import index_shards
+
+    _make(
+        folder,
+        "samples",
+        lambda report: index_shards(folder, workers=_workers(workers), progress=report),
+    )
+
+
+@command(shards_app, "repair")
+def shards_repair(
+    folder: Folder,
+    images: Images = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of the masks.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Root of the videos' data set.")] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Only unmark bad shards; the first command remakes.")
+    ] = False,
+    workers: Workers = "auto",
+) -> None:
+    """List what must be made again and, from its source, make it."""
+    from stmdata.repair import forget_shards, repair
+    from stmtrain.console import progress_bar
+
+    found = _verify(folder, workers)
+    for fault in found.faults:
+        typer.echo(fault)
+    for name in found.bad_shards:
+        typer.echo(f"make again: {name}")
+    if forget:
+        forget_shards(folder, found)
+        typer.echo(f"{folder}: run again the command that made it; it makes what is listed")
+        return
+    with progress_bar(_console(), f"repair {folder}", "samples") as report:
+        changed = repair(
+            folder,
+            found,
+            {"images": images, "annotations": annotations, "masks": masks, "root": root},
+            workers=_workers(workers),
+            progress=lambda done, total, _: report(done, total, ""),
+        )
+    for name in changed:
+        typer.echo(f"note: {name} has other bytes than before: another release made the set")
+    typer.echo(f"{folder}: {len(found.bad_shards)} shards made again; the set is whole")
 
 
 def _verify(folder: Path, workers: str) -> "Verification":

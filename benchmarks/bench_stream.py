@@ -1,199 +1,203 @@
-"""Clips per second from shards to batches: our loader, the bare decoders, webdataset + DataLoader.
+"""Clips per second from disk to batches, side by side: ours, the bare decoders, and five rivals.
 
-All make the same batches, (B, 3, 384, 384, 3) uint8 frames and (B, 3, 384, 384) uint8 masks, from
-the same shards on a warm page cache. Each run starts afresh, waits for its first batch, and then
-times the next ones; runs take turns, and the median counts. Run with
+All read the same encoded clips and make the same batches, (8, 3, 384, 384, 3) uint8 frames and
+(8, 3, 384, 384) uint8 masks; every contestant's first frames are checked to be the set's. Each run
+starts afresh, waits for its first batches, and times the next ones; runs take turns, and the median
+counts. "1 worker" is one thread or process on one core, to which the whole program is bound, "2"
+two on two. Cold runs drop the contestant's files from the page cache before they start.
 
-    python -m benchmarks.bench_stream [--shards DIR] [--clips 240] [--repeats 5]
+Then three frames at a time from long 480p videos (batches of 4), where what is read matters.
 
-The default set is drawn: noise with the spectrum of photographs, whose JPEGs have the size of real
-ones (about 40 kB a frame). The bare decode is the limit: bytes in memory, nothing but the decoders.
+    python -m benchmarks.bench_stream [--shards DIR] [--videos DIR] [--clips 240] [--repeats 5]
+
+Without sets of its own it draws clips and videos whose JPEGs are as large as photographs'. Rivals
+that are not installed are left out and named: ``pip install -e '.[bench]'`` declares them.
 """
 
 import argparse
+import hashlib
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import simplejpeg
 import torch
-import webdataset
-from torch.utils.data import DataLoader, default_collate
 
+from benchmarks import rivals, stream_data
 from benchmarks.common import report
-from stmdata.pack import Job, pack
-from stmtrain.clips import PSEUDO
-from stmtrain.decode import decode_frame, decode_mask
-from stmtrain.loader import Loader
-from stmtrain.palette import encode_mask
-from stmtrain.plan import Plan
+from stmtrain.clips import PSEUDO, VIDEO
+from stmtrain.decode import decode_frame
 from stmtrain.shards import ShardSet
-from stmtrain.spec import Sample, SampleMeta
 
-SIZE, BATCH, WARM_UP = 384, 8, 2
+WARM_UP, BATCH, VIDEO_BATCH = 2, 8, 4
 
 
 @dataclass(frozen=True)
-class DrawClips:
-    """Make clips of moving discs on noise with a 1/f spectrum, quality 90."""
+class Contestant:
+    """A way to make batches, and the folder it reads."""
 
-    quality: int = 90
-
-    def __call__(self, job: Job) -> Iterator[Sample]:
-        """Draw one clip per item, an integer seed."""
-        for seed in job.items:
-            rng = np.random.default_rng(seed)
-            scene = photo_noise(rng, SIZE + 40)
-            frames, masks = {}, {}
-            for t, name in enumerate(("00000", "00001", "00002")):
-                mask = discs(rng.spawn(1)[0], t)
-                image = scene[10 * t : 10 * t + SIZE, 15 * t : 15 * t + SIZE].copy()
-                image[mask > 0] = 255 - image[mask > 0]
-                frames[name] = simplejpeg.encode_jpeg(image, self.quality)
-                masks[name] = encode_mask(mask)
-            areas = [[int((decode_mask(m, "") == o).sum()) for m in masks.values()] for o in (1, 2)]
-            names = tuple(frames)
-            record = SampleMeta(
-                f"clip-{seed:06d}", SIZE, SIZE, names, names, (1, 2),
-                tuple(map(tuple, areas)), (SIZE, SIZE),
-            )  # fmt: skip
-            yield Sample(record, frames, masks)
-
-
-def photo_noise(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return (size, size, 3) uint8: random phases under the 1/f amplitude of photographs."""
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    frequency[0, 0] = np.inf
-    noise = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) / frequency**1.7)
-             for _ in range(3)]  # fmt: skip
-    grey = noise[0]
-    image = np.stack([grey + 0.3 * noise[1], grey, grey + 0.3 * noise[2]], axis=-1)
-    return (128 + 45 * image / image.std()).clip(0, 255).astype(np.uint8)
-
-
-def discs(rng: np.random.Generator, t: int) -> np.ndarray:
-    """Return a (384, 384) uint8 label map of two discs that move with t."""
-    y, x = np.mgrid[:SIZE, :SIZE]
-    mask = np.zeros((SIZE, SIZE), np.uint8)
-    for slot in (1, 2):
-        cx, cy = rng.uniform(100, 280, 2) + 12 * t
-        mask[(x - cx) ** 2 + (y - cy) ** 2 < rng.uniform(30, 80) ** 2] = slot
-    return mask
-
-
-def ours(shards: Path, clips: int, threads: int) -> float:
-    """Time our loader."""
-    shard_set = ShardSet.open(shards)
-    plan = Plan((shard_set.shard_sizes,), (1.0,), 0, BATCH)
-    with Loader([shard_set], plan, PSEUDO, size=SIZE, threads=threads) as loader:
-        return clips_per_second(loader, clips)
-
-
-def bare(samples: list[Sample], clips: int, threads: int) -> float:
-    """Time the decoders alone, on bytes in memory."""
-
-    def decode(sample: Sample) -> None:
-        for name in sample.meta.frames:
-            decode_frame(sample.frames[name], "")
-            decode_mask(sample.masks[name], "")
-
-    with ThreadPoolExecutor(threads) as pool:
-        began = time.perf_counter()
-        list(pool.map(decode, (samples[i % len(samples)] for i in range(clips))))
-        return clips / (time.perf_counter() - began)
-
-
-def webdataset_loader(shards: Path, clips: int, workers: int, fast: bool) -> float:
-    """Time webdataset with DataLoader processes; ``fast`` gives it our JPEG decoder."""
-    urls = sorted(str(path) for path in shards.glob("*.tar"))
-    stream = webdataset.WebDataset(urls * 2, shardshuffle=False, empty_check=False).shuffle(100)
-    stream = stream.map(partial(decode_sample, fast=fast)).repeat()
-    loader = DataLoader(
-        stream.batched(BATCH, collation_fn=default_collate), batch_size=None, num_workers=workers
-    )
-    return clips_per_second(loader, clips)
-
-
-def decode_sample(sample: dict[str, Any], fast: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Decode a webdataset sample; masks through Pillow, because its own decoder colours them."""
-    names = sorted(name[:-4] for name in sample if name.endswith(".jpg"))
-    rgb = webdataset.autodecode.imagehandler("rgb8")
-    frames = [
-        decode_frame(sample[f"{n}.jpg"], "") if fast else rgb("jpg", sample[f"{n}.jpg"])
-        for n in names
-    ]
-    return np.stack(frames), np.stack([decode_mask(sample[f"{n}.png"], "") for n in names])
-
-
-def clips_per_second(loader: Any, clips: int) -> float:
-    """Time ``clips`` clips after the first batches."""
-    batches = iter(loader)
-    for _ in range(WARM_UP):
-        next(batches)
-    began = time.perf_counter()
-    for _ in range(clips // BATCH):
-        next(batches)
-    return clips / (time.perf_counter() - began)
+    folder: Path
+    batches: Callable[[Path, int, int], rivals.Batches]
+    cold: bool = True
 
 
 def main() -> None:
-    """Measure, print a table, and write the report."""
+    """Measure, print tables, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shards", type=Path, help="set of 3x384x384 clips; drawn by default")
+    parser.add_argument("--videos", type=Path, help="set of 480p videos; drawn by default")
     parser.add_argument("--clips", type=int, default=240, help="clips per timed run")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        shards = options.shards or Path(temporary) / "set"
-        if options.shards is None:
-            jobs = [Job(f"drawn-{j:06d}", tuple(range(60 * j, 60 * j + 60))) for j in range(4)]
-            pack(shards, jobs, DrawClips(), {"drawn": 1})
-        results = measure(shards, options.clips, options.repeats)
+        work = Path(temporary)
+        results: dict[str, Any] = {"clips": clips_table(work / "c", options)}
+        results["videos"] = videos_table(work / "v", options)
     print(f"wrote {report('stream', results)}")
 
 
-def measure(shards: Path, clips: int, repeats: int) -> dict[str, Any]:
-    """Run everything in turns; return medians, spreads and ratios."""
-    shard_set = ShardSet.open(shards)
-    samples = [shard_set.read(index) for index in range(min(len(shard_set), 120))]
-    runs: dict[str, Callable[[], float]] = {}
-    for n in (1, 2):
-        runs[f"bare decode, {n} thread(s)"] = partial(bare, samples, clips, n)
-        runs[f"stm loader, {n} thread(s)"] = partial(ours, shards, clips, n)
-        runs[f"webdataset rgb8, {n} worker(s)"] = partial(
-            webdataset_loader, shards, clips, n, False
-        )
-        runs[f"webdataset simplejpeg, {n} worker(s)"] = partial(
-            webdataset_loader, shards, clips, n, True
-        )
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            rates[name].append(run())
+def clips_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Compare everything on short clips."""
+    source = options.shards or stream_data.draw_clips(work / "drawn")
+    # Long enough that no contestant comes to the end of an epoch while it is timed.
+    folder = stream_data.repeat(source, work / "stm", 2 * options.clips + 256)
+    files = stream_data.write_files(folder, work / "files")
+    contestants = {
+        "bare decode": Contestant(folder, partial(rivals.bare_decode, recipe=PSEUDO), cold=False),
+        "stm loader": Contestant(folder, partial(rivals.stm, recipe=PSEUDO)),
+        "webdataset, rgb8": Contestant(folder, rivals.webdataset_rgb8),
+        "webdataset, our decoders": Contestant(folder, rivals.webdataset_ours),
+        "loose files": Contestant(files, rivals.loose_files),
+    }
+    left_out = {}
+    for name, package, write, batches in (
+        ("MosaicML Streaming", "mosaicml-streaming", stream_data.write_mds, rivals.mosaic),
+        ("LitData", "litdata", stream_data.write_litdata, rivals.litdata),
+    ):
+        try:
+            label = f"{name} {version(package)}"
+        except PackageNotFoundError:
+            left_out[name] = f"{package} is not installed"
+            continue
+        contestants[label] = Contestant(write(folder, work / package), batches)
+    shards = ShardSet.open(folder)
+    known = digests(shards)
+    for name, contestant in contestants.items():
+        check(name, contestant, known)
+    rates = race(contestants, options, BATCH)
+    return table(rates, "stm loader") | {
+        "left out": left_out,
+        "bytes per clip": sum(s.bytes for s in shards.manifest.shards) // len(shards),
+    }
+
+
+def videos_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Compare ways to take three frames out of long videos."""
+    folder = options.videos or stream_data.draw_videos(work / "drawn")
+    files = stream_data.write_files(folder, work / "files")
+    videos = ShardSet.open(folder)
+    metas = [videos.meta(index) for index in range(len(videos))]
+    given = {"metas": metas, "recipe": VIDEO}
+    contestants = {
+        "stm loader": Contestant(
+            folder, partial(rivals.stm, recipe=VIDEO, max_skip=rivals.MAX_SKIP)
+        ),
+        "bare decode": Contestant(folder, partial(rivals.bare_decode, recipe=VIDEO), cold=False),
+        "folder of frames": Contestant(files, partial(rivals.video_files, **given)),
+        "webdataset, our decoders": Contestant(folder, partial(rivals.video_webdataset, **given)),
+    }
+    rates = race(contestants, options, VIDEO_BATCH)
+    frames = sum(len(meta.frames) for meta in metas)
+    return table(rates, "stm loader") | {"videos": len(metas), "frames": frames}
+
+
+def race(
+    contestants: Mapping[str, Contestant], options: argparse.Namespace, batch: int
+) -> dict[str, list[float]]:
+    """Run all in turns; return clips per second of every run, by name, workers and cache."""
+    rates: dict[str, list[float]] = {}
+    for _ in range(options.repeats):
+        for workers in options.workers:
+            for name, contestant in contestants.items():
+                for cold in (False, True) if contestant.cold else (False,):
+                    label = f"{name} | {workers} | {'cold' if cold else 'warm'}"
+                    rate = run(contestant, workers, batch, options.clips, cold)
+                    rates.setdefault(label, []).append(rate)
+    return rates
+
+
+def run(contestant: Contestant, workers: int, batch: int, clips: int, cold: bool) -> float:
+    """Time ``clips`` clips after the first batches."""
+    if cold:
+        stream_data.drop_cache(contestant.folder)
+    with cores(workers):
+        batches = contestant.batches(contestant.folder, workers, batch)
+        for _ in range(WARM_UP):
+            next(batches)
+        began = time.perf_counter()
+        for _ in range(clips // batch):
+            next(batches)
+        rate = clips // batch * batch / (time.perf_counter() - began)
+        del batches  # ends its threads or processes
+    return rate
+
+
+@contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Bind this process, and those it starts, to ``count`` cores, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-count:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def digests(shards: ShardSet) -> set[bytes]:
+    """Return a digest of every frame of the set."""
+    samples = (shards.read(index) for index in range(len(shards)))
+    encoded = {data for sample in samples for data in sample.frames.values()}
+    return {hashlib.sha256(decode_frame(data, "")).digest() for data in encoded}
+
+
+def check(name: str, contestant: Contestant, known: set[bytes]) -> None:
+    """Check the first batch: shapes, types, and that every frame is one of the set's."""
+    batches = contestant.batches(contestant.folder, 1, BATCH)
+    frames, masks = next(batches)[:2]
+    shape = (BATCH, 3, rivals.SIZE, rivals.SIZE)
+    found = [hashlib.sha256(f.numpy().tobytes()).digest() for f in frames.flatten(0, 1)]
+    if frames.shape != (*shape, 3) or masks.shape != shape or not known.issuperset(found):
+        raise SystemExit(f"{name} makes other batches: {frames.shape}, {masks.shape}")
+
+
+def table(rates: Mapping[str, list[float]], ours: str) -> dict[str, Any]:
+    """Print and return medians, and how many times as fast ours is under the same conditions."""
+    middle = {label: statistics.median(values) for label, values in rates.items()}
     results: dict[str, Any] = {}
-    for name, values in rates.items():
-        middle = statistics.median(values)
-        results[name] = {"clips_per_second": round(middle, 1), "lowest": round(min(values), 1),
-                         "highest": round(max(values), 1)}  # fmt: skip
-        print(f"{name:34}{middle:8.1f} clips/s   ({min(values):.1f} to {max(values):.1f})")
-    for n in (1, 2):
-        mine = statistics.median(rates[f"stm loader, {n} thread(s)"])
-        for other in ("bare decode", "webdataset rgb8", "webdataset simplejpeg"):
-            name = next(k for k in rates if k.startswith(f"{other}, {n}"))
-            ratio = mine / statistics.median(rates[name])
-            results[f"loader / {other}, {n}"] = round(ratio, 3)
-            print(f"{'loader / ' + other + ', ' + str(n):34}{ratio:8.2f}")
-    results["bytes_per_clip"] = sum(
-        len(b) for s in samples for b in (*s.frames.values(), *s.masks.values())
-    ) // len(samples)  # fmt: skip
+    for label, rate in middle.items():
+        name, workers, cache = label.split(" | ")
+        ratio = middle[f"{ours} | {workers} | {cache}"] / rate
+        values = rates[label]
+        results[label] = {
+            "clips_per_second": round(rate, 1),
+            "lowest": round(min(values), 1),
+            "highest": round(max(values), 1),
+            "ours_is_times": round(ratio, 3),
+        }
+        spread = f"({min(values):.0f} to {max(values):.0f})"
+        print(f"{name:30}{workers} {cache}{rate:9.1f} clips/s {spread:14} ours: x{ratio:.2f}")
     return results
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import webdataset
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from stmtrain.clips import ClipRecipe, choose_clip
 from stmtrain.decode import decode_frame, decode_mask
@@ -84,13 +84,9 @@ def mosaic(folder: Path, workers: int, batch: int) -> Batches:
     from streaming import StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 
-    class Clips(StreamingDataset):  # type: ignore[misc]
-        def __getitem__(self, at: Any) -> Arrays:
-            return _decode_members(super().__getitem__(at))
-
     clean_stale_shared_memory()
-    data = Clips(local=str(folder), shuffle=True, shuffle_seed=SEED, batch_size=batch)
-    return _endless(DataLoader(data, batch, num_workers=workers, persistent_workers=True))
+    data = StreamingDataset(local=str(folder), shuffle=True, shuffle_seed=SEED, batch_size=batch)
+    return _endless(DataLoader(_Decoded(data), batch, **_with(workers)))
 
 
 def litdata(folder: Path, workers: int, batch: int) -> Batches:
@@ -98,14 +94,13 @@ def litdata(folder: Path, workers: int, batch: int) -> Batches:
     from litdata import StreamingDataLoader, StreamingDataset
 
     data = StreamingDataset(str(folder), shuffle=True, seed=SEED, transform=_decode_members)
-    return _endless(StreamingDataLoader(data, batch, num_workers=workers, persistent_workers=True))
+    return _endless(StreamingDataLoader(data, batch_size=batch, **_with(workers)))
 
 
 def loose_files(folder: Path, workers: int, batch: int) -> Batches:
     """Read a folder of files with ``DataLoader``, shuffled."""
     data = _Files(sorted(folder.iterdir()))
-    options = {"num_workers": workers, "persistent_workers": True, "shuffle": True}
-    return _endless(DataLoader(data, batch, **options))  # type: ignore[arg-type]
+    return _endless(DataLoader(data, batch, shuffle=True, **_with(workers)))
 
 
 def video_files(
@@ -113,8 +108,7 @@ def video_files(
 ) -> Batches:
     """Read three frames of a random video from a folder per video, with ``DataLoader``."""
     data = _VideoFiles(folder, tuple(metas), recipe)
-    options = {"num_workers": workers, "persistent_workers": True}
-    return _endless(DataLoader(data, batch, **options))  # type: ignore[arg-type]
+    return _endless(DataLoader(data, batch, **_with(workers)))
 
 
 def video_webdataset(
@@ -135,16 +129,32 @@ MAX_SKIP = 5
 
 
 def _webdataset(folder: Path, workers: int, batch: int, decode: Any) -> Batches:
-    # Every worker needs a shard of its own: a short list is given as often as there are workers.
-    urls = sorted(str(path) for path in folder.glob("*.tar")) * workers
+    urls = sorted(str(path) for path in folder.glob("*.tar"))
+    if len(urls) < workers:  # every worker needs a shard of its own
+        urls *= workers
     stream = webdataset.WebDataset(urls, shardshuffle=len(urls), seed=SEED, empty_check=False)
     stream = stream.shuffle(32).map(decode).repeat().batched(batch)
-    return iter(webdataset.WebLoader(stream, batch_size=None, num_workers=workers))
+    return iter(webdataset.WebLoader(stream, batch_size=None, **_with(workers)))
+
+
+def _with(workers: int) -> dict[str, Any]:
+    # Named, because importing LitData makes "spawn" the default of the whole program.
+    return {"num_workers": workers, "persistent_workers": True, "multiprocessing_context": "fork"}
 
 
 def _endless(loader: Any) -> Batches:
     while True:
         yield from loader
+
+
+class _Decoded(IterableDataset[Arrays]):
+    """A stream of encoded samples, decoded."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[Arrays]:
+        return map(_decode_members, self.data)
 
 
 class _Files(Dataset[Arrays]):
@@ -180,9 +190,8 @@ class _VideoFiles(Dataset[Arrays]):
 def _decode_members(members: dict[str, Any]) -> Arrays:
     """Decode a sample by its member names: ``*.jpg`` or ``jpg0``, in time order."""
     names = sorted(members)
-    return _stack(
-        [members[n] for n in names if "jpg" in n], [members[n] for n in names if "png" in n]
-    )
+    frames, masks = ([bytes(members[n]) for n in names if k in n] for k in ("jpg", "png"))
+    return _stack(frames, masks)
 
 
 def _decode_rgb8(members: dict[str, Any]) -> Arrays:

@@ -72,21 +72,22 @@ def discs(height: int, width: int, centres: np.ndarray) -> np.ndarray:
     return mask
 
 
-def draw_clips(out: Path, clips: int = 160) -> ShardSet:
+def draw_clips(out: Path, clips: int = 160) -> Path:
     """Pack drawn clips of three 384x384 frames."""
     jobs = [Job("drawn-000000", tuple(range(clips)))]
     pack(out, jobs, Draw(3, SIZE, SIZE), {"drawn": clips})
-    return ShardSet.open(out)
+    return out
 
 
-def draw_videos(out: Path, videos: int = 6) -> ShardSet:
+def draw_videos(out: Path, videos: int = 6) -> Path:
     """Pack drawn videos of a hundred 480x854 frames."""
     pack(out, [Job("drawn-000000", tuple(range(videos)))], Draw(100, 480, 854), {"drawn": videos})
-    return ShardSet.open(out)
+    return out
 
 
-def repeat(source: ShardSet, out: Path, clips: int) -> ShardSet:
+def repeat(folder: Path, out: Path, clips: int) -> Path:
     """Pack the source's samples again and again under new keys, so that no run ends an epoch."""
+    source = ShardSet.open(folder)
 
     def make(job: Job) -> Iterator[Sample]:
         for item in job.items:
@@ -100,7 +101,7 @@ def repeat(source: ShardSet, out: Path, clips: int) -> ShardSet:
         for start in range(0, clips, CLIPS_PER_SHARD)
     ]
     pack(out, jobs, make, {"repeated": clips})
-    return ShardSet.open(out)
+    return out
 
 
 def members(sample: Sample) -> dict[str, bytes]:
@@ -113,21 +114,23 @@ def members(sample: Sample) -> dict[str, bytes]:
     }
 
 
-def write_files(source: ShardSet, out: Path) -> Path:
+def write_files(folder: Path, out: Path) -> Path:
     """Write loose files: a folder for each sample, ``<frame>.jpg`` and ``<frame>.png`` in it."""
+    source = ShardSet.open(folder)
     for index in range(len(source)):
         sample = source.read(index)
-        folder = out / sample.meta.sample_key
-        folder.mkdir(parents=True)
+        place = out / sample.meta.sample_key
+        place.mkdir(parents=True)
         for suffix, data in sample.members()[:-1]:
-            (folder / suffix).write_bytes(data)
+            (place / suffix).write_bytes(data)
     return out
 
 
-def write_mds(source: ShardSet, out: Path) -> Path:
+def write_mds(folder: Path, out: Path) -> Path:
     """Write MosaicML Streaming's MDS shards, uncompressed."""
     from streaming import MDSWriter
 
+    source = ShardSet.open(folder)
     columns = dict.fromkeys(members(source.read(0)), "bytes")
     with MDSWriter(out=str(out), columns=columns) as writer:
         for index in range(len(source)):
@@ -135,13 +138,13 @@ def write_mds(source: ShardSet, out: Path) -> Path:
     return out
 
 
-def write_litdata(source: ShardSet, out: Path) -> Path:
+def write_litdata(folder: Path, out: Path) -> Path:
     """Write LitData's chunks of 64 MB, uncompressed."""
     import litdata
 
     litdata.optimize(
-        fn=partial(_read_members, source.folder),
-        inputs=list(range(len(source))),
+        fn=partial(_read_members, folder),
+        inputs=list(range(len(ShardSet.open(folder)))),
         output_dir=str(out),
         num_workers=1,
         chunk_bytes="64MB",

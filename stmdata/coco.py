@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -119,6 +120,15 @@ class CocoIndex:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a call of ``open``."""
         return type(self).open, (self.path, self.cache)
+
+    def forget_pages(self) -> None:
+        """Give the memory of what was read back to the system; reading again maps it again.
+
+        A worker that lives through a whole set would come to hold all of a large index.
+        """
+        buffer = self._arrays["image_id"].base
+        if isinstance(buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            buffer.madvise(mmap.MADV_DONTNEED)
 
     @property
     def images(self) -> int:

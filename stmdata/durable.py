@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import BinaryIO
 
 from stmtrain.errors import StmError, UsageError
 
-__all__ = ["locked", "remove", "remove_temporaries", "replacing", "write_file", "writing"]
+__all__ = ["lock", "locked", "remove", "remove_temporaries", "replacing", "write_file", "writing"]
 
 _BUFFER = 1 << 20
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
@@ -78,17 +79,29 @@ def locked(folder: Path) -> Iterator[None]:
     with writing(folder):
         descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(descriptor, fcntl.LOCK_EX):
             raise UsageError(
                 f"{folder}: another run is writing here; wait for it, or use another folder"
-            ) from None
-        except OSError:
-            pass  # a file system without locks: two runs at once are the user's to avoid
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int, kind: int, patience: float = 0) -> bool:
+    """Lock a descriptor until it is closed; False if others hold it for ``patience`` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+            continue
+        except OSError:
+            pass  # a file system without locks: two runs at once are the user's to avoid
+        return True
 
 
 @contextmanager

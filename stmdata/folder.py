@@ -4,19 +4,24 @@
 an interrupted or superseded set can be told from files of others, which are never removed.
 """
 
+import fcntl
 import json
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stmdata.durable import remove, remove_temporaries, write_file
-from stmtrain.errors import UsageError
+from stmdata.durable import lock, remove, remove_temporaries, write_file
+from stmtrain.errors import StmError, UsageError
 from stmtrain.set_config import SHARD_NAME, is_indexed, plan_json
 from stmtrain.spec import CONFIG_NAME, FORMAT_NAME, MANIFEST_NAME, sidecar_name
 
-__all__ = ["clear_leftovers", "prepare_folder"]
+__all__ = ["clear_leftovers", "holding_plan", "prepare_folder"]
 
 _MOST_NAMED = 4
+_PATIENCE = 5.0
+"""How long to wait for a worker that outlived its run, seconds."""
 
 
 def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -33,10 +38,12 @@ def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> No
     """
     there = _read_ours(out / CONFIG_NAME)
     manifest = _read_ours(out / MANIFEST_NAME)
-    _refuse_indexed(out, manifest)
+    for value in (there, manifest):
+        _refuse_indexed(out, value)
     ours = list(dict.fromkeys([*plan["shards"], *_shard_names(there), *_shard_names(manifest)]))
     if overwrite:
-        _remove_set(out, ours)
+        with _replacing_plan(out):
+            _remove_set(out, ours)
         there = None
     if there is None:
         _refuse_unknown(out, ours)
@@ -47,6 +54,47 @@ def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> No
             "another folder, or --overwrite to replace them"
         )
     clear_leftovers(out, ours)
+
+
+@contextmanager
+def holding_plan(out: Path, config_hash: str) -> Iterator[None]:
+    """Keep the plan of a set as it is while a worker writes a shard of it.
+
+    A worker may outlive its killed parent for a moment, when the parent's lock on the folder is
+    gone: this one stops a run with another plan from beginning under it, and it from writing into
+    the set of another plan.
+
+    Raises:
+        StmError: Another run has taken the folder over.
+    """
+    taken = StmError(f"{out}: another run took the folder over; this one stops")
+    try:
+        file = (out / CONFIG_NAME).open("rb")
+    except FileNotFoundError:
+        raise taken from None
+    with file:
+        held = lock(file.fileno(), fcntl.LOCK_SH) and os.fstat(file.fileno()).st_nlink > 0
+        if not held or json.loads(file.read()).get("config_hash") != config_hash:
+            raise taken
+        yield
+
+
+@contextmanager
+def _replacing_plan(out: Path) -> Iterator[None]:
+    """Wait until no worker of an earlier run writes (:func:`holding_plan`), and keep it so."""
+    try:
+        descriptor = os.open(out / CONFIG_NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        if not lock(descriptor, fcntl.LOCK_EX, _PATIENCE):
+            raise UsageError(
+                f"{out}: a worker of a killed run is still writing here; wait until it ends"
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def clear_leftovers(out: Path, shards: Collection[str]) -> None:
@@ -90,9 +138,9 @@ def _shard_names(value: Mapping[str, Any] | None) -> list[str]:
     return [name for name in names if isinstance(name, str) and SHARD_NAME.fullmatch(name)]
 
 
-def _refuse_indexed(out: Path, manifest: Mapping[str, Any] | None) -> None:
+def _refuse_indexed(out: Path, value: Mapping[str, Any] | None) -> None:
     """Keep tars that were made elsewhere and only indexed here: no option of ours removes them."""
-    config = manifest.get("config") if manifest is not None else None
+    config = value.get("config") if value is not None else None
     if isinstance(config, dict) and is_indexed(config):
         raise UsageError(
             f"{out}: holds tars that were made elsewhere (indexed by stm); use another folder "

@@ -7,7 +7,7 @@ A run that was interrupted anywhere goes on with the shards that are missing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from stmdata.durable import locked, remove, write_file, writing
 from stmdata.engines import map_unordered
-from stmdata.folder import clear_leftovers, prepare_folder
+from stmdata.folder import clear_leftovers, holding_plan, prepare_folder
 from stmdata.writer import write_shard
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.set_config import plan_value
@@ -30,7 +30,7 @@ from stmtrain.spec import (
     sidecar_name,
 )
 
-__all__ = ["Job", "Make", "Progress", "pack", "write_shard"]
+__all__ = ["Job", "Make", "Progress", "manifest_of", "pack", "write_shard"]
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,13 @@ def pack(
     *,
     workers: int = 1,
     overwrite: bool = False,
+    suspect: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Manifest:
     """Make a shard set, or finish one that was begun.
 
     Shards whose sidecar and size are right are kept, and what an interrupted run left is removed.
+    The content of a kept shard is not read again: name it in ``suspect`` to have it made again.
 
     Args:
         out: Folder; made if it is not there. Files in it that are not ours are left alone.
@@ -81,6 +83,7 @@ def pack(
         config: Everything that decides the bytes, as JSON values.
         workers: Processes; 0 or 1 works in this one. Does not change the bytes.
         overwrite: Remove the set that is in ``out``, whatever its configuration, and start again.
+        suspect: Tar names of shards to make again even if they look finished.
         progress: Told how far the whole set is, kept shards included.
 
     Returns:
@@ -102,7 +105,8 @@ def pack(
     with locked(out):
         prepare_folder(out, plan, overwrite=overwrite)
         try:
-            return _fill(out, jobs, make, plan["config"], workers, _Tally(jobs, progress))
+            kept = [job for job in jobs if job.shard not in suspect]
+            return _fill(out, jobs, kept, make, plan["config"], workers, _Tally(jobs, progress))
         finally:
             clear_leftovers(out, plan["shards"])
 
@@ -135,7 +139,8 @@ class _WriteJob:
     config_hash: str
 
     def __call__(self, job: Job) -> _Done:
-        return _Done.of(write_shard(self.out / job.shard, self.make(job), self.config_hash))
+        with holding_plan(self.out, self.config_hash):
+            return _Done.of(write_shard(self.out / job.shard, self.make(job), self.config_hash))
 
 
 class _Tally:
@@ -157,16 +162,17 @@ class _Tally:
 def _fill(
     out: Path,
     jobs: Sequence[Job],
+    trusted: Sequence[Job],
     make: Make,
     config: Mapping[str, Any],
     workers: int,
     tally: _Tally,
 ) -> Manifest:
-    """Make the shards that are missing, then the manifest."""
+    """Make the shards that are missing or not trusted, then the manifest."""
     digest = config_hash(config)
     done: dict[str, _Done] = {}
     owner: dict[str, str] = {}
-    for job in jobs:
+    for job in trusted:
         sidecar = _finished(out / job.shard, digest)
         if sidecar is not None:
             done[job.shard] = _Done.of(sidecar)
@@ -192,12 +198,13 @@ def _finished(path: Path, digest: str) -> Sidecar | None:
     """Return the sidecar of a shard that is complete and of this configuration, else None."""
     where = path.with_name(sidecar_name(path.name))
     try:
-        sidecar = Sidecar.from_json(where.read_bytes(), str(where))
+        data = where.read_bytes()
+        sidecar = Sidecar.from_json(data, str(where))
         size = path.stat().st_size
     except (FileNotFoundError, ShardError):
         return None  # never finished, or damaged: either way it is made again
-    stated = (sidecar.shard, sidecar.config_hash, sidecar.bytes)
-    return sidecar if stated == (path.name, digest, size) else None
+    stated = (sidecar.shard, sidecar.config_hash, sidecar.bytes, sidecar.to_json())
+    return sidecar if stated == (path.name, digest, size, data) else None
 
 
 def _claim_keys(owner: dict[str, str], done: _Done) -> None:
@@ -208,6 +215,11 @@ def _claim_keys(owner: dict[str, str], done: _Done) -> None:
                 "differ within a set, rename one of the two inputs"
             )
         owner[key] = done.entry.name
+
+
+def manifest_of(config: Mapping[str, Any], sidecars: Iterable[Sidecar]) -> Manifest:
+    """Return the manifest of a set whose shards have these sidecars, in this order."""
+    return _manifest(config, [_Done.of(sidecar) for sidecar in sidecars])
 
 
 def _manifest(config: Mapping[str, Any], done: Sequence[_Done]) -> Manifest:

@@ -5,7 +5,7 @@ of equal length: neighbours in a shard are unrelated images. A clip draws from
 ``SeedSequence([seed, shard, sample])``, so its bytes do not depend on which process makes it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -225,6 +225,7 @@ def prepare_coco(
     limit: int | None = None,
     workers: int = 1,
     overwrite: bool = False,
+    suspect: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Manifest:
     """Make pseudo-videos of a COCO-format data set.
@@ -237,6 +238,7 @@ def prepare_coco(
         limit: Use the first images only, as clips and for cut-outs.
         workers: Processes; does not change the bytes.
         overwrite: Replace a set that is in ``out``.
+        suspect: Tar names of shards to make again even if they look finished.
         progress: Told how far the set is.
 
     Raises:
@@ -252,7 +254,7 @@ def prepare_coco(
         "sha256": source.index.sha256,
         "limit": limit,
     }
-    return _prepare(source, "coco", about, out, options, workers, overwrite, progress)
+    return _prepare(source, "coco", about, out, options, workers, overwrite, suspect, progress)
 
 
 def prepare_masks(
@@ -264,6 +266,7 @@ def prepare_masks(
     limit: int | None = None,
     workers: int = 1,
     overwrite: bool = False,
+    suspect: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Manifest:
     """Make pseudo-videos of images with one mask file each (ECSSD, DUTS, HRSOD, FSS-1000, ...).
@@ -276,6 +279,7 @@ def prepare_masks(
         limit: Use the first images only, as clips and for cut-outs.
         workers: Processes; does not change the bytes.
         overwrite: Replace a set that is in ``out``.
+        suspect: Tar names of shards to make again even if they look finished.
         progress: Told how far the set is.
 
     Raises:
@@ -284,7 +288,7 @@ def prepare_masks(
     """
     source = MaskSource(tuple(find_stills(images, masks)[:limit]))
     about = {"kind": "masks", "sha256": source.digest, "limit": limit}
-    return _prepare(source, "masks", about, out, options, workers, overwrite, progress)
+    return _prepare(source, "masks", about, out, options, workers, overwrite, suspect, progress)
 
 
 def _prepare(
@@ -295,6 +299,7 @@ def _prepare(
     options: Options,
     workers: int,
     overwrite: bool,
+    suspect: Collection[str],
     progress: Progress | None,
 ) -> Manifest:
     """Pack a source; the configuration names all that decides the bytes."""
@@ -307,4 +312,13 @@ def _prepare(
     }
     jobs = plan_jobs(prefix, len(source), options)
     maker = ClipMaker(source, options, policy)
-    return pack(out, jobs, maker, config, workers=workers, overwrite=overwrite, progress=progress)
+    return pack(
+        out,
+        jobs,
+        maker,
+        config,
+        workers=workers,
+        overwrite=overwrite,
+        suspect=suspect,
+        progress=progress,
+    )

@@ -161,6 +161,7 @@ class CocoSource:
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
         """Draw instances of the whole set; crowd regions are never among them."""
+        self.index.forget_pages()  # once per shard
         rows = _pasteable(self.annotations, min_box, len(self))
         if not len(rows):
             return

@@ -8,7 +8,7 @@ be readable, and of one size within its video.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ def pack_davis(
     resolution: str = "480p",
     workers: int | str = "auto",
     overwrite: bool = False,
+    suspect: Collection[str] = (),
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -61,6 +62,7 @@ def pack_davis(
         resolution: Subfolder of the frames, ``480p`` or ``Full-Resolution``.
         workers: Processes, or ``"auto"``; does not change the bytes.
         overwrite: Replace a set of another configuration.
+        suspect: Tar names of shards to make again even if they look finished.
         shard_bytes: Size at which a shard is full, source bytes.
         progress: Told (videos done, videos in all, notes on parts left out).
 
@@ -71,7 +73,7 @@ def pack_davis(
     videos = davis_videos(root, year, split, resolution)
     settings = {"dataset": f"davis{year}", "split": split, "resolution": resolution}
     packer = PackVideos(f"davis{year}", split, _check_resize(resize))
-    return _pack(packer, videos, out, settings, shard_bytes, workers, overwrite, progress)
+    return _pack(packer, videos, out, settings, shard_bytes, workers, overwrite, suspect, progress)
 
 
 def pack_youtube_vos(
@@ -82,6 +84,7 @@ def pack_youtube_vos(
     *,
     workers: int | str = "auto",
     overwrite: bool = False,
+    suspect: Collection[str] = (),
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -96,6 +99,7 @@ def pack_youtube_vos(
         resize: As for :func:`pack_davis`; STM trains at 480.
         workers: As for :func:`pack_davis`.
         overwrite: As for :func:`pack_davis`.
+        suspect: As for :func:`pack_davis`.
         shard_bytes: As for :func:`pack_davis`.
         progress: As for :func:`pack_davis`.
 
@@ -106,7 +110,7 @@ def pack_youtube_vos(
     videos = youtube_vos_videos(root, split)
     settings = {"dataset": "youtube-vos", "split": split}
     packer = PackVideos("youtube-vos", split, _check_resize(resize), _categories(root, split))
-    return _pack(packer, videos, out, settings, shard_bytes, workers, overwrite, progress)
+    return _pack(packer, videos, out, settings, shard_bytes, workers, overwrite, suspect, progress)
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,7 @@ def _pack(
     shard_bytes: int,
     workers: int | str,
     overwrite: bool,
+    suspect: Collection[str],
     progress: Progress | None,
 ) -> Manifest:
     listings = [_listing(video) for video in videos]
@@ -233,6 +238,7 @@ def _pack(
         config,
         workers=resolve_workers(workers),
         overwrite=overwrite,
+        suspect=suspect,
         progress=progress,
     )
 

@@ -1,9 +1,9 @@
 """A local cache of files known by their sha256: whole or absent, shared by processes, bounded.
 
-A file is fetched into ``<sha256>.<bytes>.part`` under an exclusive lock, checked, synced and renamed
-to ``<sha256>``: a name without ``.part`` is a whole file. Whoever uses a file holds a shared lock
-through its descriptor, and only files that nobody holds are removed. The system drops the locks of
-a process however it ends; the part that it leaves is continued by the next one.
+A file is fetched into ``<sha256>.<bytes>.part`` under an exclusive lock, checked, synced and
+renamed to ``<sha256>``: a name without ``.part`` is a whole file. Whoever uses a file holds a
+shared lock through its descriptor, and only files that nobody holds are removed. The system drops
+the locks of a process however it ends; the part that it leaves is continued by the next one.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
 
@@ -126,7 +127,7 @@ class Cache:
             os.utime(descriptor)
         return descriptor
 
-    def _claim(self, sha256: str, size: int) -> BinaryIO | None:
+    def _claim(self, sha256: str, size: int) -> BufferedRandom | None:
         """Open and lock the file's part; None if it was finished or removed while we waited."""
         path = self.folder / f"{sha256}.{size}.part"
         part = path.open("a+b")
@@ -159,7 +160,7 @@ class Cache:
             time.sleep(_POLL)
 
     def _make(
-        self, part: BinaryIO, sha256: str, fetch: Callable[[BinaryIO], object], where: str
+        self, part: BufferedRandom, sha256: str, fetch: Callable[[BinaryIO], object], where: str
     ) -> int:
         """Fetch, check and put in place; return a descriptor that holds the file."""
         path = Path(part.name)
@@ -183,7 +184,9 @@ class Cache:
         os.fsync(part.fileno())
         path.rename(self.folder / sha256)
         fcntl.flock(part, fcntl.LOCK_SH)
-        return os.dup(part.fileno())
+        descriptor = os.dup(part.fileno())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
 
     def _make_room(self) -> None:
         """Remove the least recently used files that nobody holds, until the rest is in the limit.

@@ -2,6 +2,7 @@
 
     StmError                 one line for the user; exit code 1
     ├── UsageError           the command was called wrongly; exit code 2
+    ├── RemoteError          a server does not answer, or refuses
     └── DataError            an input file is missing, broken or inconsistent
         ├── ShardError       a tar, sidecar or manifest
         └── CheckpointError  weights or a saved run
@@ -10,7 +11,14 @@ Each takes one message string, because DataLoader workers and process pools rebu
 from its message alone. The message says where, what was expected, what was found, what to do.
 """
 
-__all__ = ["CheckpointError", "DataError", "ShardError", "StmError", "UsageError"]
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "RemoteError",
+    "ShardError",
+    "StmError",
+    "UsageError",
+]
 
 
 class StmError(Exception):
@@ -23,6 +31,10 @@ class UsageError(StmError):
     """The command or a setting was wrong before any data was looked at."""
 
     exit_code = 2
+
+
+class RemoteError(StmError):
+    """A server cannot be reached, fails again and again, or refuses; says nothing of the data."""
 
 
 class DataError(StmError):

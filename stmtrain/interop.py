@@ -1,10 +1,11 @@
 """Read a shard set through plain webdataset, for pipelines that are built on it already."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stmtrain.decode import decode_frame, decode_mask
+from stmtrain.set_config import is_indexed
 from stmtrain.shards import ShardSet
 from stmtrain.spec import SampleMeta
 
@@ -29,14 +30,19 @@ def webdataset_samples(folder: Path, *, shuffle: bool = False) -> Iterator[dict[
     import webdataset
 
     shard_set = ShardSet.open(folder)
+    # Tars from elsewhere may have no records of ours in them: their sidecars have.
+    metas = map(shard_set.meta, range(len(shard_set) * is_indexed(shard_set.manifest.config)))
+    known = {meta.sample_key: meta for meta in metas}
     urls = [str((folder / shard.name).resolve()) for shard in shard_set.manifest.shards]
     for record in webdataset.WebDataset(urls, shardshuffle=len(urls) if shuffle else False):
-        yield _decode(record)
+        yield _decode(record, known)
 
 
-def _decode(record: dict[str, Any]) -> dict[str, Any]:
-    key = record["__key__"]
-    meta = SampleMeta.from_json(record["json"], f"{record['__url__']}, sample {key}")
+def _decode(record: dict[str, Any], known: Mapping[str, SampleMeta]) -> dict[str, Any]:
+    key = record["__key__"].removeprefix("./")
+    meta = known.get(key)
+    if meta is None:
+        meta = SampleMeta.from_json(record["json"], f"{record['__url__']}, sample {key}")
     where = f"{record['__url__']}, sample {key}, frame"
     return {
         "key": key,

@@ -92,15 +92,13 @@ def preview(
 def choose_samples(shard_set: ShardSet, *, count: int, key: str | None, seed: int) -> list[int]:
     """Return the index of ``key``, or ``count`` indices drawn by ``seed``, ascending."""
     if not len(shard_set):
-        raise ShardError(
-            f"{shard_set.folder}: the set holds no sample; check what it was made from"
-        )
+        raise ShardError(f"{shard_set.name}: the set holds no sample; check what it was made from")
     if key is not None:
         for index, known in enumerate(shard_set.keys()):
             if known == key:
                 return [index]
         example = next(shard_set.keys())
-        raise UsageError(f"{shard_set.folder}: no sample {key!r}; keys look like {example!r}")
+        raise UsageError(f"{shard_set.name}: no sample {key!r}; keys look like {example!r}")
     rng = np.random.default_rng(seed)
     drawn = rng.choice(len(shard_set), size=min(count, len(shard_set)), replace=False)
     return sorted(int(i) for i in drawn)

@@ -11,16 +11,16 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from stmtrain.cache import Cache
+from stmtrain.cache import DEFAULT_GIGABYTES, Cache, default_folder
 from stmtrain.errors import RemoteError, ShardError, UsageError
-from stmtrain.shards import parse_sidecar
+from stmtrain.locations import shown
 from stmtrain.spec import MANIFEST_NAME, Manifest, ShardEntry, Sidecar, sidecar_name
+from stmtrain.stores import parse_sidecar
 
-__all__ = ["Remote", "RemoteStore", "Retry", "shown"]
+__all__ = ["Remote", "RemoteStore", "Retry", "open_store"]
 
 T = TypeVar("T")
 
@@ -94,9 +94,12 @@ class Remote:
         refused = False
         while True:
             try:
-                return parse(self._ask(name))
+                data = self._ask(name)
             except _Failure as failure:
                 retries.failed(str(failure))
+                continue
+            try:
+                return parse(data)
             except ShardError:
                 if refused:
                     raise
@@ -138,8 +141,7 @@ class Remote:
 
     def _ask(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """Make one request; failures that may pass are :class:`_Failure`, others final errors."""
-        options = dict(self._options) if start is None else {**self._options, "start": start,
-                                                              "end": end}  # fmt: skip
+        options = self._options if start is None else {**self._options, "start": start, "end": end}
         try:
             return bytes(self._files.cat_file(self._join(name), **options))
         except Exception as error:  # noqa: BLE001 - each backend has its own kinds of errors
@@ -174,20 +176,25 @@ class Remote:
 class RemoteStore:
     """The files of a shard set behind a URL, kept in a local cache."""
 
+    remote = True
+
     def __init__(self, url: str, cache: Cache, retry: Retry | None = None) -> None:
         self._remote, self._cache = Remote(url, retry), cache
-        self.name = shown(url).rstrip("/")
-        self.cache_limit: int | None = cache.limit
+        self.name = shown(url)
+        self._refused: dict[str, str] = {}
 
-    def manifest(self) -> tuple[Manifest, bytes]:
-        """Fetch the manifest; it is never taken from the cache, so a changed set is noticed."""
+    def manifest(self) -> bytes:
+        """Fetch the manifest; never from the cache, so that a set that changed is noticed."""
         where = self._remote.where(MANIFEST_NAME)
-        return self._remote.read(
-            MANIFEST_NAME, lambda data: (Manifest.from_json(data, where), data)
-        )
+
+        def check(data: bytes) -> bytes:
+            Manifest.from_json(data, where)
+            return data
+
+        return self._remote.read(MANIFEST_NAME, check)
 
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-        """Return a shard's sidecar, fetched or from the cache."""
+        """Return a shard's sidecar, from the cache or fetched."""
         name = sidecar_name(entry.name)
         where = self._remote.where(name)
 
@@ -201,25 +208,34 @@ class RemoteStore:
             file.truncate(0)
             file.write(self._remote.read(name, bytes))
 
-        descriptor = self._cache.open(entry.sidecar_sha256, None, fetch, where)
+        descriptor = self._cached(name, entry.sidecar_sha256, None, fetch)
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
             return parse(file.read())
 
     def open(self, entry: ShardEntry) -> int:
-        """Return a descriptor of a shard, fetched or from the cache."""
-        return self._cache.open(
-            entry.sha256,
-            entry.bytes,
-            lambda file: self._remote.fetch(entry.name, entry.bytes, file),
-            self._remote.where(entry.name),
-        )
+        """Return a descriptor of a shard, from the cache or fetched."""
+
+        def fetch(file: BinaryIO) -> None:
+            self._remote.fetch(entry.name, entry.bytes, file)
+
+        return self._cached(entry.name, entry.sha256, entry.bytes, fetch)
+
+    def _cached(
+        self, name: str, sha256: str, size: int | None, fetch: Callable[[BinaryIO], None]
+    ) -> int:
+        """Open through the cache; what the server has wrong is not fetched again and again."""
+        if name in self._refused:
+            raise ShardError(self._refused[name])
+        try:
+            return self._cache.open(sha256, size, fetch, self._remote.where(name))
+        except ShardError as error:
+            self._refused[name] = str(error)
+            raise
 
 
-def shown(url: str) -> str:
-    """Return a URL without what may be secret in it: user, password, query."""
-    parts = urlsplit(url)
-    netloc = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=netloc, query="", fragment=""))
+def open_store(url: str, cache: Cache | None = None) -> RemoteStore:
+    """Return the store behind a URL; without a cache, with the user's."""
+    return RemoteStore(url, cache or Cache(default_folder(), int(DEFAULT_GIGABYTES * 1e9)))
 
 
 class _Failure(Exception):

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from stmtrain.cache import DEFAULT_GIGABYTES, Cache, default_folder
 from stmtrain.checkpoint import Checkpoint, load_checkpoint
 from stmtrain.errors import UsageError
+from stmtrain.locations import parse_location, shown, split_weight
 from stmtrain.recipes import TrainRecipe
 from stmtrain.settings import to_mapping
 from stmtrain.shards import ShardSet
@@ -24,6 +26,7 @@ __all__ = [
     "describe_sources",
     "metrics_line",
     "open_metrics",
+    "open_sets",
     "parse_sources",
     "progress_note",
     "saved_run",
@@ -40,7 +43,7 @@ class Run:
     """What a training run is made of, besides its recipe.
 
     Attributes:
-        shards: Folders of shard sets.
+        shards: Folders or URLs of shard sets.
         weights: Mixing weight of each set, positive; clips are drawn in these proportions.
         out: Folder for checkpoint, recipe and metrics.
         backbone: ``resnet50`` or ``resnet18``.
@@ -49,9 +52,11 @@ class Run:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         threads: Decoding threads of the loader.
         resume: Go on from the checkpoint in ``out``.
+        cache: Folder for shards from URLs; ``None`` is the user's cache folder.
+        cache_size: The most that the cache holds, GB (10^9 bytes).
     """
 
-    shards: tuple[Path, ...]
+    shards: tuple[Path | str, ...]
     weights: tuple[float, ...]
     out: Path
     backbone: str = "resnet50"
@@ -60,6 +65,8 @@ class Run:
     device: str = "auto"
     threads: int = 2
     resume: bool = False
+    cache: Path | None = None
+    cache_size: float = DEFAULT_GIGABYTES
 
 
 @dataclass(frozen=True)
@@ -74,21 +81,39 @@ class Progress:
     waited: float
 
 
-def parse_sources(texts: Sequence[str]) -> tuple[tuple[Path, ...], tuple[float, ...]]:
-    """Parse ``FOLDER`` or ``FOLDER=WEIGHT`` texts to folders and mixing weights (1 by default)."""
-    folders, weights = [], []
+def parse_sources(
+    texts: Sequence[str],
+) -> tuple[tuple[Path | str, ...], tuple[float, ...]]:
+    """Parse ``LOCATION`` or ``LOCATION=WEIGHT`` texts; a location is a folder or a URL.
+
+    Raises:
+        UsageError: A weight that is no number above 0, or a URL of an unknown scheme.
+    """
+    locations, weights = [], []
     for text in texts:
-        folder, equals, weight = text.rpartition("=")
+        location, weight = split_weight(text)
         try:
-            weights.append(float(weight) if equals else 1.0)
+            weights.append(float(weight) if weight else 1.0)
         except ValueError:
             raise UsageError(
-                f"--shards {text}: expected FOLDER=WEIGHT with a number, found {weight!r}"
+                f"--shards {shown(text)}: expected FOLDER=WEIGHT with a number, found {weight}"
             ) from None
         if not weights[-1] > 0:
-            raise UsageError(f"--shards {text}: expected a weight above 0, found {weight}")
-        folders.append(Path(folder if equals else text))
-    return tuple(folders), tuple(weights)
+            raise UsageError(
+                f"--shards {shown(text)}: expected a weight above 0, found {weights[-1]:g}"
+            )
+        locations.append(parse_location(location))
+    return tuple(locations), tuple(weights)
+
+
+def open_sets(run: Run) -> tuple[list[ShardSet], int]:
+    """Open the run's shard sets; return them and the bytes that the cache may hold (0: no URL)."""
+    if all(isinstance(location, Path) for location in run.shards):
+        return [ShardSet.open(location) for location in run.shards], 0
+    if not run.cache_size > 0:
+        raise UsageError(f"--cache-size {run.cache_size:g}: expected more than 0 GB")
+    cache = Cache(run.cache or default_folder(), int(run.cache_size * 1e9))
+    return [ShardSet.open(location, cache) for location in run.shards], cache.limit
 
 
 def progress_note(progress: Progress) -> str:
@@ -102,7 +127,12 @@ def describe_sources(
 ) -> tuple[dict[str, Any], ...]:
     """Identify the data by content, not by path: a set that moved is the same set."""
     return tuple(
-        {"config_hash": s.manifest.config_hash, "samples": len(s), "weight": w}
+        {
+            "config_hash": s.manifest.config_hash,
+            "manifest": s.manifest_sha256,
+            "samples": len(s),
+            "weight": w,
+        }
         for s, w in zip(sets, weights, strict=True)
     )
 

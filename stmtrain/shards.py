@@ -14,89 +14,19 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from stmtrain.errors import ShardError
-from stmtrain.spec import (
-    CONFIG_NAME,
-    MANIFEST_NAME,
-    Manifest,
-    Record,
-    Sample,
-    SampleMeta,
-    ShardEntry,
-    Sidecar,
-    sidecar_name,
-)
+from stmtrain.locations import parse_location
+from stmtrain.spec import MANIFEST_NAME, Manifest, Record, Sample, SampleMeta, Sidecar
+from stmtrain.stores import LocalStore, Store, open_file, read_manifest, read_sidecar
 
 if TYPE_CHECKING:
     from stmtrain.cache import Cache
 
-__all__ = [
-    "LocalStore",
-    "OpenShard",
-    "ShardSet",
-    "Store",
-    "parse_sidecar",
-    "read_manifest",
-    "read_sidecar",
-]
+__all__ = ["OpenShard", "ShardSet", "read_manifest", "read_sidecar"]
 
 _OPEN_SHARDS = 128
-
-
-class Store(Protocol):
-    """Where the files of a shard set are."""
-
-    @property
-    def name(self) -> str:
-        """What messages call the set: its folder, or its URL without secrets."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether opening a shard may mean to wait for a network."""
-
-    def manifest(self) -> bytes:
-        """Read the manifest."""
-
-    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-        """Read a shard's sidecar and check it against the manifest."""
-
-    def open(self, entry: ShardEntry) -> int:
-        """Return a descriptor of a whole shard; its owner closes it."""
-
-
-class LocalStore:
-    """A folder."""
-
-    remote = False
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.name = str(folder)
-
-    def manifest(self) -> bytes:
-        """Read the manifest; its absence means that the set is incomplete or is not one."""
-        return _manifest_bytes(self.folder)
-
-    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-        """Read a shard's sidecar and check it against the manifest."""
-        return read_sidecar(self.folder, entry, manifest)
-
-    def open(self, entry: ShardEntry) -> int:
-        """Open a shard."""
-        return _open(self.folder / entry.name)
-
-    def check_sizes(self, manifest: Manifest) -> None:
-        """Refuse a set with a shard that is missing or has another size than the manifest says."""
-        for entry in manifest.shards:
-            path = self.folder / entry.name
-            if not path.is_file() or path.stat().st_size != entry.bytes:
-                found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
-                raise ShardError(
-                    f"{path}: expected a shard of {entry.bytes} bytes, found {found}; "
-                    "run the command that made this set again, it remakes what is missing"
-                )
 
 
 class ShardSet:
@@ -139,9 +69,7 @@ class ShardSet:
             UsageError: A URL of another kind, or a package that it needs is not installed.
             RemoteError: The server does not answer, or refuses.
         """
-        from stmtrain.locations import parse_location
-
-        location = parse_location(str(location))
+        location = parse_location(location) if isinstance(location, str) else location
         if isinstance(location, str):
             from stmtrain.remote import open_store
 
@@ -259,7 +187,7 @@ class OpenShard:
         """Take over an open descriptor; without one, open ``path``."""
         self.path = path
         self.sidecar = sidecar
-        self._descriptor = _open(path) if descriptor is None else descriptor
+        self._descriptor = open_file(path) if descriptor is None else descriptor
 
     def member(self, record: Record, suffix: str) -> bytes:
         """Read one member's bytes."""
@@ -279,61 +207,3 @@ class OpenShard:
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
-
-
-def _open(path: Path | str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
-
-
-def _manifest_bytes(folder: Path) -> bytes:
-    path = folder / MANIFEST_NAME
-    if not folder.is_dir():
-        raise ShardError(f"{folder}: expected a folder of shards, found nothing; check --shards")
-    if not path.is_file():
-        if (folder / CONFIG_NAME).is_file():
-            raise ShardError(
-                f"{folder}: the set is incomplete (no {MANIFEST_NAME}); run the command that "
-                "makes it again, it goes on where it stopped"
-            )
-        raise ShardError(f"{folder}: no {MANIFEST_NAME}; expected a folder made by stm")
-    return path.read_bytes()
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest; its absence means that the set is incomplete or is not one."""
-    return Manifest.from_json(_manifest_bytes(folder), str(folder / MANIFEST_NAME))
-
-
-def read_sidecar(folder: Path, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-    """Read a shard's sidecar and check that it belongs to the manifest."""
-    path = folder / sidecar_name(entry.name)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ShardError(
-            f"{path}: sidecar cannot be read ({error.strerror}); pack it again"
-        ) from None
-    return parse_sidecar(data, str(path), entry, manifest)
-
-
-def parse_sidecar(data: bytes, path: str, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-    """Decode a sidecar and check that it belongs to the manifest."""
-    sidecar = Sidecar.from_json(data, path)
-    stated = (sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), sidecar.config_hash)
-    expected = (entry.name, entry.bytes, entry.sha256, entry.samples, manifest.config_hash)
-    if stated != expected:
-        names = ("shard", "bytes", "sha256", "samples", "config_hash")
-        field = next(n for n, a, b in zip(names, stated, expected, strict=True) if a != b)
-        raise ShardError(
-            f"{path}: its {field} differs from the manifest's; the two belong to different runs, "
-            "pack the set again"
-        )
-    if entry.sidecar_sha256 not in ("", hashlib.sha256(data).hexdigest()):
-        raise ShardError(
-            f"{path}: its sha256 differs from the manifest's; the sidecar is damaged, run "
-            '"stm shards repair"'
-        )
-    return sidecar

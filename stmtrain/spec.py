@@ -52,7 +52,7 @@ _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, Overf
 def canonical_json(value: object) -> bytes:
     """Encode as UTF-8 JSON with sorted keys and no spaces, so that equal values are equal bytes."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    return text.encode(errors="surrogatepass")  # file names need not be UTF-8
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -288,8 +288,8 @@ class ShardEntry:
     def from_mapping(cls, value: Mapping[str, Any]) -> Self:
         """Build a line from decoded JSON."""
         numbers = int(value["bytes"]), int(value["samples"])
-        if min(numbers) < 0:
-            raise ValueError(f"a negative number: {numbers}")
+        if not all(0 <= number < 1 << 62 for number in numbers):
+            raise ValueError("a number of bytes or samples that cannot be")
         name, digest = str(value["name"]), str(value["sha256"])
         return cls(name, numbers[0], digest, numbers[1], str(value.get("sidecar_sha256", "")))
 
@@ -323,7 +323,8 @@ class Manifest:
             "totals": dict(self.totals),
             "skipped": dict(self.skipped),
         }
-        return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return text.encode(errors="surrogatepass")
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Self:

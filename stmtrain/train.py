@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from stmtrain.ahead import FetchAhead
 from stmtrain.augment import augment
 from stmtrain.checkpoint import Checkpoint, save_checkpoint
 from stmtrain.clips import PSEUDO, VIDEO
@@ -26,6 +27,7 @@ from stmtrain.run import (
     describe_sources,
     metrics_line,
     open_metrics,
+    open_sets,
     saved_run,
     stop_signals,
 )
@@ -34,6 +36,8 @@ from stmtrain.shards import ShardSet
 from stmtrain.weights import load_backbone, load_weights
 
 __all__ = ["pick_device", "train", "train_step"]
+
+_DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,7 +63,12 @@ class _State:
     step: int = 0
 
 
-def train(run: Run, recipe: TrainRecipe, report: Callable[[Progress], None]) -> Path:
+def train(
+    run: Run,
+    recipe: TrainRecipe,
+    report: Callable[[Progress], None],
+    fetched: Callable[[int, int], None] | None = None,
+) -> Path:
     """Train, and return the path of the last checkpoint.
 
     SIGINT and SIGTERM stop it after the step that is running, with a checkpoint saved, by a
@@ -69,15 +78,18 @@ def train(run: Run, recipe: TrainRecipe, report: Callable[[Progress], None]) -> 
         run: Shards, output folder, initial weights, device.
         recipe: Every number of the run.
         report: Called after each step.
+        fetched: Called while the first step waits for shards from URLs, with how many are here and
+            how many it needs.
 
     Raises:
         UsageError: ``out`` holds another run, or the settings do not fit each other.
         ShardError: A shard set is missing, incomplete or damaged.
+        RemoteError: A server does not answer, or refuses.
         CheckpointError: Initial weights, or the checkpoint to resume from, do not fit.
         DataError: The loss became infinite or NaN; the message names the clips.
     """
     device = pick_device(run.device)
-    sets = [ShardSet.open(folder) for folder in run.shards]
+    sets, cache_limit = open_sets(run)
     sources = describe_sources(sets, run.weights)
     saved = saved_run(run, recipe, sources)
     torch.manual_seed(recipe.seed)
@@ -89,11 +101,15 @@ def train(run: Run, recipe: TrainRecipe, report: Callable[[Progress], None]) -> 
 
     run.out.mkdir(parents=True, exist_ok=True)
     (run.out / RECIPE_NAME).write_text(to_toml(recipe), encoding="utf-8")
-    loader = _stream(run, recipe, sets, device, first)
+    plan = _plan(run, recipe, sets)
+    loader = _stream(run, recipe, sets, plan, device, first)
+    ahead = FetchAhead(sets, plan, limit=cache_limit, stop=recipe.steps)
+    ahead.wait(first, fetched)
     began = time.perf_counter()
-    with loader, stop_signals() as stop, open_metrics(run.out, first) as metrics:
+    with ahead, loader, stop_signals() as stop, open_metrics(run.out, first) as metrics:
         try:
             for batch in loader:
+                ahead.advance(batch.step)
                 loss = train_step(state.model, state.optimizer, batch, recipe)
                 state.step = batch.step + 1
                 clips = (state.step - first) * recipe.batch_size
@@ -166,16 +182,24 @@ def _begin(run: Run, recipe: TrainRecipe, saved: Checkpoint | None, device: torc
     return _State(model, optimizer, batchnorm, saved.step)
 
 
-def _stream(
-    run: Run, recipe: TrainRecipe, sets: Sequence[ShardSet], device: torch.device, start: int
-) -> Loader:
-    plan = Plan(
+def _plan(run: Run, recipe: TrainRecipe, sets: Sequence[ShardSet]) -> Plan:
+    return Plan(
         shard_sizes=tuple(s.shard_sizes for s in sets),
         weights=run.weights,
         seed=recipe.seed,
         global_batch=recipe.batch_size,
         window=recipe.window,
     )
+
+
+def _stream(
+    run: Run,
+    recipe: TrainRecipe,
+    sets: Sequence[ShardSet],
+    plan: Plan,
+    device: torch.device,
+    start: int,
+) -> Loader:
     return Loader(
         sets,
         plan,
@@ -186,6 +210,8 @@ def _stream(
         start=start,
         stop=recipe.steps,
         max_skip=lambda step: max_skip(recipe, step),
+        # Fetching gives up by itself; a slow network only makes the clip come late.
+        patience=_NETWORK_PATIENCE if any(s.remote for s in sets) else _DISK_PATIENCE,
     )
 
 

@@ -48,6 +48,8 @@ class Verification:
     """The outcome for a set.
 
     Attributes:
+        config: The set's configuration.
+        names: The tars that it should have, in order.
         faults: What is wrong, in the order of the shards; none means that the set is whole.
         notes: What is there and does no harm: leftovers, files that are not of the set.
         shards: Shards looked at.
@@ -55,6 +57,8 @@ class Verification:
         statistics: Samples, frames, masks, objects and bytes that were read.
     """
 
+    config: Mapping[str, Any]
+    names: tuple[str, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
     shards: int
@@ -114,7 +118,9 @@ def verify(
     for check in ordered:
         counted.update(check.statistics)
     notes = _notes(folder, plan.names)
-    return Verification(tuple(faults), tuple(notes), len(ordered), size, dict(counted))
+    return Verification(
+        plan.config, plan.names, tuple(faults), tuple(notes), len(ordered), size, dict(counted)
+    )
 
 
 @dataclass(frozen=True)

@@ -458,3 +458,10 @@ def test_real_coco_equals_pycocotools(tmp_path: Path, split: str) -> None:
         for instance in index.instances(i):
             want = reference_mask(shapes[instance.annotation_id], record.height, record.width)
             assert np.array_equal(rasterise(instance, record.height, record.width), want)
+
+
+def test_forgotten_pages_are_read_again(tmp_path: Path) -> None:
+    index = CocoIndex.open(write(tmp_path, document()))
+    before = [repr(index.instances(i)) for i in range(index.images)]
+    index.forget_pages()
+    assert [repr(index.instances(i)) for i in range(index.images)] == before

@@ -1,0 +1,67 @@
+"""Where shards may be: a folder or a URL of a known scheme, told apart and shown safely."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from stmtrain.errors import UsageError
+
+__all__ = ["SCHEMES", "parse_location", "shown", "split_weight"]
+
+SCHEMES = ("s3", "gs", "hf", "https", "http")
+
+_SCHEME = re.compile(r"([^/]*?):(//)?")
+
+
+def parse_location(text: str) -> Path | str:
+    """Return a folder as a path and a URL as text.
+
+    Raises:
+        UsageError: A URL of an unknown scheme, a chain of them, a pipe, or one without a host.
+
+    Example:
+        >>> parse_location("s3://bucket/davis/")
+        's3://bucket/davis'
+    """
+    scheme = _SCHEME.match(text)
+    if scheme is None or (scheme[2] is None and scheme[1] != "pipe"):
+        return Path(text)  # a plain colon may stand in a file name
+    known = ", ".join(f"{name}://" for name in SCHEMES)
+    if scheme[1] not in SCHEMES or "::" in text:
+        raise UsageError(
+            f"{shown(text)}: expected a folder or a URL that starts with one of {known}"
+        )
+    parts = urlsplit(text)
+    if not parts.netloc:
+        raise UsageError(f"{shown(text)}: expected a host or bucket behind {scheme[0]}")
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+
+
+def split_weight(text: str) -> tuple[str, str]:
+    """Split ``LOCATION=WEIGHT``; the weight is empty where there is none.
+
+    In a URL's query only a second ``=`` separates: ``?key=abc`` has no weight, ``?key=abc=2`` has.
+    """
+    location, equals, weight = text.rpartition("=")
+    last_pair = re.split(r"[?&]", location)[-1]
+    in_query = "://" in text and "?" in location and "=" not in last_pair
+    if not equals or in_query:
+        return text, ""
+    if "://" in text and "?" in location and not _is_number(weight):
+        return text, ""  # padding of a signature
+    return location, weight or "''"
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it: user, password, query."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=netloc, query="", fragment=""))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
