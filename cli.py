@@ -343,6 +343,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Decides every random choice.")] = None,
     device: Device = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Decoding threads.")] = 2,
+    prefetch: Annotated[int, typer.Option(min=1, help="Batches made ahead.")] = 2,
+    on_bad_sample: Annotated[
+        OnBad, typer.Option(help="raise, or skip: the plan's next sample takes its place.")
+    ] = OnBad.RAISE,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for shards from URLs; else the user's cache.")
@@ -376,6 +380,8 @@ def train(
         resume,
         cache,
         cache_size,
+        prefetch,
+        on_bad_sample.value,
     )
     console = _console()
     with progress_bar(console, f"train {chosen.name}", "steps") as report:

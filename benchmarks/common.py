@@ -17,7 +17,7 @@ __all__ = ["median_seconds", "report", "side_by_side"]
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
     "numpy", "torch", "torchvision", "pillow", "simplejpeg", "webdataset",
-    "opencv-python-headless", "pycocotools", "imaug",
+    "opencv-python-headless", "pycocotools", "imaug", "litdata", "mosaicml-streaming",
 )  # fmt: skip
 
 

@@ -105,10 +105,11 @@ def wear_one_folder(soak: Soak, out: Path, rng: np.random.Generator) -> None:
         if overwrite:
             expect_refusal(soak, out, config)
             soak.counts["taken over"] += 1
-        workers = 1 if rng.random() < 0.8 else 2
+        workers = 1 if rng.random() < 0.85 else 2
         child = start_child(soak, out, config, workers, overwrite)
         whom = ("all", "parent", "worker")[int(rng.integers(3))] if workers > 1 else "parent"
-        time.sleep(float(rng.uniform(0, 1.05 * soak.seconds[workers])))
+        wait = rng.uniform(0.4 * (workers > 1), 1.05)  # the first part of two is starting them
+        time.sleep(float(wait * soak.seconds[workers]))
         strike(child, whom)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:

@@ -22,7 +22,7 @@ from stmtrain.shards import ShardSet
 from stmtrain.spec import sidecar_name
 from stmtrain.verify import verify
 
-__all__ = ["FAULTS", "Files", "Outcome", "lay_out", "load", "observe", "try_fault"]
+__all__ = ["FAULTS", "Files", "Outcome", "lay_out", "load", "observe", "pick_file", "try_fault"]
 
 Files = dict[str, bytes]
 Damage = Callable[[Files, str, Generator], Files]
@@ -97,6 +97,14 @@ def try_fault(folder: Path, reference: list[tuple[str, str]]) -> Outcome:
     if faults:
         return Outcome("verify", wrong, faults[0])
     return Outcome("SILENT" if wrong else "harmless", wrong, "")
+
+
+def pick_file(files: Files, target: str, rng: Generator) -> str:
+    """Pick a file of a kind: ``tar``, ``sidecar``, ``manifest`` or ``config``."""
+    tars = [name for name in files if name.endswith(".tar")]
+    named = {"tar": tars, "sidecar": [sidecar_name(name) for name in tars]}
+    names = named.get(target, [f"{target}.json"])
+    return names[int(rng.integers(len(names)))]
 
 
 def _position(data: bytes, rng: Generator) -> int:

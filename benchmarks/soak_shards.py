@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import shard_faults
 from benchmarks.common import report
 from benchmarks.kill_rounds import kill_rounds
-from benchmarks.shard_faults import Files, Outcome, lay_out, load, observe, try_fault
+from benchmarks.shard_faults import Files, Outcome, lay_out, load, observe, pick_file, try_fault
 from stmdata.drawn import draw_coco, draw_youtube_vos
 from stmdata.prepare import Options, prepare_coco
 from stmdata.recipes import RECIPES
@@ -69,14 +69,6 @@ def make_subjects(root: Path) -> list[Subject]:
         Subject.of(root / "clips", {"images": images, "annotations": annotations}),
         Subject.of(root / "videos", {"root": videos}),
     ]
-
-
-def pick_file(files: Files, target: str, rng: np.random.Generator) -> str:
-    """Pick a file of a kind."""
-    tars = [name for name in files if name.endswith(".tar")]
-    sidecars = [name.replace(".tar", ".json") for name in tars]
-    names = {"tar": tars, "sidecar": sidecars}.get(target, [f"{target}.json"])
-    return names[int(rng.integers(len(names)))]
 
 
 def webdataset_view(folder: Path) -> list[dict[str, Any]] | None:

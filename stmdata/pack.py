@@ -1,9 +1,9 @@
 """Samples to shard sets: resumable, the same bytes whatever the workers, the manifest last.
 
 In come jobs (one per shard) and a function that makes a job's samples; out comes a folder as
-``shards/README.md`` describes it. The order is ``config.json``, then each tar and, once it is in
-place, its sidecar, and ``manifest.json`` when every shard is there; each file is whole or absent.
-A run that was interrupted anywhere goes on with the shards that are missing.
+``docs/shard-format.md`` describes it. The order is ``config.json``, then each tar and, once it is
+in place, its sidecar, and ``manifest.json`` when every shard is there; each file is whole or
+absent. A run that was interrupted anywhere goes on with the shards that are missing.
 """
 
 from collections import Counter

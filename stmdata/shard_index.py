@@ -13,22 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-import numpy as np
-
+from stmdata.derive_record import derive_record
 from stmdata.durable import locked, remove, write_file
 from stmdata.engines import count, map_unordered
 from stmdata.folder import clear_leftovers
-from stmtrain.decode import decode_mask, frame_size
-from stmtrain.errors import DataError, ShardError, UsageError
+from stmtrain.errors import ShardError, UsageError
 from stmtrain.set_config import INDEXED, SHARD_NAME, is_indexed, parse_plan, plan_json, plan_value
 from stmtrain.spec import (
     CONFIG_NAME,
     MANIFEST_NAME,
-    VOID,
     Manifest,
     Record,
     SampleMeta,
@@ -256,7 +254,8 @@ def _record(
         return Record(key, places), own
     if places.pop("json", None) is not None:
         skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))
-    meta = _derive(file, path, key, places)
+    readers = {suffix: partial(_read, file, place) for suffix, place in places.items()}
+    meta = derive_record(key, readers, where, {"shard": path.name})
     return Record(key, places, meta), meta
 
 
@@ -265,59 +264,6 @@ def _own_record(data: bytes, where: str) -> SampleMeta | None:
     if b'"sample_key"' not in data:
         return None
     return SampleMeta.from_json(data, where)
-
-
-def _derive(file: BinaryIO, path: Path, key: str, places: Places) -> SampleMeta:
-    """Work the record out: sizes from the JPEG headers, ids and areas from the decoded masks."""
-    where = f"{path}, sample {key}"
-    frames = _in_time_order(suffix.removesuffix(".jpg") for suffix in places if ".jpg" in suffix)
-    with_mask = [name for name in frames if f"{name}.png" in places]
-    lonely = [s for s in places if s.endswith(".png") and s[:-4] not in frames]
-    if not frames or lonely:
-        what = f"mask {lonely[0]} has no frame" if lonely else "it has no frame"
-        raise ShardError(f"{where}: {what}; every sample needs KEY.FRAME.jpg members")
-    sizes: dict[tuple[int, ...], str] = {}
-    for name in frames:
-        data = _read(file, places[f"{name}.jpg"])
-        sizes.setdefault(frame_size(data, f"{where}, {name}.jpg"), f"{name}.jpg")
-    counts = []
-    for name in with_mask:
-        mask = decode_mask(_read(file, places[f"{name}.png"]), f"{where}, {name}.png")
-        sizes.setdefault(mask.shape, f"{name}.png")
-        counts.append(np.bincount(mask.ravel(), minlength=VOID + 1))
-    if len(sizes) > 1:
-        (size, one), (other_size, other) = list(sizes.items())[:2]
-        raise DataError(
-            f"{where}: {other} has (height, width) {other_size}, {one} has {size}; all frames and "
-            "masks of a sample must have one size"
-        )
-    table = np.array(counts, np.int64).reshape(len(counts), VOID + 1)
-    ids = [i for i in range(1, VOID) if table[:, i].any()]
-    if table[:, VOID].any() and not ids:
-        raise DataError(
-            f"{where}: expected object ids in the masks, found only 0 and {VOID} (void); write "
-            "the ids as pixel values"
-        )
-    height, width = next(iter(sizes))
-    return SampleMeta(
-        sample_key=key,
-        height=height,
-        width=width,
-        frames=tuple(frames),
-        mask_frames=tuple(with_mask),
-        object_ids=tuple(ids),
-        areas=tuple(tuple(table[:, i].tolist()) for i in ids),
-        original_size=(height, width),
-        origin={"shard": path.name},
-    )
-
-
-def _in_time_order(names: Iterable[str]) -> list[str]:
-    """Sort frame names: by number where all are numbers (2 before 10), else as text."""
-    found = list(names)
-    if all(name.isdigit() for name in found):
-        return sorted(found, key=lambda name: (int(name), name))
-    return sorted(found)
 
 
 def _read(file: BinaryIO, place: tuple[int, int]) -> bytes:

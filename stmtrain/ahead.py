@@ -115,8 +115,8 @@ class FetchAhead:
                 self._forget(shard)
         window = min(self._plan.window or _MOST_AHEAD, _MOST_AHEAD)
         horizon = step + max(_LEAST_STEPS, window // self._plan.global_batch)
-        while self._walked <= horizon and not self._full():
-            self._follow()
+        while self._walked <= horizon and self._follow():
+            pass
 
     def wait(self, step: int, report: Callable[[int, int], None] | None = None) -> None:
         """Wait until the shards of ``step`` are here or have failed.
@@ -162,23 +162,22 @@ class FetchAhead:
                 found.add((ticket.source, int(np.searchsorted(ends, ticket.index, side="right"))))
         return found
 
-    def _follow(self) -> None:
-        """Take in the plan's next step."""
+    def _follow(self) -> bool:
+        """Take in the plan's next step, if it fits in the cache beside what comes before it."""
+        if self._stop is not None and self._walked >= self._stop:
+            return False
         shards = self._shards_of(self._walked)
         with self._changed:
-            for shard in sorted(shards):
-                if shard not in self._last:
-                    self._queue.append(shard)
-                    self._bytes += self._size(shard)
-                self._last[shard] = self._walked
+            new = sorted(shard for shard in shards if shard not in self._last)
+            size = sum(self._size(shard) for shard in new)
+            if new and self._walked > self._step and self._bytes + size > self._limit:
+                return False
+            self._bytes += size
+            self._queue += new
+            self._last.update(dict.fromkeys(shards, self._walked))
             self._walked += 1
             self._changed.notify_all()
-
-    def _full(self) -> bool:
-        """Whether to go no further: the end of training, or as much as the cache holds."""
-        if self._stop is not None and self._walked >= self._stop:
-            return True
-        return self._walked > self._step and self._bytes > self._limit
+        return True
 
     def _forget(self, shard: Shard) -> None:
         del self._last[shard]

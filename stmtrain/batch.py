@@ -63,6 +63,8 @@ class BatchArrays:
         self._sizes = self._new(clips, 2, dtype=torch.int64)
         self._matrices = self._new(clips, length, 3, 3, dtype=torch.float32)
         self._colours = self._new(clips, length, 3, 4, dtype=torch.float32)
+        self._views = self._frames.numpy(), self._masks.numpy()  # NumPy's side of the same memory
+        self._matrix_view, self._colour_view = self._matrices.numpy(), self._colours.numpy()
         self._sides: tuple[tuple[int, int], ...] = ()
         self._copied: Any = None  # a CUDA event
 
@@ -78,24 +80,25 @@ class BatchArrays:
             self._flat_frames = self._new(pixels * 3, dtype=torch.uint8)
         self._frames = self._flat_frames[: pixels * 3].view(*shape, 3)
         self._masks = self._flat_masks[:pixels].view(shape)
+        self._views = self._frames.numpy(), self._masks.numpy()
         self._sides = tuple(sizes)
         self._sizes.copy_(torch.tensor(sizes))
 
     def clip(self, slot: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return views of one clip's frames (T, h, w, 3) and masks (T, h, w), without padding."""
         height, width = self._sides[slot]
-        frames, masks = self._frames[slot].numpy(), self._masks[slot].numpy()
-        return frames[:, :height, :width], masks[:, :height, :width]
+        frames, masks = self._views
+        return frames[slot, :, :height, :width], masks[slot, :, :height, :width]
 
     def draw(self, slot: int, matrices: NDArray[np.float64], colours: NDArray[np.float64]) -> None:
         """Keep a clip's numbers."""
-        self._matrices.numpy()[slot] = matrices
-        self._colours.numpy()[slot] = colours
+        self._matrix_view[slot] = matrices
+        self._colour_view[slot] = colours
 
     def pad(self, slot: int) -> None:
         """Repeat the last column and row once, which interpolation may touch by rounding."""
         height, width = self._sides[slot]
-        frames = self._frames[slot].numpy()
+        frames = self._views[0][slot]
         if width < frames.shape[2]:
             frames[:, :height, width] = frames[:, :height, width - 1]
         if height < frames.shape[1]:

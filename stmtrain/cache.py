@@ -131,24 +131,25 @@ class Cache:
         """Open and lock the file's part; None if it was finished or removed while we waited."""
         path = self.folder / f"{sha256}.{size}.part"
         part = path.open("a+b")
-        if not self._locked(part):
+        if not self._locked(part, path):
             part.close()
             path = path.with_name(f"{sha256}.{size}.{secrets.token_hex(4)}.part")
             part = path.open("x+b")
             fcntl.flock(part, fcntl.LOCK_EX)
-        if not _is_at(part, path):
-            part.close()
-            return None
-        if (self.folder / sha256).exists():
+        if _is_at(part, path):
+            if not (self.folder / sha256).exists():
+                return part
             path.unlink()
-            part.close()
-            return None
-        return part
+        part.close()
+        return None
 
-    def _locked(self, part: BinaryIO) -> bool:
-        """Wait for the part while it grows; False if whoever holds it makes no progress."""
+    def _locked(self, part: BufferedRandom, path: Path) -> bool:
+        """Wait for the part as long as it grows; False if whoever holds it makes no progress.
+
+        Once the part is finished, its users hold it under its other name: nothing to wait for.
+        """
         seen, since = -1, 0.0
-        while True:
+        while _is_at(part, path):
             with suppress(BlockingIOError):
                 fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
@@ -158,6 +159,7 @@ class Cache:
             elif now - since > self._patience:
                 return False
             time.sleep(_POLL)
+        return True
 
     def _make(
         self, part: BufferedRandom, sha256: str, fetch: Callable[[BinaryIO], object], where: str

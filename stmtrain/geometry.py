@@ -79,12 +79,16 @@ def draw_colours(recipe: ClipRecipe, rng: np.random.Generator) -> Array:
         (T, 3, 4) float64: ``rgb' = m[:, :3] @ rgb + m[:, 3]``, rgb in [0, 1], not clamped.
     """
     strengths = np.array([recipe.brightness, recipe.contrast, recipe.saturation])
-    clip = 1 + strengths * rng.uniform(-1, 1, (1, 3))
+    factors = np.empty((1 + recipe.frames, 3))
+    factors[0] = 1 + strengths * rng.uniform(-1, 1, 3)
     if rng.random() < recipe.greyscale:
-        clip[:, 2] = 0.0
+        factors[0, 2] = 0.0
     hue = math.radians(recipe.hue) * rng.uniform(-1, 1)
-    frames = 1 + recipe.frame_jitter * rng.uniform(-1, 1, (recipe.frames, 3))
-    return np.asarray((_colours(frames) @ _turn(hue) @ _colours(clip))[:, :3])
+    factors[1:] = 1 + recipe.frame_jitter * rng.uniform(-1, 1, (recipe.frames, 3))
+    clip, *frames = _colours(factors)
+    if hue:
+        clip = _turn(hue) @ clip
+    return np.asarray((np.stack(frames) @ clip)[:, :3])
 
 
 def _draw_warp(recipe: ClipRecipe, centre: Array, px: float, rng: np.random.Generator) -> Array:
@@ -170,6 +174,5 @@ def _turn(hue: float) -> Array:
     axis = np.full((3, 3), 1 / 3)  # projection on the axis
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     out = np.eye(4)
-    if hue:  # exactly nothing where there is no turn
-        out[:3, :3] = math.cos(hue) * (np.eye(3) - axis) + math.sin(hue) * cross + axis
+    out[:3, :3] = math.cos(hue) * (np.eye(3) - axis) + math.sin(hue) * cross + axis
     return out

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from stmtrain.batch import Batch, BatchArrays
-from stmtrain.clips import ClipRecipe, choose_clip, slot_table
+from stmtrain.clips import ClipChoice, ClipRecipe, choose_clip, slot_table
 from stmtrain.decode import MAX_PIXELS, decode_frame, decode_mask
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.geometry import draw_colours, draw_geometry
@@ -117,6 +117,8 @@ class Loader:
         """
         if threads < 1 or prefetch < 1:
             raise UsageError(f"threads {threads}, prefetch {prefetch}: expected at least 1 of each")
+        if on_bad_sample not in ("raise", "skip"):
+            raise UsageError(f"on_bad_sample {on_bad_sample}: expected raise or skip")
         if tuple(source.shard_sizes for source in sources) != plan.shard_sizes:
             raise UsageError("the plan was made for other shard sets than these; make it again")
         plan.batch(start, rank, world)  # refuses a world that does not divide the batch
@@ -189,11 +191,14 @@ class Loader:
 
 @dataclass(frozen=True)
 class _Clip:
-    """A clip to make: its ticket, its name in messages, and its record."""
+    """A clip to make: all that is known and drawn before its pixels are there."""
 
     ticket: Ticket
     where: str
     meta: SampleMeta
+    choice: ClipChoice
+    colours: NDArray[np.float64]
+    rng: np.random.Generator
 
 
 class _Making:
@@ -231,7 +236,10 @@ class _Making:
             self._clips = self._workers.submit(self._open)
 
     def _open(self) -> list[tuple[_Clip, Future[int]]]:
-        """Read the records, lay out the arrays, and start a job for each clip."""
+        """Read the records, draw the clips, lay out the arrays, and start a job for each clip.
+
+        Small steps of all clips together take half the time that they take between the decoders.
+        """
         loader = self._loader
         tickets = loader._plan.batch(self._step, loader._rank, loader._world)
         clips = [self._find(ticket) for ticket in tickets]
@@ -246,12 +254,7 @@ class _Making:
             if position > ticket.position:
                 ticket = self._loader._plan.ticket(position)
             with self._passed_over(position):
-                source = self._loader._sources[ticket.source]
-                where = source.where(ticket.index)
-                with _named(where):
-                    meta = source.meta(ticket.index)
-                    _check_pixels(meta, where)
-                return _Clip(ticket, where, meta)
+                return self._draw(ticket)
         raise DataError(
             f"{self.bad[position]} - and so are {_MOST_IN_A_ROW} samples in a row of the plan; "
             'run "stm shards verify"'
@@ -267,24 +270,33 @@ class _Making:
                 raise
             self.bad[position] = str(error)
 
+    def _draw(self, ticket: Ticket) -> _Clip:
+        """Read a sample's record, and draw frames, objects and colours."""
+        loader = self._loader
+        source, rng = loader._sources[ticket.source], loader._plan.rng(ticket)
+        where = source.where(ticket.index)
+        with _named(where):
+            meta = source.meta(ticket.index)
+            _check_pixels(meta, where)
+            choice = choose_clip(meta, loader._recipe, loader._max_skip(self._step), rng)
+        colours = draw_colours(loader._recipe, rng)
+        return _Clip(ticket, where, meta, choice, colours, rng)
+
     def _fill(self, slot: int, clip: _Clip) -> int:
         """Make one clip in its place in the arrays; return its number of objects."""
-        loader, recipe = self._loader, self._loader._recipe
-        ticket, where = clip.ticket, clip.where
-        rng = loader._plan.rng(ticket)
+        loader, where, names = self._loader, clip.where, clip.choice.frames
+        source, count = loader._sources[clip.ticket.source], len(clip.choice.object_ids)
         with _named(where):
-            choice = choose_clip(clip.meta, recipe, loader._max_skip(self._step), rng)
-            sample = loader._sources[ticket.source].read(ticket.index, choice.frames, clip.meta)
+            sample = source.read(clip.ticket.index, names, clip.meta)
             frames, masks = self.arrays.clip(slot)
-            table = slot_table(choice.object_ids)
+            table = slot_table(clip.choice.object_ids)
             # Masks first: the crop follows the objects.
-            for name, out in zip(choice.frames, masks, strict=True):
+            for name, out in zip(names, masks, strict=True):
                 decode_mask(sample.masks[name], f"{where}, mask {name}", out)
                 _ids_to_slots(out, table)
-            count = len(choice.object_ids)
-            matrices = draw_geometry(masks, count, recipe, loader._size, rng)
-            self.arrays.draw(slot, matrices, draw_colours(recipe, rng))
-            for name, out in zip(choice.frames, frames, strict=True):
+            matrices = draw_geometry(masks, count, loader._recipe, loader._size, clip.rng)
+            self.arrays.draw(slot, matrices, clip.colours)
+            for name, out in zip(names, frames, strict=True):
                 decode_frame(sample.frames[name], f"{where}, frame {name}", out)
             self.arrays.pad(slot)
         return count

@@ -10,8 +10,6 @@ __all__ = ["SCHEMES", "parse_location", "shown", "split_weight"]
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 
-_SCHEME = re.compile(r"([^/]*?):(//)?")
-
 
 def parse_location(text: str) -> Path | str:
     """Return a folder as a path and a URL as text.
@@ -23,17 +21,17 @@ def parse_location(text: str) -> Path | str:
         >>> parse_location("s3://bucket/davis/")
         's3://bucket/davis'
     """
-    scheme = _SCHEME.match(text)
-    if scheme is None or (scheme[2] is None and scheme[1] != "pipe"):
-        return Path(text)  # a plain colon may stand in a file name
-    known = ", ".join(f"{name}://" for name in SCHEMES)
-    if scheme[1] not in SCHEMES or "::" in text:
+    scheme, is_url, _ = text.partition("://")
+    if not is_url and not text.startswith("pipe:"):
+        return Path(text)
+    if scheme not in SCHEMES or "::" in text:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(
             f"{shown(text)}: expected a folder or a URL that starts with one of {known}"
         )
     parts = urlsplit(text)
     if not parts.netloc:
-        raise UsageError(f"{shown(text)}: expected a host or bucket behind {scheme[0]}")
+        raise UsageError(f"{shown(text)}: expected a host or bucket behind {scheme}://")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
 
 

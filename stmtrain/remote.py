@@ -260,18 +260,18 @@ class _Retries:
         time.sleep(self._retry.wait(self.count))
 
 
-def _status(error: BaseException | None) -> int | None:
-    """Find the HTTP status in an error of any backend, or in what caused it."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, dict):  # botocore
-            found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        else:
-            found = getattr(error, "status", None) or getattr(response, "status_code", None)
-            found = found or getattr(error, "code", None)
+def _status(error: BaseException) -> int | None:
+    """Find the HTTP status in an error of any backend."""
+    response = getattr(error, "response", None)
+    for source, name in ((error, "status"), (response, "status_code"), (error, "code")):
+        found = getattr(source, name, None)
         if isinstance(found, int):
             return found
-        error = error.__cause__
+    # s3fs translates botocore's errors and keeps them as the cause.
+    response = getattr(error.__cause__, "response", response)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return found if isinstance(found, int) else None
     return None
 
 

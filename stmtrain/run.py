@@ -5,9 +5,9 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from stmtrain.cache import DEFAULT_GIGABYTES, Cache, default_folder
 from stmtrain.checkpoint import Checkpoint, load_checkpoint
@@ -54,6 +54,8 @@ class Run:
         resume: Go on from the checkpoint in ``out``.
         cache: Folder for shards from URLs; ``None`` is the user's cache folder.
         cache_size: The most that the cache holds, GB (10^9 bytes).
+        prefetch: Batches that the loader makes ahead.
+        on_bad_sample: ``raise`` or ``skip`` (see :class:`stmtrain.loader.Loader`).
     """
 
     shards: tuple[Path | str, ...]
@@ -67,11 +69,16 @@ class Run:
     resume: bool = False
     cache: Path | None = None
     cache_size: float = DEFAULT_GIGABYTES
+    prefetch: int = 2
+    on_bad_sample: Literal["raise", "skip"] = "raise"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after every step: counts, loss of the step, seconds so far."""
+    """What the loop reports after every step: counts, loss of the step, seconds so far.
+
+    ``skipped`` counts the bad samples passed over, by the message that names each.
+    """
 
     step: int
     steps: int
@@ -79,6 +86,7 @@ class Progress:
     loss: float
     seconds: float
     waited: float
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_sources(
@@ -119,7 +127,9 @@ def open_sets(run: Run) -> tuple[list[ShardSet], int]:
 def progress_note(progress: Progress) -> str:
     """Say what a step gave, for the progress bar: loss, clips per second, share of waiting."""
     rate = progress.clips / progress.seconds
-    return f"loss {progress.loss:.3f}  {rate:.1f} clips/s  waited {progress.waited:.1f} s for data"
+    note = f"loss {progress.loss:.3f}  {rate:.1f} clips/s  waited {progress.waited:.1f} s for data"
+    skipped = sum(progress.skipped.values())
+    return f"{note}  skipped {skipped} bad samples" if skipped else note
 
 
 def describe_sources(
@@ -213,11 +223,13 @@ def open_metrics(out: Path, first: int) -> Iterator[TextIO]:
 
 def metrics_line(progress: Progress, rate: float) -> str:
     """Format one line of ``metrics.jsonl``; ``rate`` is the learning rate of the step."""
-    value = {
+    value: dict[str, Any] = {
         "step": progress.step,
         "loss": round(progress.loss, 6),
         "learning_rate": rate,
         "clips_per_second": round(progress.clips / progress.seconds, 3),
         "waited_seconds": round(progress.waited, 3),
     }
+    if progress.skipped:
+        value["skipped"] = dict(progress.skipped)
     return json.dumps(value) + "\n"

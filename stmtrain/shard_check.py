@@ -56,7 +56,7 @@ class CheckShard:
         try:
             sidecar = read_sidecar(self.folder, entry, Manifest(self.config, (), {}, {}))
             size, digest = _hash_file(path)
-            shard = OpenShard(path, sidecar)
+            shard = OpenShard(path, sidecar.index)
         except ShardError as error:
             return ShardCheck(entry, (str(error),))
         except OSError as error:

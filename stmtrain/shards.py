@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 from stmtrain.errors import ShardError
 from stmtrain.locations import parse_location
-from stmtrain.spec import MANIFEST_NAME, Manifest, Record, Sample, SampleMeta, Sidecar
+from stmtrain.packed_index import PackedIndex
+from stmtrain.spec import MANIFEST_NAME, Manifest, Record, Sample, SampleMeta
 from stmtrain.stores import LocalStore, Store, open_file, read_manifest, read_sidecar
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["OpenShard", "ShardSet", "read_manifest", "read_sidecar"]
 
 _OPEN_SHARDS = 128
+_BETWEEN = 4096  # bytes per member that may be read in vain to save a read
 
 
 class ShardSet:
     """A complete shard set, addressed by sample index in ``[0, len(self))``.
 
     Indices follow the manifest's shard order and the order inside each tar. Safe for threads: the
-    state is a bounded cache of open shards.
+    state is a bounded cache of open shards, and the packed
+    index of every shard that was touched.
 
     Attributes:
         name: Its folder, or its URL without secrets.
@@ -52,6 +55,7 @@ class ShardSet:
         self._store = store
         self.shard_sizes: tuple[int, ...] = tuple(s.samples for s in self.manifest.shards)
         self._ends = list(accumulate(self.shard_sizes))
+        self._indices: dict[int, PackedIndex] = {}
         self._open: OrderedDict[int, OpenShard] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -85,7 +89,7 @@ class ShardSet:
     def where(self, index: int) -> str:
         """Name a sample for an error message: set, shard and sample key."""
         shard, local = self._locate(index)
-        key = self._shard(shard).sidecar.index[local].key
+        key = self._shard(shard).index[local].key
         folder = self.name.rpartition("/")[2]
         return f"{folder}/{self.manifest.shards[shard].name}, sample {key}"
 
@@ -97,7 +101,7 @@ class ShardSet:
     def keys(self) -> Iterator[str]:
         """Yield every sample key in index order (reads every sidecar)."""
         for shard in range(len(self.shard_sizes)):
-            for record in self._shard(shard).sidecar.index:
+            for record in self._shard(shard).index:
                 yield record.key
 
     def read(
@@ -116,11 +120,13 @@ class ShardSet:
         shard, record = self._record(index)
         meta = self._meta(shard, record) if meta is None else meta
         names = meta.frames if frames is None else frames
-        masks = set(meta.mask_frames)
+        masked = [name for name in names if name in meta.mask_frames]
+        wanted = [f"{name}.jpg" for name in names] + [f"{name}.png" for name in masked]
+        data = shard.members(record, wanted)
         return Sample(
             meta=meta,
-            frames={name: shard.member(record, f"{name}.jpg") for name in names},
-            masks={name: shard.member(record, f"{name}.png") for name in names if name in masks},
+            frames=dict(zip(names, data[: len(names)], strict=True)),
+            masks=dict(zip(masked, data[len(names) :], strict=True)),
         )
 
     def fetch(self, shard: int) -> None:
@@ -146,7 +152,7 @@ class ShardSet:
     def _record(self, index: int) -> tuple["OpenShard", Record]:
         number, local = self._locate(index)
         shard = self._shard(number)
-        return shard, shard.sidecar.index[local]
+        return shard, shard.index[local]
 
     def _shard(self, number: int) -> "OpenShard":
         with self._lock:
@@ -156,10 +162,13 @@ class ShardSet:
                 return shard
         # Not under the lock: it may wait for the network, and readers of other shards must not.
         entry = self.manifest.shards[number]
-        sidecar = self._store.sidecar(entry, self.manifest)
+        index = self._indices.get(number)
+        if index is None:
+            index = PackedIndex(self._store.sidecar(entry, self.manifest).index)
         path = Path(self.name) / entry.name if not self.remote else f"{self.name}/{entry.name}"
-        opened = OpenShard(path, sidecar, self._store.open(entry))
+        opened = OpenShard(path, index, self._store.open(entry))
         with self._lock:
+            self._indices[number] = index
             # Another thread may have been faster. Readers that still hold a shard keep it alive
             # when it leaves here; the last one closes it.
             shard = self._open.setdefault(number, opened)
@@ -181,13 +190,27 @@ class ShardSet:
 
 
 class OpenShard:
-    """One tar's descriptor and sidecar; reads at byte offsets, so threads need no lock."""
+    """One tar's descriptor and index; reads at byte offsets, so threads need no lock."""
 
-    def __init__(self, path: Path | str, sidecar: Sidecar, descriptor: int | None = None) -> None:
+    def __init__(
+        self, path: Path | str, index: Sequence[Record], descriptor: int | None = None
+    ) -> None:
         """Take over an open descriptor; without one, open ``path``."""
         self.path = path
-        self.sidecar = sidecar
+        self.index = index
         self._descriptor = open_file(path) if descriptor is None else descriptor
+
+    def members(self, record: Record, suffixes: Sequence[str]) -> list[bytes]:
+        """Read several members' bytes, in one piece where little else lies between them."""
+        places = [record.members[suffix] for suffix in suffixes if suffix in record.members]
+        start = min((offset for offset, _ in places), default=0)
+        stop = max((offset + size for offset, size in places), default=0)
+        close = stop - start <= sum(size + _BETWEEN for _, size in places)
+        if close and len(places) == len(suffixes):
+            data = os.pread(self._descriptor, stop - start, start)
+            if len(data) == stop - start:
+                return [data[offset - start : offset - start + size] for offset, size in places]
+        return [self.member(record, suffix) for suffix in suffixes]  # also to name what is wrong
 
     def member(self, record: Record, suffix: str) -> bytes:
         """Read one member's bytes."""

@@ -2,7 +2,7 @@
 
 In come plain values, out go canonical JSON bytes, and back. Standard library only, no file access:
 ``stmdata.pack`` writes by this contract and ``stmtrain.shards`` reads by it. The prose version is
-``shards/README.md``.
+``docs/shard-format.md``.
 """
 
 import builtins
@@ -192,11 +192,18 @@ class Record:
     def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
         """Build an entry from decoded JSON."""
         key = str(value["key"])
-        members = {str(k): (int(v[0]), int(v[1])) for k, v in value["members"].items()}
+        members = {str(suffix): _place(place) for suffix, place in value["members"].items()}
         meta = value.get("meta")
         if meta is not None:
             meta = SampleMeta.from_mapping(meta, f"{where}, sample {key}")
         return cls(key, members, meta)
+
+
+def _place(value: Any) -> tuple[int, int]:
+    offset, size = value
+    if type(offset) is not int or type(size) is not int:
+        raise TypeError(f"expected two whole numbers, found {value!r}")
+    return offset, size
 
 
 @dataclass(frozen=True)

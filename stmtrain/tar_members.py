@@ -136,7 +136,7 @@ def _name(block: bytes) -> str:
 
 def _check_extended(file: BinaryIO, offset: int, length: int, path: Path) -> None:
     """Let extended headers pass that say nothing of name, size or layout (times and owners)."""
-    where = f"{path}: extended header at byte {offset}"
+    where = f"{path}: extended header at byte {offset - _BLOCK}"
     if length > _MOST_EXTENDED:
         raise ShardError(f"{where} has {length} bytes; a shard needs none, make it again")
     file.seek(offset)

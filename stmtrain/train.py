@@ -114,7 +114,9 @@ def train(
                 state.step = batch.step + 1
                 clips = (state.step - first) * recipe.batch_size
                 seconds = time.perf_counter() - began
-                progress = Progress(state.step, recipe.steps, clips, loss, seconds, loader.waited)
+                progress = Progress(
+                    state.step, recipe.steps, clips, loss, seconds, loader.waited, loader.skipped
+                )
                 report(progress)
                 if state.step % recipe.log_every == 0 or state.step == recipe.steps:
                     metrics.write(metrics_line(progress, learning_rate(recipe, batch.step)))
@@ -207,6 +209,8 @@ def _stream(
         size=recipe.size,
         device=device,
         threads=run.threads,
+        prefetch=run.prefetch,
+        on_bad_sample=run.on_bad_sample,
         start=start,
         stop=recipe.steps,
         max_skip=lambda step: max_skip(recipe, step),

@@ -199,23 +199,24 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         Cache(tmp_path, 1000).open(digest(b""), 0, full, "x.tar")
 
 
-def test_threads_share_one_fetch(tmp_path: Path) -> None:
-    cache, data, fetches = Cache(tmp_path, 10_000), content(1), []
+def test_threads_share_one_fetch_and_keep_the_file(tmp_path: Path) -> None:
+    cache, data, held, fetches = Cache(tmp_path, 10_000), content(1), [], []
 
     def slowly(file: BinaryIO) -> None:
         fetches.append(1)
         time.sleep(0.1)
         file.write(data)
 
-    def read() -> None:
-        os.close(get(cache, data, slowly))
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: held.append(get(cache, data, slowly))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
-    assert fetches == [1]
+        thread.join(5)
+    assert (len(held), len(fetches)) == (4, 1)
+    for descriptor in held:
+        os.close(descriptor)
 
 
 def _race(folder: Path, log: Path, limit: int, start: float) -> None:

@@ -14,6 +14,7 @@ from stmtrain.clips import (
     ClipRecipe,
     choose_clip,
     choose_objects,
+    mask_stride,
     sample_frames,
     slot_table,
 )
@@ -321,3 +322,43 @@ def test_recipes_survive_text(recipe):
 def test_recipes_that_cannot_be_drawn_are_refused(text):
     with pytest.raises(UsageError, match=f"here: .*{text.split()[0]}"):
         from_toml(ClipRecipe, text, "here")
+
+
+# --- max_skip counts frames of the video ----------------------------------------------------------
+
+
+def video(names, mask_names=None):
+    mask_names = mask_names or names
+    areas = ((9000,) * len(mask_names),)
+    return SampleMeta("v", 480, 854, names, mask_names, (1,), areas, (480, 854))
+
+
+def numbers(first, stop, step):
+    return tuple(f"{number:05d}" for number in range(first, stop, step))
+
+
+@pytest.mark.parametrize(
+    ("meta", "stride"),
+    [
+        (video(numbers(0, 80, 1)), 1),  # DAVIS
+        (video(numbers(0, 180, 5)), 5),  # YouTube-VOS: only the frames with masks
+        (video(numbers(0, 180, 1), numbers(0, 180, 5)), 5),  # ... or all of them
+        (video(("00000", "00005", "00009", "00015", "00020", "00060")), 5),  # some are missing
+        (video(("a", "b", "c", "d", "e"), ("a", "c", "e")), 2),
+        (video(("7",)), 1),
+    ],
+)
+def test_mask_stride(meta, stride):
+    assert mask_stride(meta) == stride
+
+
+@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("max_skip", [0, 3, 4, 8, 9, 25])
+def test_max_skip_counts_frames_not_masks(step, max_skip):
+    meta = video(numbers(0, 100 * step, step))
+    gaps = Counter()
+    for seed in range(300):
+        choice = choose_clip(meta, VIDEO, max_skip, rng(seed))
+        gaps.update(np.diff([int(name) for name in choice.frames]).tolist())
+    widest = max(step, (1 + max_skip) // step * step)  # neighbouring masks are always allowed
+    assert set(gaps) == set(range(step, widest + 1, step))

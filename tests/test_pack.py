@@ -1,5 +1,6 @@
 """Shard sets: what is there is whole, and the bytes depend on inputs and configuration only."""
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -24,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmdata import durable
-from stmdata.pack import Job, pack, write_shard
+from stmdata.pack import Job, _WriteJob, pack, write_shard
 from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards import ShardSet
 from stmtrain.spec import Manifest, Sample, SampleMeta, Sidecar, Skipped, config_hash
@@ -374,6 +375,36 @@ def test_duplicate_keys_across_shards_are_refused(tmp_path):
         assert not (tmp_path / "manifest.json").exists()
 
 
+def test_suspect_shards_are_made_again_though_they_look_finished(tmp_path, reference):
+    pack(tmp_path, plan(), Make(), CONFIG)
+    tar = tmp_path / "numbers-000001.tar"
+    data = bytearray(tar.read_bytes())
+    data[600] ^= 1
+    tar.write_bytes(data)
+    others = {p: p.stat().st_mtime_ns for p in tmp_path.glob("numbers-00000[023].*")}
+    pack(tmp_path, plan(), Make(0), CONFIG)
+    assert contents(tmp_path) != reference  # only verify reads what is kept
+    pack(tmp_path, plan(), Make(), CONFIG, suspect=["numbers-000001.tar"])
+    assert contents(tmp_path) == reference
+    assert {p: p.stat().st_mtime_ns for p in others} == others
+
+
+def test_a_sidecar_that_is_not_as_we_write_it_is_made_again(tmp_path, reference):
+    pack(tmp_path, plan(), Make(), CONFIG)
+    path = tmp_path / "numbers-000001.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()), indent=1))
+    pack(tmp_path, plan(), Make(), CONFIG)
+    assert contents(tmp_path) == reference
+
+
+def test_a_source_file_that_is_missing_is_not_taken_for_another_run(tmp_path):
+    def make(_job):
+        raise FileNotFoundError(errno.ENOENT, "source")
+
+    with pytest.raises(FileNotFoundError, match="source"):
+        pack(tmp_path, plan(), make, CONFIG)
+
+
 def test_nothing_to_pack(tmp_path):
     with pytest.raises(UsageError, match="nothing to pack"):
         pack(tmp_path / "out", [], Make(), CONFIG)
@@ -488,6 +519,49 @@ def test_two_runs_at_once_are_refused(tmp_path):
     finally:
         os.close(descriptor)
     pack(tmp_path, plan(), Make(), CONFIG)
+
+
+@dataclass(frozen=True)
+class Usurp:
+    """Lets another run take the folder over while a worker is at a job, as if its parent died."""
+
+    out: Path
+
+    def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("stmdata.folder._PATIENCE", 0.1)
+            patch.setattr("stmdata.pack.locked", lambda _: contextlib.nullcontext())
+            with pytest.raises(UsageError, match="a worker of a killed run is still writing here"):
+                pack(self.out, plan(), Make(), {"seed": 99}, overwrite=True)
+        yield from Make()(job)
+
+
+def test_a_worker_that_outlived_its_run_is_waited_for(tmp_path, reference):
+    pack(tmp_path, plan(), Usurp(tmp_path), CONFIG)
+    assert contents(tmp_path) == reference
+
+
+@pytest.mark.parametrize("there", [None, {"seed": 99}])
+def test_a_worker_that_comes_late_leaves_the_folder_of_another_run_alone(tmp_path, there):
+    if there is not None:
+        pack(tmp_path, plan(), Make(), there)
+    before = contents(tmp_path)
+    late = _WriteJob(tmp_path, Make(), config_hash(CONFIG))
+    with pytest.raises(StmError, match="another run took the folder over"):
+        late(plan()[0])
+    assert contents(tmp_path) == before
+
+
+def test_tars_made_elsewhere_are_never_replaced(tmp_path):
+    pack(tmp_path, plan(1), Make(), {"kind": "indexed"})
+    before = contents(tmp_path)
+    for name in ("config.json", "manifest.json"):  # either says so
+        kept = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        with pytest.raises(UsageError, match="tars that were made elsewhere"):
+            pack(tmp_path, plan(1), Make(), CONFIG, overwrite=True)
+        (tmp_path / name).write_bytes(kept)
+    assert contents(tmp_path) == before
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):

@@ -49,6 +49,13 @@ def test_every_sample_exactly_once_per_epoch_of_its_source(plan):
             assert indices == list(range(sum(shard_sizes)))
 
 
+@given(plans(), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_a_single_ticket_is_the_batch_s(plan, step):
+    for ticket in plan.batch(step):
+        assert plan.ticket(ticket.position) == ticket
+
+
 @given(plans(), st.integers(0, 10**9))
 @settings(max_examples=60, deadline=None)
 def test_world_size_changes_no_global_batch(plan, step):
@@ -57,6 +64,22 @@ def test_world_size_changes_no_global_batch(plan, step):
         parts = [plan.batch(step, rank, world) for rank in range(world)]
         assert len({len(part) for part in parts}) == 1
         assert list(itertools.chain.from_iterable(parts)) == whole
+
+
+@given(plans(max_sources=2), st.data())
+@settings(max_examples=40, deadline=None)
+def test_slices_of_changing_worlds_partition_the_epochs(plan, data):
+    """Seeds, ranks and steps: a run whose world changes at will sees every sample once an epoch."""
+    tickets = []
+    for step in range(40):
+        world = data.draw(st.sampled_from([1, 2, 4, 8]))
+        tickets += [t for rank in range(world) for t in plan.batch(step, rank, world)]
+    assert [t.position for t in tickets] == list(range(40 * plan.global_batch))
+    for source, shard_sizes in enumerate(plan.shard_sizes):
+        places = Counter((t.epoch, t.index) for t in tickets if t.source == source)
+        assert all(count == 1 for count in places.values())
+        whole = max((epoch for epoch, _ in places), default=0)
+        assert sum(epoch < whole for epoch, _ in places) == whole * sum(shard_sizes)
 
 
 @given(plans(), st.integers(0, 50))

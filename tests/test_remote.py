@@ -5,6 +5,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +31,7 @@ from stmtrain.run import parse_sources
 from stmtrain.shards import ShardSet
 from stmtrain.spec import Sample, SampleMeta
 
+ROOT = Path(__file__).resolve().parents[1]
 SHARDS, PER_SHARD = 6, 4
 QUICK = Retry(attempts=3, first=0.01, longest=0.02, timeout=5.0, piece=4096)
 
@@ -223,6 +226,12 @@ def test_a_dropped_connection_costs_one_piece(server: Server, cache: Cache) -> N
     assert len(starts) == len(set(starts)) + 2
 
 
+def test_a_server_without_ranges_sends_a_shard_once(server: Server, cache: Cache) -> None:
+    server.faults["s-0.tar"] = ["no ranges"] * 100
+    open_set(server, cache).read(0)
+    assert server.count("s-0.tar") == 1
+
+
 def test_a_fetch_that_was_killed_goes_on(server: Server, cache: Cache, folder: Path) -> None:
     shard_set = open_set(server, cache)
     entry = shard_set.manifest.shards[0]
@@ -256,6 +265,20 @@ def test_no_message_shows_a_secret(server: Server, cache: Cache) -> None:
             assert "hidden" not in str(error.value)
             assert "signature" not in str(error.value)
         server.faults = {}
+
+
+def test_what_a_backend_says_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://me:hidden@h/a?signature=hidden"
+    remote = Remote(url, replace(QUICK, attempts=1))
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise ValueError(f"cannot read '{url}'\nnor (https://h/b?signature=hidden) today")
+
+    monkeypatch.setattr(remote._files, "cat_file", fail)
+    with pytest.raises(RemoteError) as error:
+        remote.read("x.json", bytes)
+    assert "(ValueError: cannot read 'https://h/a' nor (https://h/b) today)" in str(error.value)
+    assert "hidden" not in str(error.value)
 
 
 def test_a_set_that_is_still_uploaded(server: Server, cache: Cache) -> None:
@@ -391,8 +414,8 @@ def test_the_next_shards_of_the_plan_are_fetched(server: Server, cache: Cache) -
         time.sleep(0.1)
         assert fetched() == shards_of(range(9)) != shards_of(range(24))
         for step in range(1, 24):
-            ahead.advance(step)
-        wait_until(lambda: set(fetched()) == set(shards_of(range(24))))
+            ahead.wait(step)
+        wait_until(lambda: fetched() == shards_of(range(33)))
 
 
 def test_training_starts_before_all_is_here(server: Server, cache: Cache) -> None:
@@ -421,8 +444,21 @@ def test_the_cache_stays_in_its_limit_over_epochs(server: Server, tmp_path: Path
             for ticket in plan.batch(step):
                 assert shard_set.read(ticket.index) == local.read(ticket.index)
             # A shard in use may be there beside a full cache.
-            assert cache.used() <= cache.limit + 2 * max(s.bytes for s in sizes)
+            assert cache.used() <= cache.limit + max(s.bytes for s in sizes)
     shard_set.close()
+
+
+def test_no_more_is_fetched_ahead_than_the_cache_holds(server: Server, tmp_path: Path) -> None:
+    local = ShardSet.open(server.folder)
+    largest = max(s.bytes for s in local.manifest.shards)
+    limit = window_bytes(local, 1)
+    assert 2 * largest < limit < 3 * largest
+    cache = Cache(tmp_path / "small", limit)
+    shard_set = open_set(server, cache)
+    with FetchAhead([shard_set], make_plan(shard_set, window=1, batch=1), limit=limit) as ahead:
+        ahead.wait(0)
+        time.sleep(0.2)
+        assert 1 <= len({name for name, _ in server.asked if name.endswith(".tar")}) <= 2
 
 
 def test_a_window_larger_than_the_cache_is_refused(server: Server, cache: Cache) -> None:
@@ -479,3 +515,91 @@ def test_s3_reads_as_its_folder(bucket: str, folder: Path, cache: Cache) -> None
         ShardSet.open("s3://shards/sets/b", cache)
     with pytest.raises(StmError, match=r"^s3://nothing/a/manifest.json: "):
         ShardSet.open("s3://nothing/a", cache)
+
+
+# Several processes; training
+
+
+_RANK = """
+import sys, time
+from pathlib import Path
+from stmtrain.cache import Cache
+from stmtrain.remote import RemoteStore
+from stmtrain.shards import ShardSet
+shard_set = ShardSet(RemoteStore(sys.argv[1], Cache(Path(sys.argv[2]), 10**8)))
+print("ready", flush=True)
+input()
+for index in range(len(shard_set)):
+    assert shard_set.read(index).meta
+"""
+
+
+def test_ranks_on_one_machine_fetch_each_shard_once(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _RANK, server.url, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    ranks = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for rank in ranks:
+        assert rank.stdout.readline() == "ready\n"
+    for rank in ranks:
+        rank.stdin.write("go\n")
+        rank.stdin.flush()
+    for rank in ranks:
+        rank.communicate(timeout=30)
+    assert [rank.returncode for rank in ranks] == [0, 0, 0]
+    for number in range(SHARDS):
+        assert server.count(f"s-{number}.tar") == 1
+
+
+def test_training_from_a_url_is_training_from_the_folder(
+    davis_tree: Path, tmp_path: Path, server: Server
+) -> None:
+    import torch
+
+    from stmdata.videos import pack_davis
+    from stmtrain.checkpoint import load_checkpoint
+    from stmtrain.recipes import MAIN
+    from stmtrain.run import Run
+    from stmtrain.train import train
+
+    server.folder = tmp_path / "a"
+    pack_davis(davis_tree, 2017, "train", server.folder, workers=1, shard_bytes=1)
+    recipe = replace(MAIN, size=32, batch_size=2, steps=2, schedule="constant")
+    seen = []
+
+    def run(location: Path | str, out: str) -> dict[str, torch.Tensor]:
+        run = Run((location,), (1.0,), tmp_path / out, "resnet18", "none", device="cpu",
+                  cache=tmp_path / "cache", cache_size=0.01)  # fmt: skip
+        path = train(run, recipe, lambda _: None, lambda here, n: seen.append((here, n)))
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.sources[0]["manifest"] == ShardSet.open(server.folder).manifest_sha256
+        return dict(checkpoint.model)
+
+    local, remote = run(server.folder, "local"), run(server.url, "remote")
+    assert seen
+    assert seen[-1][0] == seen[-1][1]
+    assert all(torch.equal(remote[name], tensor) for name, tensor in local.items())
+    resume = Run((server.folder,), (1.0,), tmp_path / "remote", "resnet18", "none", device="cpu",
+                 resume=True)  # fmt: skip
+    train(resume, replace(recipe, steps=3), lambda _: None)  # a set that moved is the same set
+
+
+def test_a_url_of_another_kind_is_wrong_usage(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    import cli
+
+    command = ["train", "--shards", "ftp://me:hidden@h/a", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "stm: ftp://h/a: expected a folder or a URL that starts with one of s3://, gs://, hf://, "
+        "https://, http://\n"
+    )
+
+
+def test_folders_load_no_fsspec() -> None:
+    code = (
+        "import sys, stmtrain.shards, stmtrain.cache, stmtrain.remote, stmtrain.ahead; "
+        "sys.exit('fsspec' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

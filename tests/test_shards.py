@@ -2,7 +2,10 @@
 
 import gc
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,39 @@ def test_only_the_named_frames_are_read(packed: Path) -> None:
     assert list(part.frames) == list(names)
     assert part.frames == {name: whole.frames[name] for name in names}
     assert part.masks == {name: whole.masks[name] for name in names}
+
+
+def test_three_frames_of_a_long_video_cost_three_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = tuple(f"{t:05d}" for t in range(100))
+    meta = SampleMeta("long", 1, 1, names, names, (1,), ((1,) * 100,), (1, 1))
+    frames = {name: bytes(10_000 + t) for t, name in enumerate(names)}
+    masks = {name: bytes(500 + t) for t, name in enumerate(names)}
+    pack(tmp_path / "s", [Job("s-0", ())], _Given((Sample(meta, frames, masks),)), {"a": 1})
+    shard_set = ShardSet.open(tmp_path / "s")
+    shard_set.where(0)  # the sidecar is read, once for all samples of a shard
+    reads, pread = [], os.pread
+
+    def counting(descriptor: int, size: int, offset: int) -> bytes:
+        reads.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", counting)
+    record = shard_set.meta(0)
+    shard_set.read(0, [names[3], names[50], names[99]], record)
+    expected = [10_003, 10_050, 10_099, 503, 550, 599]
+    assert sorted(reads) == sorted([len(meta.to_json()), *expected])
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Makes the samples that it was given."""
+
+    samples: tuple[Sample, ...]
+
+    def __call__(self, _job: Job) -> Iterator[Sample]:
+        return iter(self.samples)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

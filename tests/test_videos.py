@@ -1,8 +1,6 @@
 """DAVIS and YouTube-VOS trees to shards: what comes out is what the tree holds."""
 
-import gc
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -364,26 +362,6 @@ def test_an_error_in_a_worker_process_is_the_same_line(tmp_path):
     cut(root / "JPEGImages" / "480p" / "b" / "00000.jpg")
     with pytest.raises(DataError, match=r"480p/b/00000\.jpg: JPEG is damaged"):
         pack_davis(root, 2017, "train", tmp_path / "out", workers=2, shard_bytes=1)
-
-
-# --- the README -----------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestWarning")
-def test_the_examples_of_the_readme_run(youtube_vos_tree, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("webdataset")
-    pack_youtube_vos(youtube_vos_tree, "train", tmp_path, 64, workers=1)
-    monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).resolve().parents[1] / "shards" / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "shards/README.md", "exec"), {})
-    gc.collect()
-    lines = capsys.readouterr().out.splitlines()
-    keys = list(read_all(tmp_path))
-    assert [line.split()[0] for line in lines] == [*keys, keys[0]]
-    assert lines[-1] == f"{keys[0]} (64, 90, 3) objects [0 1 3]"
 
 
 # --- real data ------------------------------------------------------------------------------------

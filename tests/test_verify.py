@@ -1,0 +1,343 @@
+"""Verification: every fault is named with shard, sample and byte; what does no harm is a note."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import shard_faults
+from stmdata.engines import map_unordered
+from stmdata.pack import Job, pack
+from stmdata.prepare import Options, prepare_coco
+from stmdata.recipes import DEFAULT
+from stmdata.videos import pack_davis, pack_youtube_vos
+from stmtrain.errors import ShardError
+from stmtrain.palette import encode_mask
+from stmtrain.spec import Manifest, Sample, SampleMeta, ShardEntry, Sidecar, sidecar_name
+from stmtrain.verify import Verification, verify
+
+Edit = Callable[[bytearray], Any]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
+    out = tmp_path_factory.mktemp("verify") / "davis"
+    pack_davis(davis_tree, 2017, "train", out, workers=1, shard_bytes=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
+    out = tmp_path_factory.mktemp("verify") / "clips"
+    annotations = coco_tree / "annotations" / "instances_train2017.json"
+    options = Options(DEFAULT, size=64, clips_per_shard=5)
+    prepare_coco(coco_tree / "train2017", annotations, out, options)
+    return out
+
+
+@pytest.fixture
+def broken(packed: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packed, tmp_path / "set"))
+
+
+def texts(result: Verification) -> str:
+    return "\n".join(map(str, result.faults))
+
+
+def edit(path: Path, change: Edit) -> None:
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
+
+
+def first(folder: Path) -> tuple[Path, Sidecar]:
+    path = sorted(folder.glob("*.tar"))[0]
+    return path, Sidecar.from_json(path.with_suffix(".json").read_bytes(), "sidecar")
+
+
+def accept(folder: Path) -> None:
+    """Bring sidecar and manifest into line with the tars, as one who covers his tracks would."""
+    manifest = Manifest.from_json((folder / "manifest.json").read_bytes(), "m")
+    entries = []
+    for entry in manifest.shards:
+        path = folder / sidecar_name(entry.name)
+        data = (folder / entry.name).read_bytes()
+        value = json.loads(path.read_bytes())
+        value |= {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+        sidecar = Sidecar.from_json(json.dumps(value).encode(), "s")
+        path.write_bytes(sidecar.to_json())
+        entries.append(ShardEntry.of(sidecar))
+    changed = Manifest(manifest.config, tuple(entries), manifest.totals, manifest.skipped)
+    (folder / "manifest.json").write_bytes(changed.to_json())
+
+
+# --- whole sets -----------------------------------------------------------------------------------
+
+
+def test_whole_sets_are_whole(packed: Path, clips: Path, youtube_vos_tree: Path, tmp_path: Path):
+    for split in ("train", "valid"):
+        pack_youtube_vos(youtube_vos_tree, split, tmp_path / split, workers=1)
+    for folder in (packed, clips, tmp_path / "train", tmp_path / "valid"):
+        result = verify(folder)
+        assert (result.faults, result.notes) == ((), ())
+        totals = Manifest.from_json((folder / "manifest.json").read_bytes(), "m").totals
+        assert result.statistics == totals
+        assert result.summary().endswith("MB: whole")
+
+
+def test_other_processes_find_the_same(broken: Path):
+    for path in broken.glob("*.tar"):
+        edit(path, lambda data: data.__setitem__(700, data[700] ^ 1))
+    told: list[tuple[int, ...]] = []
+    alone = verify(broken, progress=lambda *numbers: told.append(numbers))
+    assert alone == verify(broken, partial(map_unordered, workers=2))
+    assert len(alone.bad_shards) == 2
+    assert told[-1][:3] == (2, 2, alone.bytes)
+    assert told[-1][3] == len(alone.faults)
+
+
+# --- tars -----------------------------------------------------------------------------------------
+
+
+def test_a_changed_pixel_names_shard_sample_and_byte(broken: Path):
+    path, sidecar = first(broken)
+    record = sidecar.index[0]
+    offset, size = record.members["00003.png"]
+    edit(path, lambda data: data.__setitem__(slice(offset, offset + size), bytes(size)))
+    result = verify(broken)
+    assert result.bad_shards == (path.name,)
+    assert f"{path}: sha256 is" in texts(result)
+    assert f"{path}, sample {record.key}, 00003.png at byte {offset}: " in texts(result)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (slice(136, 148), b"00000000001\0", "is not the one that stm writes"),  # time
+        (slice(108, 116), b"0001750\0", "is not the one that stm writes"),  # owner
+        (slice(156, 157), b"2", "is a symbolic link; a shard holds plain files only"),
+        (slice(156, 157), b"1", "is a hard link"),
+        (slice(156, 157), b"S", "is a sparse file"),
+        (slice(156, 157), b"L", "is a long name"),
+        (slice(0, 3), b"../", "expected member"),
+        (slice(124, 136), b"\x80" + bytes(10) + b"\xff", "is not an octal number"),
+        (slice(124, 136), b"77777777777\0", "the file ends at byte"),
+    ],
+)
+def test_headers_of_a_consistent_set(broken: Path, place: slice, value: bytes, message: str):
+    path, _ = first(broken)
+
+    def change(data: bytearray) -> None:
+        data[place] = value
+        data[148:156] = b" " * 8
+        data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
+
+    edit(path, change)
+    accept(broken)
+    result = verify(broken)
+    assert message in texts(result)
+    assert result.bad_shards == (path.name,)
+
+
+def test_a_flipped_header_is_named_by_its_byte(broken: Path):
+    path, sidecar = first(broken)
+    byte = sidecar.index[0].members["00001.jpg"][0] - 512
+    edit(path, lambda data: data.__setitem__(byte, data[byte] ^ 1))
+    accept(broken)
+    assert f"{path}: header at byte {byte} is damaged (its checksum is wrong)" in texts(
+        verify(broken)
+    )
+
+
+def test_something_after_the_end_mark(broken: Path):
+    path, _ = first(broken)
+    size = path.stat().st_size
+    edit(path, lambda data: data.extend(bytes(512) + b"hidden" + bytes(506)))
+    accept(broken)
+    assert f"something follows at byte {size + 512}" in texts(verify(broken))
+
+
+def test_a_tar_without_its_end_mark(broken: Path):
+    path, sidecar = first(broken)
+    offset, size = sidecar.index[-1].members["json"]
+    end = offset + -(-size // 512) * 512
+    edit(path, lambda data: data.__delitem__(slice(end, None)))
+    accept(broken)
+    assert f"expected a member or the end mark at byte {end}" in texts(verify(broken))
+    edit(path, lambda data: data.extend(bytes(600)))
+    accept(broken)
+    assert f"the end mark at byte {end} is cut short" in texts(verify(broken))
+
+
+def test_members_that_the_index_does_not_know(broken: Path):
+    path, sidecar = first(broken)
+    end = sidecar.index[0].members["00001.jpg"][0] - 512
+    last = sidecar.index[-1].members["json"]
+    after = last[0] + -(-last[1] // 512) * 512
+    edit(path, lambda data: data.__setitem__(slice(after, after), data[:end]))
+    accept(broken)
+    assert f"00000.jpg at byte {after + 512} is not in the sidecar" in texts(verify(broken))
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def one_sample(**changes: Any) -> Callable[[Job], list[Sample]]:
+    """A job's sample of one 4x6 frame in which object 3 has five pixels; the record may lie."""
+    import simplejpeg
+
+    mask = np.zeros((4, 6), np.uint8)
+    mask[1, :5] = 3
+    jpeg = simplejpeg.encode_jpeg(np.full((4, 6, 3), 90, np.uint8))
+    values: dict[str, Any] = {
+        "sample_key": "a", "height": 4, "width": 6, "frames": ("0",), "mask_frames": ("0",),
+        "object_ids": (3,), "areas": ((5,),), "original_size": (4, 6),
+    }  # fmt: skip
+    meta = SampleMeta(**values | changes)
+    return lambda _job: [Sample(meta, {"0": jpeg}, {"0": encode_mask(mask)})]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, ""),
+        ({"areas": ((6,),)}, "record's areas (pixels by object id): 3 should be 5, found 6"),
+        ({"object_ids": (3, 9), "areas": ((5,), (0,))}, "object ids [9], which no mask shows"),
+        ({"object_ids": (4,)}, "record's areas (pixels by object id): 3 should be 5, found 0"),
+        ({"height": 5}, "0.jpg at byte 512: expected 6x5 pixels, found 6x4"),
+    ],
+)
+def test_records_are_compared_with_pixels(tmp_path: Path, changes: dict[str, Any], message: str):
+    pack(tmp_path, [Job("s-0", (1,))], one_sample(**changes), {"a": 1})
+    found = texts(verify(tmp_path))
+    assert message in found
+    assert bool(message) == bool(found)
+
+
+# --- sidecars, manifest, config -------------------------------------------------------------------
+
+
+def test_statistics_and_totals_are_counted_again(broken: Path):
+    path, _ = first(broken)
+    sidecar = path.with_suffix(".json")
+    value = json.loads(sidecar.read_bytes())
+    value["statistics"]["objects"] += 1
+    sidecar.write_text(json.dumps(value))
+    accept(broken)
+    assert f"{sidecar}: statistics: objects should be 1, found 2" in texts(verify(broken))
+
+
+def test_manifest_totals(broken: Path):
+    path = broken / "manifest.json"
+    value = json.loads(path.read_bytes())
+    value["totals"]["frames"] -= 1
+    value["skipped"]["no reason"] = 2
+    path.write_text(json.dumps(value))
+    result = verify(broken)
+    assert f"{path}: totals: frames should be 16, found 15" in texts(result)
+    assert f"{path}: skipped: no reason should be 0, found 2" in texts(result)
+    assert result.bad_shards == ()
+
+
+def test_a_changed_sidecar_is_found_by_its_hash(broken: Path):
+    path, _ = first(broken)
+    value = json.loads(path.with_suffix(".json").read_bytes())
+    value["skipped"] = [{"input": "invented", "reason": "none"}]
+    path.with_suffix(".json").write_text(json.dumps(value))
+    assert "its sha256 differs from the manifest's" in texts(verify(broken))
+
+
+def test_the_same_key_in_two_shards(tmp_path: Path):
+    pack(tmp_path, [Job("s-0", (1,))], one_sample(), {"a": 1})
+    entry = Manifest.from_json((tmp_path / "manifest.json").read_bytes(), "m")
+    shutil.copy(tmp_path / "s-0.tar", tmp_path / "s-1.tar")
+    value = json.loads((tmp_path / "s-0.json").read_bytes()) | {"shard": "s-1.tar"}
+    sidecar = Sidecar.from_json(json.dumps(value).encode(), "s")
+    (tmp_path / "s-1.json").write_bytes(sidecar.to_json())
+    entries = (*entry.shards, ShardEntry.of(sidecar))
+    (tmp_path / "manifest.json").write_bytes(Manifest(entry.config, entries, {}, {}).to_json())
+    found = texts(verify(tmp_path))
+    assert f"{tmp_path / 's-1.tar'}, sample a: the key occurs in s-0.tar too" in found
+    assert "config.json: its configuration or shards differ from the manifest's" in found
+
+
+def test_without_a_manifest_the_plan_says_what_should_be_there(broken: Path):
+    path, _ = first(broken)
+    (broken / "manifest.json").unlink()
+    assert len(verify(broken).faults) == 1
+    path.with_suffix(".json").unlink()
+    result = verify(broken)
+    assert "the set is incomplete (no manifest.json)" in texts(result)
+    assert "sidecar cannot be read (No such file or directory)" in texts(result)
+    assert result.bad_shards == (path.name,)
+    (broken / "config.json").write_text("{}")
+    with pytest.raises(ShardError, match="incomplete"):
+        verify(broken)
+
+
+def test_leftovers_and_strangers_are_notes(broken: Path):
+    for name in ("x.tar.0123abcd.tmp", "other.tar", "labels.json", "notes.txt"):
+        (broken / name).write_text("")
+    (broken / "config.json").unlink()
+    result = verify(broken)
+    assert result.faults == ()
+    notes = " ".join(result.notes)
+    assert all(n in notes for n in ("x.tar.0123abcd.tmp", "other.tar", "labels.json"))
+    assert "notes.txt" not in notes
+    assert "config.json: is missing" in notes
+
+
+# --- everything at once ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", list(shard_faults.FAULTS))
+@pytest.mark.parametrize("which", ["packed", "clips"])
+def test_every_fault_is_found_or_harmless(
+    which: str, target: str, tmp_path: Path, request: pytest.FixtureRequest
+):
+    """The small form of ``python -m benchmarks.soak_shards fuzz``."""
+    folder: Path = request.getfixturevalue(which)
+    files, reference = shard_faults.load(folder), shard_faults.observe(folder)
+    work = Path(shutil.copytree(folder, tmp_path / "work"))
+    rng = np.random.default_rng(list(f"{which} {target}".encode()))
+    there = files
+    for damage in shard_faults.FAULTS[target]:
+        for _ in range(2):
+            broken = damage(files, shard_faults.pick_file(files, target, rng), rng)
+            shard_faults.lay_out(work, there, broken)
+            there = broken
+            outcome = shard_faults.try_fault(work, reference)
+            assert outcome.where in ("open", "read", "verify", "harmless"), (damage, outcome)
+            if broken == files or damage.__name__ == "copy":
+                assert outcome.where == "harmless"
+            elif target in ("tar", "sidecar"):
+                assert outcome.where != "harmless", damage
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [([-512, 9], "are not within the"), ([512, -9], "are not within the"),
+     ([512, 10**15], "are not within the"), ([512, 10**400], "are not within the"),
+     ([512], "malformed"), ([512, 1e999], "malformed"), ("512", "malformed"), (7, "malformed")],
+)  # fmt: skip
+def test_places_outside_the_tar_are_refused(broken: Path, place: Any, message: str):
+    path, _ = first(broken)
+    value = json.loads(path.with_suffix(".json").read_bytes())
+    value["index"][0]["members"]["00000.jpg"] = place
+    with pytest.raises(ShardError, match=message):
+        Sidecar.from_json(json.dumps(value).encode(), "sidecar")
+
+
+@pytest.mark.parametrize("field", ["bytes", "samples"])
+@pytest.mark.parametrize("number", [-1, 1 << 62, 10**400, 1e999, "many", None])
+def test_numbers_that_cannot_be_are_refused(broken: Path, field: str, number: Any):
+    value = json.loads((broken / "manifest.json").read_bytes())
+    value["shards"][0][field] = number
+    with pytest.raises(ShardError, match="manifest is malformed"):
+        Manifest.from_json(json.dumps(value).encode(), "manifest")
