@@ -4,7 +4,9 @@ All read the same encoded clips and make the same batches, (8, 3, 384, 384, 3) u
 (8, 3, 384, 384) uint8 masks; every contestant's first frames are checked to be the set's. Each run
 starts afresh, waits for its first batches, and times the next ones; runs take turns, and the median
 counts. "1 worker" is one thread or process on one core, to which the whole program is bound, "2"
-two on two. Cold runs drop the contestant's files from the page cache before they start.
+two on two. Cold runs drop the contestant's files from the page cache before they start. CPU time
+per clip, of the program and all processes it starts, is given beside the rate: on a machine that
+others use too, the rate also tells how many processes a contestant competes with.
 
 Then three frames at a time from long 480p videos (batches of 4), where what is read matters.
 
@@ -122,9 +124,9 @@ def videos_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def race(
     contestants: Mapping[str, Contestant], options: argparse.Namespace, batch: int
-) -> dict[str, list[float]]:
-    """Run all in turns; return clips per second of every run, by name, workers and cache."""
-    rates: dict[str, list[float]] = {}
+) -> dict[str, list[tuple[float, float]]]:
+    """Run all in turns; return what :func:`run` gives, by name, workers and cache."""
+    rates: dict[str, list[tuple[float, float]]] = {}
     for _ in range(options.repeats):
         for workers in options.workers:
             for name, contestant in contestants.items():
@@ -135,20 +137,40 @@ def race(
     return rates
 
 
-def run(contestant: Contestant, workers: int, batch: int, clips: int, cold: bool) -> float:
-    """Time ``clips`` clips after the first batches."""
+def run(
+    contestant: Contestant, workers: int, batch: int, clips: int, cold: bool
+) -> tuple[float, float]:
+    """Time ``clips`` clips after the first batches: clips per second, CPU milliseconds a clip."""
     if cold:
         stream_data.drop_cache(contestant.folder)
     with cores(workers):
         batches = contestant.batches(contestant.folder, workers, batch)
         for _ in range(WARM_UP):
             next(batches)
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), cpu_seconds()
         for _ in range(clips // batch):
             next(batches)
-        rate = clips // batch * batch / (time.perf_counter() - began)
+        seconds, busy = time.perf_counter() - began, cpu_seconds() - busy
         del batches  # ends its threads or processes
-    return rate
+    clips = clips // batch * batch
+    return clips / seconds, 1000 * busy / clips
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of all that descend from it and still run."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:  # ended meanwhile
+            continue
+        pid = int(path.parent.name)
+        parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+    family = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    others = sum(ticks[pid] for pid in family if pid != os.getpid())
+    return time.process_time() + others / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -182,22 +204,30 @@ def check(name: str, contestant: Contestant, known: set[bytes]) -> None:
         raise SystemExit(f"{name} makes other batches: {frames.shape}, {masks.shape}")
 
 
-def table(rates: Mapping[str, list[float]], ours: str) -> dict[str, Any]:
-    """Print and return medians, and how many times as fast ours is under the same conditions."""
-    middle = {label: statistics.median(values) for label, values in rates.items()}
+def table(runs: Mapping[str, list[tuple[float, float]]], ours: str) -> dict[str, Any]:
+    """Print and return medians, and how many times as good ours is under the same conditions."""
+    middle = {
+        label: [statistics.median(column) for column in zip(*values, strict=True)]
+        for label, values in runs.items()
+    }
     results: dict[str, Any] = {}
-    for label, rate in middle.items():
+    for label, (rate, cpu) in middle.items():
         name, workers, cache = label.split(" | ")
-        ratio = middle[f"{ours} | {workers} | {cache}"] / rate
-        values = rates[label]
+        our_rate, our_cpu = middle[f"{ours} | {workers} | {cache}"]
+        rates = [rate for rate, _ in runs[label]]
         results[label] = {
             "clips_per_second": round(rate, 1),
-            "lowest": round(min(values), 1),
-            "highest": round(max(values), 1),
-            "ours_is_times": round(ratio, 3),
+            "lowest": round(min(rates), 1),
+            "highest": round(max(rates), 1),
+            "cpu_milliseconds_per_clip": round(cpu, 3),
+            "ours_is_times": round(our_rate / rate, 3),
+            "ours_is_times_by_cpu": round(cpu / our_cpu, 3),
         }
-        spread = f"({min(values):.0f} to {max(values):.0f})"
-        print(f"{name:30}{workers} {cache}{rate:9.1f} clips/s {spread:14} ours: x{ratio:.2f}")
+        print(
+            f"{name:30}{workers} {cache}{rate:8.1f} clips/s ({min(rates):.0f} to {max(rates):.0f})"
+            f"  cpu {cpu:5.2f} ms/clip  ours: x{our_rate / rate:.2f}, by cpu x{cpu / our_cpu:.2f}",
+            flush=True,
+        )
     return results
 
 

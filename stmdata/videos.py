@@ -18,8 +18,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from stmdata.engines import resolve_workers
 from stmdata.pack import Job, Progress, pack
+from stmtrain.cores import resolve_workers
 from stmtrain.decode import decode_frame
 from stmtrain.errors import DataError, UsageError
 from stmtrain.palette import encode_mask

@@ -76,8 +76,11 @@ class Remote:
                 f"pip install 'stm-toolkit[{_EXTRAS[scheme]}]'"
             ) from None
         # The others have timeouts of their own.
-        timeout = {"timeout": self._retry.timeout}
-        self._options = timeout if isinstance(self._files, AsyncFileSystem) else {}
+        self._options: dict[str, Any] = (
+            {"timeout": self._retry.timeout}
+            if isinstance(self._files, AsyncFileSystem)
+            else {"cache_type": "none"}  # no reading ahead of a piece; timeouts of its own
+        )
 
     def where(self, name: str) -> str:
         """Return a file's URL for messages."""

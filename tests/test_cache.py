@@ -89,7 +89,7 @@ def test_more_than_the_limit_only_while_in_use(tmp_path: Path) -> None:
     assert cache.used() <= 2000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=25),
     limit=st.integers(1000, 4000),
@@ -237,11 +237,10 @@ def _race(folder: Path, log: Path, limit: int, start: float) -> None:
         os.close(get(cache, data, fetch))
 
 
-@pytest.mark.parametrize("limit", [100_000, 3000])
-def test_processes_race_for_the_same_files(tmp_path: Path, limit: int) -> None:
-    """Each is fetched once; with a small cache perhaps again, but never seen in parts."""
-    context = multiprocessing.get_context("spawn")
-    arguments = (tmp_path / "cache", tmp_path / "log", limit, time.time() + 1.5)
+def test_processes_race_for_the_same_files_in_a_small_cache(tmp_path: Path) -> None:
+    """Some are fetched again (``test_remote.py`` has a large cache), but none is seen in parts."""
+    context, limit = multiprocessing.get_context("spawn"), 3000
+    arguments = (tmp_path / "cache", tmp_path / "log", limit, time.time() + 1.0)
     racers = [context.Process(target=_race, args=arguments) for _ in range(3)]
     for racer in racers:
         racer.start()
@@ -250,8 +249,6 @@ def test_processes_race_for_the_same_files(tmp_path: Path, limit: int) -> None:
     assert [racer.exitcode for racer in racers] == [0, 0, 0]
     fetched = [int(line) for line in (tmp_path / "log").read_text().split()]
     assert set(fetched) == set(range(12))
-    if limit == 100_000:
-        assert len(fetched) == 12
     assert Cache(tmp_path / "cache", limit).used() <= limit
 
 

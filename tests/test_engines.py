@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from stmdata import engines
-from stmdata.engines import count, map_unordered, resolve_workers
+from stmdata.engines import count, map_unordered
+from stmtrain import cores
+from stmtrain.cores import resolve_workers
 from stmtrain.errors import DataError, StmError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -257,7 +259,7 @@ def test_auto_workers_respect_a_container(tmp_path, monkeypatch, files, quota):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(engines, "_CGROUP", tmp_path)
-    assert engines._cpu_quota(tmp_path) == quota
+    assert cores._cpu_quota(tmp_path) == quota
     if quota is not None:
         assert resolve_workers("auto") <= max(1, round(quota + 0.5))
     assert resolve_workers("auto") >= 1

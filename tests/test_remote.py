@@ -1,8 +1,10 @@
 """Shards behind a URL: real servers on the loopback, with every fault that we could think of.
 
-``gs://`` and ``hf://`` cannot be reached from a test: only their URLs are checked.
+``gs://`` and ``hf://`` cannot be reached from a test: of the one only URLs are checked, the other
+reads from a stand-in for its server.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,8 +50,8 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, folder: Path, kind: type[BaseHTTPRequestHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), kind or _Handler)
         self.folder = folder
         self.faults: dict[str, list[str]] = {}
         self.asked: list[tuple[str, int]] = []
@@ -121,9 +124,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def server(folder: Path) -> Iterator[Server]:
-    with Server(folder) as server:
+class _Hub(_Handler):
+    """The few answers of the Hugging Face Hub that reading needs."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/api/"):
+            super().do_GET()
+            return
+        files = [
+            {"type": "file", "path": f"sets/a/{p.name}", "size": p.stat().st_size, "oid": "0" * 40}
+            for p in self.server.folder.iterdir()
+        ]
+        answer = files if "/tree/" in self.path else {"id": "me/set", "sha": "0" * 40}
+        self._send(json.dumps(answer).encode(), -1, 0, "ok")
+
+
+@contextmanager
+def serving(folder: Path, kind: type[BaseHTTPRequestHandler] = _Handler) -> Iterator[Server]:
+    with Server(folder, kind) as server:
         thread = threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True)
         thread.start()
         yield server
@@ -131,6 +149,12 @@ def server(folder: Path) -> Iterator[Server]:
         server.gate.set()
         server.shutdown()
         thread.join(5)
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    with serving(folder) as server:
+        yield server
 
 
 @pytest.fixture
@@ -219,10 +243,10 @@ def test_a_wrong_hash_is_fetched_twice_and_no_more(server: Server, cache: Cache)
 
 
 def test_a_dropped_connection_costs_one_piece(server: Server, cache: Cache) -> None:
-    server.faults["s-0.tar"] = ["ok", "ok", "drop", "ok", "cut"]
+    server.faults["s-0.tar"] = ["ok", "ok", "drop", "ok", "cut", "cut without length"]
     open_set(server, cache).read(0)
     starts = [first for name, first in server.asked if name == "s-0.tar"]
-    assert starts[:6] == [0, 4096, 8192, 8192, 12288, 12288]
+    assert starts[:7] == [0, 4096, 8192, 8192, 12288, 12288, 14336]  # what came is kept
     assert len(starts) == len(set(starts)) + 2
 
 
@@ -515,6 +539,21 @@ def test_s3_reads_as_its_folder(bucket: str, folder: Path, cache: Cache) -> None
         ShardSet.open("s3://shards/sets/b", cache)
     with pytest.raises(StmError, match=r"^s3://nothing/a/manifest.json: "):
         ShardSet.open("s3://nothing/a", cache)
+
+
+def test_the_hub_reads_as_its_folder(
+    folder: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    with serving(folder, _Hub) as server:
+        endpoint = server.url.removesuffix("/sets/a")
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": endpoint, "token": False})
+        url = "hf://datasets/me/set/sets/a"
+        server.faults["s-0.tar"] = ["flip"]
+        assert_same(ShardSet(RemoteStore(url, cache, QUICK)), folder)
+        with pytest.raises(ShardError, match=rf"^{url}/b.json: not on the server"):
+            Remote(url, QUICK).read("b.json", bytes)
 
 
 # Several processes; training
