@@ -11,6 +11,7 @@ from stmtrain.cores import resolve_workers
 __all__ = ["app"]
 
 app = typer.Typer()
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 

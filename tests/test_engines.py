@@ -258,7 +258,7 @@ def test_auto_workers_respect_a_container(tmp_path, monkeypatch, files, quota):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(engines, "_CGROUP", tmp_path)
+    monkeypatch.setattr(cores, "_CGROUP", tmp_path)
     assert cores._cpu_quota(tmp_path) == quota
     if quota is not None:
         assert resolve_workers("auto") <= max(1, round(quota + 0.5))
