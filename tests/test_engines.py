@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from stmdata import engines
 from stmdata.engines import count, map_unordered
 from stmtrain import cores
 from stmtrain.cores import resolve_workers
