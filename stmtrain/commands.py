@@ -100,6 +100,9 @@ def evaluate(
     year: Year = 2017,
     split: Split = "val",
     memory_every: Annotated[int, typer.Option(help="Every Nth frame stays in memory.")] = 5,
+    size: Annotated[
+        int | None, typer.Option(help="Short side for the network, pixels; else the frames' own.")
+    ] = None,
     device: Device = "auto",
     workers: Workers = "auto",
 ) -> None:
@@ -118,6 +121,7 @@ def evaluate(
             out,
             device=pick_device(device),
             memory_every=memory_every,
+            size=size,
             workers=resolve_workers(workers),
             report=report,
         )

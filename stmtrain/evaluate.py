@@ -51,8 +51,10 @@ class Evaluation:
         """Say in three lines how the numbers came about, so that they can be compared."""
         origin = self.protocol["checkpoint"]
         memory = "" if self.peak_memory is None else f", {self.peak_memory / 2**30:.2f} GiB peak"
+        side = self.protocol["short_side"]
+        size = f"short side {side}" if side else "native size"
         return (
-            f"{self.protocol['dataset']}, memory every "
+            f"{self.protocol['dataset']} at {size}, memory every "
             f"{self.protocol['memory_every']} frames, first and last frame not scored\n"
             f"{origin['backbone']} after {origin['trained']}\n"
             f"{self.frames_per_second:.1f} frames/s, "
@@ -69,6 +71,7 @@ def evaluate_davis(
     *,
     device: torch.device,
     memory_every: int = MEMORY_EVERY,
+    size: int | None = None,
     workers: int = 1,
     report: Report | None = None,
 ) -> Evaluation:
@@ -84,6 +87,8 @@ def evaluate_davis(
     """
     if memory_every < 1:
         raise UsageError(f"--memory-every {memory_every}: expected at least 1")
+    if size is not None and size < 16:
+        raise UsageError(f"--size {size}: expected a short side of at least 16 pixels")
     videos = davis_videos(root, year, split)
     model, origin = load_model(checkpoint)
     model.to(device).eval()
@@ -91,7 +96,9 @@ def evaluate_davis(
     busy, done = 0.0, 0
     total = sum(len(video.frames) for video in videos)
     for video in videos:
-        for name, mask, seconds in predict_video(model, video, memory_every=memory_every):
+        for name, mask, seconds in predict_video(
+            model, video, memory_every=memory_every, size=size
+        ):
             busy += seconds
             done += 1
             _write_mask(out / video.name / f"{name}.png", mask)
@@ -106,6 +113,7 @@ def evaluate_davis(
         protocol={
             "dataset": dataset,
             "memory_every": memory_every,
+            "short_side": size,
             "device": str(device),
             "checkpoint": origin,
         },
@@ -118,7 +126,7 @@ def evaluate_davis(
 
 
 def predict_video(
-    model: STM, video: Video, *, memory_every: int = MEMORY_EVERY
+    model: STM, video: Video, *, memory_every: int = MEMORY_EVERY, size: int | None = None
 ) -> Iterator[tuple[str, NDArray[np.uint8], float]]:
     """Segment one video; yields frame name, (H, W) uint8 ids, and the network's seconds.
 
@@ -133,7 +141,9 @@ def predict_video(
             for name in sorted(set(video.first_seen.values()))
         }
     )
-    labels = segment_video(model, _read_ahead(video, names), given, memory_every=memory_every)
+    labels = segment_video(
+        model, _read_ahead(video, names), given, memory_every=memory_every, size=size
+    )
     for name in names:
         began = time.perf_counter()
         mask = next(labels)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -91,6 +92,7 @@ def segment_video(
     masks: Mapping[int, NDArray[np.uint8]],
     *,
     memory_every: int = MEMORY_EVERY,
+    size: int | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Segment a video and yield a label map for each frame.
 
@@ -100,6 +102,8 @@ def segment_video(
         masks: Frame index to (H, W) uint8 ids of the objects that are given there. Ids that were
             given before are ignored; a new object overwrites the prediction where it appears.
         memory_every: Every how many frames one stays in memory, >= 1.
+        size: Short side at which the network works, pixels; ``None`` is the frames' own. A network
+            that was trained at a smaller size than the paper's expects objects of that scale.
 
     Yields:
         (H, W) uint8 object ids; all background before the first given mask.
@@ -107,7 +111,8 @@ def segment_video(
     Raises:
         DataError: A given mask has another size than its frame.
     """
-    for ids, probabilities in segment_video_soft(model, frames, masks, memory_every=memory_every):
+    soft = segment_video_soft(model, frames, masks, memory_every=memory_every, size=size)
+    for ids, probabilities in soft:
         labels = np.array([0, *ids], np.uint8)
         yield labels[probabilities.argmax(dim=0).cpu().numpy()]
 
@@ -119,6 +124,7 @@ def segment_video_soft(
     masks: Mapping[int, NDArray[np.uint8]],
     *,
     memory_every: int = MEMORY_EVERY,
+    size: int | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Like :func:`segment_video`, yielding ids and (1+K, H, W) float32 probabilities.
 
@@ -132,6 +138,8 @@ def segment_video_soft(
     for t, frame in enumerate(frames):
         image = torch.from_numpy(frame).to(device).permute(2, 0, 1).unsqueeze(0)  # 1 3 H W
         image = image.float() / 255 if image.dtype == torch.uint8 else image
+        native = (frame.shape[0], frame.shape[1])
+        image = _resize(image, _working_size(native, size))
         if previous is not None:
             # Memorised here rather than when it was segmented: the last frame never needs it.
             index, before, soft = previous
@@ -139,8 +147,9 @@ def segment_video_soft(
             bank.write(keys, values, keep=index % memory_every == 0)
         probabilities = _predict(model, bank, image)
         if t in masks:
-            probabilities, ids = _give_objects(probabilities, ids, masks[t], t)
-        yield list(ids), probabilities
+            mask = _fit_mask(masks[t], native, image, t)
+            probabilities, ids = _give_objects(probabilities, ids, mask)
+        yield list(ids), _resize(probabilities[None], native)[0]
         previous = (t, image, probabilities[1:]) if ids else None
 
 
@@ -157,16 +166,39 @@ def _predict(model: STM, bank: MemoryBank, image: Tensor) -> Tensor:
     return logits[0].softmax(dim=0)
 
 
-def _give_objects(
-    probabilities: Tensor, ids: list[int], mask: NDArray[np.uint8], frame: int
-) -> tuple[Tensor, list[int]]:
-    """Add the objects of ``mask`` that are new, certain where the mask shows them."""
-    if mask.shape != probabilities.shape[1:]:
-        height, width = probabilities.shape[1:]
+def _working_size(native: tuple[int, int], size: int | None) -> tuple[int, int]:
+    """Return (height, width) with the given short side and the frame's proportions."""
+    scale = 1.0 if size is None else size / min(native)
+    return max(1, round(native[0] * scale)), max(1, round(native[1] * scale))
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample (1,C,H,W) to ``size``; the same tensor where it has it already."""
+    if tuple(pixels.shape[2:]) == size:
+        return pixels
+    return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _fit_mask(
+    mask: NDArray[np.uint8], native: tuple[int, int], image: Tensor, frame: int
+) -> NDArray[np.uint8]:
+    """Check a given mask (H, W) against its frame and sample it (nearest) at the working size."""
+    if mask.shape != native:
         raise DataError(
-            f"frame {frame}: expected a mask of {width}x{height} pixels, found "
+            f"frame {frame}: expected a mask of {native[1]}x{native[0]} pixels, found "
             f"{mask.shape[1]}x{mask.shape[0]}; masks must have the size of their frames"
         )
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(np.intp)
+        for n, m in zip(image.shape[2:], native, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
+def _give_objects(
+    probabilities: Tensor, ids: list[int], mask: NDArray[np.uint8]
+) -> tuple[Tensor, list[int]]:
+    """Add the objects of ``mask`` that are new, certain where the mask shows them."""
     new = [int(i) for i in np.unique(mask) if i not in (0, VOID) and int(i) not in ids]
     if not new:
         return probabilities, ids

@@ -35,8 +35,7 @@ class ShardSet:
     """A complete shard set, addressed by sample index in ``[0, len(self))``.
 
     Indices follow the manifest's shard order and the order inside each tar. Safe for threads: the
-    state is a bounded cache of open shards, and the packed
-    index of every shard that was touched.
+    state is a bounded cache of open shards, and the packed index of every shard that was touched.
 
     Attributes:
         name: Its folder, or its URL without secrets.

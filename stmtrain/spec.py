@@ -106,7 +106,8 @@ class SampleMeta:
             )
         if not self.frames or len(set(self.frames)) != len(self.frames):
             raise ShardError(f"{where}: expected distinct frame names, found {self.frames!r}")
-        if [f for f in self.frames if f in set(self.mask_frames)] != list(self.mask_frames):
+        masked = set(self.mask_frames)
+        if [f for f in self.frames if f in masked] != list(self.mask_frames):
             raise ShardError(f"{where}: mask frames {self.mask_frames!r} are not among its frames")
         ids = self.object_ids
         if list(ids) != sorted(set(ids)) or (ids and not 1 <= ids[0] <= ids[-1] <= MAX_OBJECT_ID):

@@ -19,7 +19,7 @@ from stmtrain.clips import (
     slot_table,
 )
 from stmtrain.errors import UsageError
-from stmtrain.geometry import draw_colours, draw_geometry
+from stmtrain.geometry import _locate, draw_colours, draw_geometry
 from stmtrain.settings import from_toml, to_toml
 from stmtrain.spec import SampleMeta
 
@@ -362,3 +362,19 @@ def test_max_skip_counts_frames_not_masks(step, max_skip):
         gaps.update(np.diff([int(name) for name in choice.frames]).tolist())
     widest = max(step, (1 + max_skip) // step * step)  # neighbouring masks are always allowed
     assert set(gaps) == set(range(step, widest + 1, step))
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3))
+def test_the_focus_is_a_pixel_of_an_object(seed, count):
+    """Rings and dust too, so that a wrong row or column shows."""
+    g = rng(seed)
+    slots = np.zeros((1, 40, 57), np.uint8)
+    for slot in range(1, count + 1):
+        slots[0, g.integers(40, size=9), g.integers(57, size=9)] = slot
+    slots[0, 5, 11 : 11 + count] = range(1, count + 1)
+    boxes, (x, y) = _locate(slots, count, g)
+    assert slots[0, int(y), int(x)] > 0
+    assert (x % 1, y % 1) == (0.5, 0.5)
+    rows, columns = np.nonzero(slots[0])
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert boxes[0].tolist() == box

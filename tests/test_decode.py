@@ -86,13 +86,15 @@ def test_every_kind_of_mask_is_what_pillow_says(mask, mode, optimize, bits):
     np.testing.assert_array_equal(decode_mask(data, ""), expected)
 
 
-@pytest.mark.parametrize("row_filter", range(5))
-@pytest.mark.parametrize("pieces", [1, 3])
-def test_row_filters_and_several_pieces(row_filter, pieces):
-    rows = b"".join(bytes([row_filter]) + row.tobytes() for row in LABELS)
+@given(st.lists(st.integers(0, 4), min_size=21, max_size=21), st.integers(1, 3))
+@example([0] * 21, 3)
+@example([0] * 20 + [2], 1)
+@settings(max_examples=30, deadline=None)
+def test_row_filters_and_several_pieces(filters, pieces):
+    rows = b"".join(bytes([f]) + row.tobytes() for f, row in zip(filters, LABELS, strict=True))
     data = png(LABELS.shape[1], LABELS.shape[0], rows, pieces=pieces)
     np.testing.assert_array_equal(decode_mask(data, ""), by_pillow(data))
-    assert (read_plain_png(data, MAX_PIXELS) is None) == (row_filter > 0)
+    assert (read_plain_png(data, MAX_PIXELS) is None) == any(filters)
 
 
 def test_transparency_time_text_and_interlacing_change_no_id():
@@ -106,8 +108,29 @@ def test_transparency_time_text_and_interlacing_change_no_id():
     variants.append(png(LABELS.shape[1], LABELS.shape[0], rows, extra=time))
     for data in variants:
         np.testing.assert_array_equal(decode_mask(data, ""), LABELS)
-    interlaced = png(1, 1, b"\0\7", methods=(0, 0, 1))
-    assert decode_mask(interlaced, "").tolist() == by_pillow(interlaced).tolist() == [[7]]
+
+
+def test_interlaced_masks():
+    """Adam7: seven coarse images, one after the other."""
+    passes = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    coarse = [labels[top::down, left::right] for top, left, down, right in passes]
+    rows = b"".join(b"\0" + row.tobytes() for image in coarse for row in image)
+    data = png(8, 8, rows, methods=(0, 0, 1))
+    np.testing.assert_array_equal(by_pillow(data), labels)
+    np.testing.assert_array_equal(decode_mask(data, ""), labels)
+    # As many bytes as without interlacing, in another order: a single column.
+    column = png(1, 8, b"".join(b"\0" + bytes([v]) for v in range(8)), methods=(0, 0, 1))
+    np.testing.assert_array_equal(decode_mask(column, ""), by_pillow(column))
+    assert decode_mask(column, "")[:, 0].tolist() != list(range(8))
 
 
 @given(st.data())

@@ -92,3 +92,13 @@ def test_frames_are_read_one_at_a_time(model: STM) -> None:
 def test_a_mask_of_another_size_is_refused(model: STM) -> None:
     with pytest.raises(DataError, match=r"frame 0: expected a mask of 56x40 pixels, found 55x40"):
         list(segment_video(model, _video(1), {0: _mask(left=1)[:, :-1]}))
+
+
+def test_working_at_another_size_gives_masks_of_the_frames_size(model: STM) -> None:
+    first = _mask(left=7, right=3)
+    small = list(segment_video(model, _video(3), {0: first}, size=32))
+    assert [label.shape for label in small] == [(40, 56)] * 3
+    assert np.mean(small[0] == first) > 0.95
+    native = list(segment_video(model, _video(3), {0: first}))
+    same = list(segment_video(model, _video(3), {0: first}, size=40))
+    assert all((a == b).all() for a, b in zip(native, same, strict=True))

@@ -158,6 +158,14 @@ def test_damaged_shards_are_skipped_sample_by_sample(tmp_path):
     assert keys == {f"sample-{i}" for i in range(12)} - {"sample-4", "sample-11"}
 
 
+def test_a_member_that_is_missing_is_named(tmp_path):
+    pack(tmp_path / "set", [Job("a", (0,))], lambda _job: iter(SAMPLES[:1]), {"kind": "test"})
+    shards = ShardSet.open(tmp_path / "set")
+    for names in (("00009",), ("00000", "00009"), ("00009", "00001")):
+        with pytest.raises(ShardError, match=r"sample-0, member 00009.jpg: not in the shard"):
+            shards.read(0, names)
+
+
 # --- hanging --------------------------------------------------------------------------------------
 
 
