@@ -17,6 +17,7 @@ that are not installed are left out and named: ``pip install -e '.[bench]'`` dec
 """
 
 import argparse
+import gc
 import hashlib
 import os
 import statistics
@@ -147,17 +148,19 @@ def run(
         batches = contestant.batches(contestant.folder, workers, batch)
         for _ in range(WARM_UP):
             next(batches)
-        began, busy = time.perf_counter(), cpu_seconds()
+        began, before = time.perf_counter(), cpu_seconds()
         for _ in range(clips // batch):
             next(batches)
-        seconds, busy = time.perf_counter() - began, cpu_seconds() - busy
-        del batches  # ends its threads or processes
+        seconds, after = time.perf_counter() - began, cpu_seconds()
+        del batches
+        gc.collect()  # ends its threads or processes, also where objects refer to each other
+    busy = sum(after[pid] - before[pid] for pid in before.keys() & after.keys())
     clips = clips // batch * batch
     return clips / seconds, 1000 * busy / clips
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and of all that descend from it and still run."""
+def cpu_seconds() -> dict[int, float]:
+    """Return the CPU time of this process and of each that descends from it, by process id."""
     parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -165,12 +168,11 @@ def cpu_seconds() -> float:
         except OSError:  # ended meanwhile
             continue
         pid = int(path.parent.name)
-        parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+        parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
     family = {os.getpid()}
     while more := {pid for pid, parent in parents.items() if parent in family} - family:
         family |= more
-    others = sum(ticks[pid] for pid in family if pid != os.getpid())
-    return time.process_time() + others / os.sysconf("SC_CLK_TCK")
+    return {pid: ticks[pid] / os.sysconf("SC_CLK_TCK") for pid in family}
 
 
 @contextmanager
