@@ -1,6 +1,6 @@
-"""The index of a shard in little memory: about 110 bytes for a clip of three frames. Torch-free.
+"""The index of a shard in little memory: about 90 bytes for a clip of three frames. Torch-free.
 
-As objects a million clips would take 1.6 GB. Packed, a set's whole index can stay in memory, so
+As objects a million clips would take 1.7 GB. Packed, a set's whole index can stay in memory, so
 that each sidecar is read once in a run, however widely the samples are shuffled.
 """
 

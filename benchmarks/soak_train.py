@@ -1,0 +1,108 @@
+"""Kill training with SIGKILL at random moments, resume, and compare with an undisturbed run.
+
+Each round forks a child from this warm process; the child trains or resumes, and dies after a
+random time. When a run has reached its last step, its losses, step by step, and its weights must
+equal those of a run that nobody disturbed, to the bit; then the next run begins.
+``python -m benchmarks.soak_train --rounds 200``
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.common import report
+from stmdata.drawn import draw_davis
+from stmdata.videos import pack_davis
+from stmtrain.checkpoint import load_checkpoint
+from stmtrain.recipes import MAIN, TrainRecipe
+from stmtrain.run import Run
+from stmtrain.train import train
+
+FORK = multiprocessing.get_context("fork")
+
+
+def train_once(shards: Path, out: Path, recipe: TrainRecipe) -> None:
+    """Train to the end, from the checkpoint if there is one."""
+    torch.set_num_threads(1)
+    resume = (out / "checkpoint.pt").exists()
+    run = Run(
+        (str(shards),), (1.0,), out, "resnet18", "none", device="cpu", threads=1, resume=resume
+    )
+    train(run, recipe, lambda _progress: None)
+
+
+def killed(shards: Path, out: Path, recipe: TrainRecipe, seconds: float) -> bool:
+    """Train in a child for so long at most; tell whether it had to be killed."""
+    child = FORK.Process(target=train_once, args=(shards, out, recipe))
+    child.start()
+    child.join(seconds)
+    if child.is_alive():
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        return True
+    if child.exitcode:
+        raise SystemExit(f"{out}: a resumed run ended with exit code {child.exitcode}")
+    return False
+
+
+def outcome(out: Path) -> tuple[list[tuple[int, float]], dict[str, torch.Tensor]]:
+    """Return (step, loss) of every step as logged, and the final weights."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    state = load_checkpoint(out / "checkpoint.pt").model
+    return [(line["step"], line["loss"]) for line in lines], dict(state)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Tell whether two finished runs agree in every loss and every bit of their weights."""
+    (losses, weights), (expected, truth) = outcome(one), outcome(other)
+    return losses == expected and all(torch.equal(weights[name], truth[name]) for name in truth)
+
+
+def main() -> None:
+    """Run the rounds, print and write the counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    recipe = replace(
+        MAIN, size=32, batch_size=1, steps=options.steps, log_every=1, save_every=1, window=2
+    )
+    counts = {"kills": 0, "kills before the first checkpoint": 0, "finished runs": 0, "wrong": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        draw_davis(root / "davis", videos=4, frames=10, size=(48, 64))
+        pack_davis(root / "davis", 2017, "train", root / "shards", workers=1)
+        truth, out = root / "truth", root / "run"
+        began = time.perf_counter()
+        child = FORK.Process(target=train_once, args=(root / "shards", truth, recipe))
+        child.start()
+        child.join()
+        whole = time.perf_counter() - began
+        while counts["kills"] < options.rounds:
+            if killed(root / "shards", out, recipe, float(rng.uniform(0.1, whole / 4))):
+                counts["kills"] += 1
+                counts["kills before the first checkpoint"] += not (out / "checkpoint.pt").exists()
+                continue
+            counts["finished runs"] += 1
+            counts["wrong"] += not same(out, truth)
+            shutil.rmtree(out)
+            print(counts, flush=True)
+    print(report("soak_train", {**vars(options), "undisturbed_seconds": whole, **counts}))
+    if counts["wrong"]:
+        raise SystemExit(f"{counts['wrong']} runs differ from the undisturbed one")
+
+
+if __name__ == "__main__":
+    main()
