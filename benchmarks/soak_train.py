@@ -62,10 +62,13 @@ def outcome(out: Path) -> tuple[list[tuple[int, float]], dict[str, torch.Tensor]
     return [(line["step"], line["loss"]) for line in lines], dict(state)
 
 
-def same(one: Path, other: Path) -> bool:
-    """Tell whether two finished runs agree in every loss and every bit of their weights."""
+def differences(one: Path, other: Path) -> list[str]:
+    """Say where two finished runs differ in a logged step or loss, or in a bit of a weight."""
     (losses, weights), (expected, truth) = outcome(one), outcome(other)
-    return losses == expected and all(torch.equal(weights[name], truth[name]) for name in truth)
+    found = [f"logged {a}, expected {b}" for a, b in zip(losses, expected, strict=False) if a != b]
+    if len(losses) != len(expected):
+        found.append(f"{len(losses)} steps logged, expected {len(expected)}")
+    return found + [name for name in truth if not torch.equal(weights[name], truth[name])]
 
 
 def main() -> None:
@@ -96,9 +99,10 @@ def main() -> None:
                 counts["kills before the first checkpoint"] += not (out / "checkpoint.pt").exists()
                 continue
             counts["finished runs"] += 1
-            counts["wrong"] += not same(out, truth)
+            wrong = differences(out, truth)
+            counts["wrong"] += bool(wrong)
             shutil.rmtree(out)
-            print(counts, flush=True)
+            print(counts, *wrong[:3], flush=True)
     print(report("soak_train", {**vars(options), "undisturbed_seconds": whole, **counts}))
     if counts["wrong"]:
         raise SystemExit(f"{counts['wrong']} runs differ from the undisturbed one")

@@ -216,7 +216,10 @@ def open_metrics(out: Path, first: int) -> Iterator[TextIO]:
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
             if line.endswith("\n") and json.loads(line)["step"] <= first:
                 kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
+    # Renamed into place: killed in between, the lines of the steps that are kept must not be lost.
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(path)
     with path.open("a", encoding="utf-8", buffering=1) as file:
         yield file
 

@@ -17,7 +17,7 @@ from stmtrain.errors import CheckpointError, DataError, UsageError
 from stmtrain.losses import clip_loss, segment_clip
 from stmtrain.model import STM, set_batchnorm
 from stmtrain.recipes import MAIN, TrainRecipe
-from stmtrain.run import Progress, Run, parse_sources
+from stmtrain.run import Progress, Run, open_metrics, parse_sources
 from stmtrain.train import pick_device, train, train_step
 
 RECIPE = replace(
@@ -94,6 +94,28 @@ def test_a_folder_holds_one_run(shards: Path, straight: tuple[Path, list[Progres
         _train(shards, out, replace(RECIPE, seed=1), resume=True)
     with pytest.raises(UsageError, match="another steps"):  # the poly schedule depends on it
         _train(shards, out, replace(RECIPE, steps=9), resume=True)
+
+
+def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by benchmarks/soak_train.py: the file was emptied before it was written again."""
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 3)]
+    path.write_text("".join(lines))
+
+    def killed(_self: Path, *_arguments: object, **_options: object) -> None:
+        _self.open("w").close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt), open_metrics(tmp_path, 2):
+        pass
+    assert path.read_text() == "".join(lines)
+    monkeypatch.undo()
+    with open_metrics(tmp_path, 2):
+        pass
+    assert path.read_text() == "".join(lines[:2])
 
 
 def test_nothing_to_resume_is_said(shards: Path, tmp_path: Path) -> None:
