@@ -18,7 +18,7 @@ __all__ = ["demo"]
 
 SIZE = 96
 """Side of clips and short side of videos, pixels: what two cores learn from in minutes."""
-PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 60, 120, 3e-4
+PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 110, 3e-4
 IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 24, 6, 20
 
 
