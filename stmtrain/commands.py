@@ -67,19 +67,19 @@ def train(
         seed=seed,
     )
     run = Run(
-        locations,
-        weights,
-        out,
-        backbone,
-        backbone_weights,
-        init,
-        device,
-        threads,
-        resume,
-        cache,
-        cache_size,
-        prefetch,
-        on_bad_sample.value,
+        shards=locations,
+        weights=weights,
+        out=out,
+        backbone=backbone,
+        backbone_weights=backbone_weights,
+        init=init,
+        device=device,
+        threads=threads,
+        resume=resume,
+        cache=cache,
+        cache_size=cache_size,
+        prefetch=prefetch,
+        on_bad_sample=on_bad_sample.value,
     )
     console = open_console()
     with progress_bar(console, f"train {chosen.name}", "steps") as report:

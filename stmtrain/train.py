@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -104,31 +104,44 @@ def train(
     plan = _plan(run, recipe, sets)
     loader = _stream(run, recipe, sets, plan, device, first)
     ahead = FetchAhead(sets, plan, limit=cache_limit, stop=recipe.steps)
-    ahead.wait(first, fetched)
-    began = time.perf_counter()
-    with ahead, loader, stop_signals() as stop, open_metrics(run.out, first) as metrics:
-        try:
-            for batch in loader:
-                ahead.advance(batch.step)
-                loss = train_step(state.model, state.optimizer, batch, recipe)
-                state.step = batch.step + 1
-                clips = (state.step - first) * recipe.batch_size
-                seconds = time.perf_counter() - began
-                progress = Progress(
-                    state.step, recipe.steps, clips, loss, seconds, loader.waited, loader.skipped
-                )
-                report(progress)
-                if state.step % recipe.log_every == 0 or state.step == recipe.steps:
-                    metrics.write(metrics_line(progress, learning_rate(recipe, batch.step)))
-                if stop.is_set():
-                    raise KeyboardInterrupt
-                if state.step % recipe.save_every == 0:
+    with ahead, loader:
+        ahead.wait(first, fetched)  # before signals are held back: Ctrl-C ends the waiting at once
+        with stop_signals() as stop, open_metrics(run.out, first) as metrics:
+            try:
+                for progress in _steps(state, loader, ahead, recipe):
+                    report(progress)
+                    if progress.step % recipe.log_every == 0 or progress.step == recipe.steps:
+                        rate = learning_rate(recipe, progress.step - 1)
+                        metrics.write(metrics_line(progress, rate))
+                    if stop.is_set():
+                        raise KeyboardInterrupt
+                    if progress.step % recipe.save_every == 0:
+                        save()
+            finally:
+                # Also after bad data or a signal: what was learnt is kept.
+                if state.step > first or saved is None:
                     save()
-        finally:
-            # Also after bad data or a signal: what was learnt is kept.
-            if state.step > first or saved is None:
-                save()
     return run.out / CHECKPOINT_NAME
+
+
+def _steps(
+    state: _State, loader: Loader, ahead: FetchAhead, recipe: TrainRecipe
+) -> Iterator[Progress]:
+    """Take every step that is left, and tell after each one how far it is."""
+    first, began = state.step, time.perf_counter()
+    for batch in loader:
+        ahead.advance(batch.step)
+        loss = train_step(state.model, state.optimizer, batch, recipe)
+        state.step = batch.step + 1
+        yield Progress(
+            step=state.step,
+            steps=recipe.steps,
+            clips=(state.step - first) * recipe.batch_size,
+            loss=loss,
+            seconds=time.perf_counter() - began,
+            waited=loader.waited,
+            skipped=loader.skipped,
+        )
 
 
 def train_step(
