@@ -10,6 +10,7 @@ import typer
 from stmdata import commands as offline
 from stmdata import shard_commands
 from stmtrain import commands as lean
+from stmtrain import evaluation_commands
 from stmtrain.command import show_tracebacks
 
 __all__ = ["app", "main"]
@@ -18,6 +19,7 @@ _HELP = "Prepare video object segmentation data as tar shards and train STM from
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(offline.app)
 app.add_typer(lean.app)
+app.add_typer(evaluation_commands.app)
 app.add_typer(shard_commands.app, name="shards")
 
 

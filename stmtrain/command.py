@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Davis",
+    "Device",
     "OnBad",
     "Out",
     "Seed",
@@ -29,6 +30,7 @@ __all__ = [
 
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Davis = Annotated[Path, typer.Option("--davis", help="DAVIS root (holds JPEGImages).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Year = Annotated[int, typer.Option(help="DAVIS year: 2016 or 2017.")]
 Split = Annotated[str, typer.Option(help="Split: train, val, ...")]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")]
