@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from stmtrain.spec import VOID
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["GLOBAL_COLUMNS", "ObjectScore", "Scores"]
+__all__ = ["DAVIS_EXCLUDED", "GLOBAL_COLUMNS", "ObjectScore", "Scores"]
 
 GLOBAL_COLUMNS = (
     "J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay",
 )  # fmt: skip
 """Columns of the official tool's ``global_results-<split>.csv``."""
+
+DAVIS_EXCLUDED = ("first", "last")
+"""Frames of a video that DAVIS's semi-supervised protocol does not score."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,16 @@ class Scores:
         dataset: What was scored, for people: ``DAVIS 2017 val``.
         memory_every: How often the results' maker memorised a frame, N in the STM paper; None
             when unknown, since masks do not tell.
+        frames_excluded: Which frames were not scored, for people.
+        notes: What a reader should know of the result files, one line each; not part of equality.
     """
 
     objects: tuple[ObjectScore, ...]
     binary: bool
     dataset: str = ""
     memory_every: int | None = None
+    frames_excluded: tuple[str, ...] = DAVIS_EXCLUDED
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def j(self) -> Statistics:
@@ -79,23 +86,20 @@ class Scores:
 
     def videos(self) -> "dict[str, Scores]":
         """Split by video, in order."""
-        names = dict.fromkeys(score.video for score in self.objects)
-        return {
-            name: Scores(tuple(s for s in self.objects if s.video == name), self.binary)
-            for name in names
-        }
+        grouped: dict[str, list[ObjectScore]] = {}
+        for score in self.objects:
+            grouped.setdefault(score.video, []).append(score)
+        return {name: Scores(tuple(scores), self.binary) for name, scores in grouped.items()}
 
     def protocol(self) -> dict[str, Any]:
         """Say how these numbers came about, as plain JSON values."""
         return {
             "dataset": self.dataset,
             "task": "semi-supervised",
-            "frames_excluded": ["first", "last"],
-            "frames_scored": sum(
-                len(scores.objects[0].frames) for scores in self.videos().values()
-            ),
+            "frames_excluded": list(self.frames_excluded),
+            "frames_scored": len({(s.video, frame) for s in self.objects for frame in s.frames}),
             "objects": (
-                "one, mask > 0" if self.binary else "ids of the first ground-truth mask, each alone"
+                "one, mask > 0" if self.binary else "ids that the ground truth gives, each alone"
             ),
             "void": "none" if self.binary else f"ground-truth pixels of {VOID} do not count",
             "average": "over frames, then over objects",
@@ -106,20 +110,20 @@ class Scores:
         }
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return protocol, set, videos and objects (with every frame) as plain JSON values."""
+        """Return protocol, set, videos and objects (with every frame) as plain JSON values.
+
+        Set, videos and objects have the same keys, ``GLOBAL_COLUMNS``; values are in [0, 1].
+        """
         return {
             "protocol": self.protocol(),
-            "global": dict(zip(GLOBAL_COLUMNS, self._row(), strict=True)),
-            "videos": {
-                name: {"J&F": scores.j_and_f, "J": scores.j.mean, "F": scores.f.mean}
-                for name, scores in self.videos().items()
-            },
+            "notes": list(self.notes),
+            "global": self.columns(),
+            "videos": {name: scores.columns() for name, scores in self.videos().items()},
             "objects": [
                 {
                     "video": score.video,
                     "object_id": score.object_id,
-                    **{f"J-{k}": v for k, v in score.j._asdict().items()},
-                    **{f"F-{k}": v for k, v in score.f._asdict().items()},
+                    **Scores((score,), self.binary).columns(),
                     "frames": list(score.frames),
                     "J": list(score.j_values),
                     "F": list(score.f_values),
@@ -127,6 +131,10 @@ class Scores:
                 for score in self.objects
             ],
         }
+
+    def columns(self) -> dict[str, float]:
+        """Return the set's numbers under the official names, ``GLOBAL_COLUMNS``, in [0, 1]."""
+        return dict(zip(GLOBAL_COLUMNS, self._row(), strict=True))
 
     def to_json(self) -> bytes:
         """Encode :meth:`to_mapping` as an indented UTF-8 JSON file."""
@@ -160,7 +168,8 @@ class Scores:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        title = f"{self.dataset or 'Scores'}, percent; first and last frame not scored"
+        excluded = " and ".join(self.frames_excluded)
+        title = f"{self.dataset or 'Scores'}, percent; {excluded} frame not scored"
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("object", no_wrap=True)
         for column in ("J&F", "J", "J rec.", "J dec.", "F", "F rec.", "F dec."):

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,20 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from stmdata.drawn import draw_youtube_vos
 from stmtrain.errors import DataError, UsageError
 from stmtrain.metrics import j_and_f
 from stmtrain.palette import encode_mask
-from stmtrain.score import score_davis, score_results
-from stmtrain.trees import Video, davis_videos
+from stmtrain.score import score_davis, score_results, score_video
+from stmtrain.scores import GLOBAL_COLUMNS
+from stmtrain.trees import Video, davis_videos, youtube_vos_videos
 
 GOLDEN = Path(__file__).parent / "golden" / "jf"
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not REAL.exists(), reason="needs the real data in ../shared/data")
 
 HEIGHT, WIDTH = 48, 64
+VIDEOS = ("long", "short")
 
 
 def discs(shift=0, ids=(1, 2), frames=6):
@@ -96,12 +100,29 @@ def test_first_and_last_frame_and_strange_ids_change_nothing(davis, results):
     before = score_davis(results, davis, 2017, "val")
     (results / "long/00000.png").unlink()
     (results / "long/00007.png").write_bytes(b"not an image")
+    (results / "long/00008.png").write_bytes(b"of no frame")
     for path in (results / "long").glob("0000[1-6].png"):
         mask = np.array(Image.open(path))
         mask[0, :9] = 9
         mask[0, 9:12] = 255
         path.write_bytes(encode_mask(mask))
-    assert score_davis(results, davis, 2017, "val") == before
+    after = score_davis(results, davis, 2017, "val")
+    assert after == before
+    assert after.notes == (
+        "long: 9, 255 in up to 6 frames are none of its object ids (1, 2) and count as background",
+        "long: 1 PNG files belong to no frame, the first is 00008.png",
+    )
+    assert json.loads(after.to_json())["notes"] == list(after.notes)
+    assert before.notes == ()
+
+
+def test_masks_of_0_and_255_for_several_objects_are_noted(davis, results):
+    for path in (results / "long").iterdir():
+        Image.fromarray(255 * (np.array(Image.open(path)) > 0).astype(np.uint8)).save(path)
+    scores = score_davis(results, davis, 2017, "val")
+    assert scores.videos()["long"].j.mean == 0
+    assert scores.notes[0].startswith("long: 255 in up to 6 frames")
+    assert score_davis(results, davis, 2016, "val").notes == ()
 
 
 @pytest.mark.parametrize("kind", ["grey ids", "0/255", "one bit", "grey with alpha"])
@@ -162,6 +183,18 @@ def rewrite(path, mask):
             lambda r: Image.new("RGB", (WIDTH, HEIGHT)).save(r / "long/00002.png"),
             "00002.png: expected a palette or grey mask",
         ),
+        (
+            lambda r: [p.rename(p.with_name(f"frame{p.name}")) for p in (r / "long").iterdir()],
+            r"found none for 6, .* \(beside others, such as frame00000.png\)",
+        ),
+        (
+            lambda r: (r / "480p").mkdir() or [(r / v).rename(r / "480p" / v) for v in VIDEOS],
+            "results/long: .* found no folder; pass .*results/480p",
+        ),
+        (
+            lambda r: (r / "long/00004.png").write_bytes((r / "long/00004.png").read_bytes()[:60]),
+            "long/00004.png: expected a mask PNG",
+        ),
     ],
 )
 def test_bad_results_are_named(davis, results, breakage, message):
@@ -178,8 +211,6 @@ def test_ground_truth_that_cannot_be_scored_is_named(davis, results):
     masks = {f"{t:05d}": davis / f"Annotations/480p/short/{t:05d}.png" for t in range(2)}
     with pytest.raises(DataError, match="expected 3 frames or more, found 2"):
         score_results(results, [Video("short", masks, masks)])
-    with pytest.raises(UsageError, match="YouTube-VOS"):
-        score_results(results, [Video("short", masks, masks, first_seen={1: "00000"})])
     masks = {f"{t:05d}": davis / f"Annotations/480p/short/{t:05d}.png" for t in range(6)}
     short = Video("short", masks, masks)
     rewrite(short.masks["00000"], np.zeros((HEIGHT, WIDTH), np.uint8))
@@ -189,7 +220,8 @@ def test_ground_truth_that_cannot_be_scored_is_named(davis, results):
 
 def test_arguments_are_checked(davis, results):
     one, two = davis_videos(davis, 2017, "val")[0], davis_videos(davis, 2016, "val")[1]
-    for videos in ([], [one, two]):
+    late = Video(one.name, one.frames, one.masks, first_seen={1: "00000"})
+    for videos in ([], [one, two], [one, late]):
         with pytest.raises(UsageError, match="videos: expected"):
             score_results(results, videos)
     with pytest.raises(UsageError, match="workers: expected 1 or more, found 0"):
@@ -205,8 +237,12 @@ def test_reports_agree_and_state_the_protocol(davis, results, tmp_path):
     assert report["protocol"]["frames_scored"] == 10
     assert report["global"]["J&F-Mean"] == scores.j_and_f
     assert report["objects"][1]["J"] == list(scores.objects[1].j_values)
-    assert report["objects"][1]["F-decay"] == scores.objects[1].f.decay
-    assert report["videos"]["short"]["F"] == scores.objects[2].f.mean
+    assert report["objects"][1]["F-Decay"] == scores.objects[1].f.decay
+    assert report["videos"]["short"]["F-Mean"] == scores.objects[2].f.mean
+    assert report["videos"]["short"]["J-Recall"] == scores.objects[2].j.recall
+    assert all(set(GLOBAL_COLUMNS) <= set(of) for of in report["objects"])
+    assert all(set(GLOBAL_COLUMNS) == set(of) for of in report["videos"].values())
+    assert report["global"].keys() == report["videos"]["long"].keys()
 
     whole, each = scores.write_csv(tmp_path, "val")
     assert (whole.name, each.name) == ("global_results-val.csv", "per-sequence_results-val.csv")
@@ -225,6 +261,51 @@ def test_reports_agree_and_state_the_protocol(davis, results, tmp_path):
     assert "…" not in text
 
 
+def test_decay_of_a_video_of_more_than_256_frames(tmp_path):
+    truth = np.zeros((12, 16), np.uint8)
+    truth[2:10, 2:10] = 1
+    half = truth.copy()
+    half[2:6] = 0
+    write(tmp_path / "truth", [truth] * 302)
+    write(tmp_path / "results/one", [truth] * 226 + [half] * 76)
+    masks = {f"{t:05d}": tmp_path / f"truth/{t:05d}.png" for t in range(302)}
+    (score,) = score_video(tmp_path / "results", Video("one", masks, masks)).objects
+    assert len(score.frames) == 300
+    # Frames 226..301 are half: of the 300 scored ones the last 75, which is the last quarter.
+    assert score.j.decay == pytest.approx(1 - (75 * 0.5 + 1) / 76)
+
+
+def test_youtube_vos_is_scored_where_its_masks_are_public(tmp_path):
+    root = draw_youtube_vos(tmp_path, size=(80, 112), frames=31)
+    videos = youtube_vos_videos(root, "train")
+    perfect = score_results(root / "train/Annotations", videos, dataset="YouTube-VOS train")
+    assert perfect.j_and_f == 1
+    late = [(v, i) for v in videos for i, first in v.first_seen.items() if first != min(v.frames)]
+    assert late, "the drawn set has objects that appear late"
+    for video in videos:
+        for score in perfect.videos()[video.name].objects:
+            assert score.frames == video.required[score.object_id][1:]
+    assert perfect.protocol()["frames_excluded"] == ["each object's first"]
+
+    results = tmp_path / "results"
+    shutil.copytree(root / "train/Annotations", results)
+    video, object_id = next((v, i) for v, i in late if len(v.required[i]) > 2)
+    path = results / video.name / f"{video.required[object_id][1]}.png"
+    mask = np.array(Image.open(path))
+    mask[mask == object_id] = 0
+    path.write_bytes(encode_mask(mask))
+    worse = score_results(results, videos)
+    changed = [s for s, p in zip(worse.objects, perfect.objects, strict=True) if s != p]
+    assert [(s.video, s.object_id) for s in changed] == [(video.name, object_id)]
+    assert (changed[0].j_values[0], set(changed[0].j_values[1:])) == (0, {1})
+    names = video.required[object_id][:1]
+    brief = score_video(results, replace(video, required={object_id: names}))
+    assert brief.objects == ()
+    assert f"{video.name}: object {object_id} is not scored" in "\n".join(brief.notes)
+    with pytest.raises(DataError, match="cannot be scored locally, hand the results to its eval"):
+        score_results(results, youtube_vos_videos(root, "valid"))
+
+
 @pytest.mark.golden
 def test_official_numbers_of_several_objects():
     golden = json.loads((GOLDEN / "multi_object.json").read_text())["india"]
@@ -233,6 +314,21 @@ def test_official_numbers_of_several_objects():
     assert [score.object_id for score in scores.objects] == [1, 2, 3]
     for score in scores.objects:
         expected = golden[str(score.object_id)]
+        np.testing.assert_allclose(score.j_values, expected["J"], atol=1e-6)
+        np.testing.assert_allclose(score.f_values, expected["F"], atol=1e-6)
+        assert score.j == pytest.approx([expected[f"J_{k}"] for k in score.j._fields], abs=1e-6)
+        assert score.f == pytest.approx([expected[f"F_{k}"] for k in score.f._fields], abs=1e-6)
+
+
+@real_data
+@pytest.mark.golden
+def test_official_numbers_of_one_object():
+    golden = json.loads((GOLDEN / "davis2016_single_object.json").read_text())
+    videos = [v for v in davis_videos(REAL / "davis2016", 2016, "val") if v.name in golden]
+    scores = score_results(REAL / "davis2016_osvos_results", videos, workers=2)
+    assert {score.video for score in scores.objects} == set(golden)
+    for score in scores.objects:
+        expected = golden[score.video]["1"]
         np.testing.assert_allclose(score.j_values, expected["J"], atol=1e-6)
         np.testing.assert_allclose(score.f_values, expected["F"], atol=1e-6)
         assert score.j == pytest.approx([expected[f"J_{k}"] for k in score.j._fields], abs=1e-6)

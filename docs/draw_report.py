@@ -1,0 +1,74 @@
+"""Make ``docs/report.png`` from drawn data: two results with known faults, reported, photographed.
+
+python docs/draw_report.py WORK_FOLDER        # Chromium is needed for the photograph
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from stmdata.drawn import draw_davis
+from stmtrain.comparison import compare
+from stmtrain.html_report import write_report
+from stmtrain.palette import encode_mask
+from stmtrain.trees import Video, davis_videos
+
+PICTURE = Path(__file__).parent / "report.png"
+
+
+def drifting(masks: list[np.ndarray], number: int) -> list[np.ndarray]:
+    """Fall behind: every mask is pulled down, more and more."""
+    return [np.roll(mask, t * (number + 1) // 16, axis=0) for t, mask in enumerate(masks)]
+
+
+def forgetful(masks: list[np.ndarray], number: int) -> list[np.ndarray]:
+    """Be exact, but lose the last object for a while, and in one video take it for another."""
+    out = [mask.copy() for mask in masks]
+    lost = int(masks[0].max())
+    for t in range(len(out) // 2, len(out) // 2 + 4 * (4 - number)):
+        out[t][masks[t] == lost] = 1 if number % 2 and lost > 1 else 0
+    return out
+
+
+def write_results(folder: Path, videos: list[Video], fault, memory_every: int) -> None:
+    """Write a result folder as ``stm eval`` does."""
+    for number, video in enumerate(videos):
+        masks = fault([video.read_mask(name) for name in video.frames], number)
+        (folder / video.name).mkdir(parents=True)
+        for name, mask in zip(video.frames, masks, strict=True):
+            (folder / video.name / f"{name}.png").write_bytes(encode_mask(mask))
+    record = {"protocol": {"memory_every": memory_every, "short_side": None, "device": "drawn"}}
+    (folder / "results.json").write_text(json.dumps(record))
+
+
+def main(work: Path) -> None:
+    """Draw, report, photograph."""
+    shutil.rmtree(work, ignore_errors=True)
+    root = draw_davis(
+        work / "data", videos=4, val=4, frames=40, size=(240, 426), objects=(2, 3), seed=3
+    )
+    videos = davis_videos(root, 2017, "val")
+    write_results(work / "forgetful", videos, forgetful, 5)
+    write_results(work / "drifting", videos, drifting, 8)
+    folders = {"forgetful": work / "forgetful", "drifting": work / "drifting"}
+    page = work / "report.html"
+    write_report(page, compare(folders, videos, dataset="Drawn videos"))
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit(f"{page} is written; no chromium found to photograph it")
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--force-device-scale-factor=0.8",
+        "--window-size=1180,1780",
+    ]
+    subprocess.run([chromium, *options, f"--screenshot={PICTURE}", page.as_uri()], check=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

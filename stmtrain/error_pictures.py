@@ -1,0 +1,116 @@
+"""Small pictures of where a result is wrong: missed, extra and mistaken pixels over the frame.
+
+In come a frame and two label maps, out come RGB arrays and ``data:`` URIs. The three colours are
+of the palette of Okabe and Ito, which people with any colour vision tell apart. No torch, no files.
+"""
+
+import base64
+import io
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stmtrain.spec import VOID
+
+__all__ = ["ERROR_COLOURS", "data_uri", "error_picture", "window"]
+
+Pixels = NDArray[np.uint8]
+Window = tuple[slice, slice]
+
+ERROR_COLOURS = {"missed": (230, 159, 0), "extra": (86, 180, 233), "mistaken": (213, 94, 160)}
+"""RGB of an object's pixels without a result, of background that has one, and of a wrong id."""
+
+_LEAST = 0.4
+"""Smallest window, as a share of the frame's sides: surroundings stay recognisable."""
+
+_MARGIN = 1.15
+_TINT = 0.7
+_OUTLINE = (255, 255, 255)
+
+
+def window(shown: NDArray[np.bool_]) -> Window:
+    """Choose the part of a frame to show: around what is set, in the frame's own proportions.
+
+    Args:
+        shown: (H, W) bool, the pixels that must be visible.
+
+    Returns:
+        Rows and columns; the whole frame when nothing is set.
+    """
+    height, width = shown.shape
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    if not rows.size:
+        return slice(0, height), slice(0, width)
+    needed = max((np.ptp(rows) + 1) / height, (np.ptp(columns) + 1) / width) * _MARGIN
+    share = min(1.0, max(_LEAST, float(needed)))
+    return (
+        _span(int(rows[0] + rows[-1] + 1) / 2, math.ceil(share * height), height),
+        _span(int(columns[0] + columns[-1] + 1) / 2, math.ceil(share * width), width),
+    )
+
+
+def error_picture(frame: Pixels, truth: Pixels, predicted: Pixels, size: tuple[int, int]) -> Pixels:
+    """Draw a result's errors over its frame.
+
+    The frame is nearly grey, objects light and the background dark; errors are tinted, and a white
+    line is the ground truth's contour. Void pixels are no errors.
+
+    Args:
+        frame: (H,W,3) uint8 RGB.
+        truth: (H,W) uint8 object ids, 255 void.
+        predicted: (H,W) uint8 object ids; ids that the truth never has must be 0 already.
+        size: (height, width) of the picture, pixels.
+
+    Returns:
+        (*size, 3) uint8 RGB.
+    """
+    height, width = size
+    # Pillow's bilinear filter widens when it scales down, so nothing is skipped.
+    picture = np.asarray(
+        Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR), np.float32
+    )
+    true, own = (
+        np.asarray(Image.fromarray(m).resize((width, height), Image.Resampling.NEAREST))
+        for m in (truth, predicted)
+    )
+    own = np.where(true == VOID, 0, own)
+    true = np.where(true == VOID, 0, true)
+    grey = picture.mean(axis=2, keepdims=True)
+    # Nearly grey, so that a colour is an error: objects light, the background dark.
+    light, dark = 0.66 * grey + 0.22 * picture + 28, 0.42 * grey + 0.08 * picture + 12
+    picture = np.where((true > 0)[..., None], light, dark)
+    errors = {
+        "missed": (true > 0) & (own == 0),
+        "extra": (true == 0) & (own > 0),
+        "mistaken": (true > 0) & (own > 0) & (true != own),
+    }
+    for kind, where in errors.items():
+        tint = np.array(ERROR_COLOURS[kind], np.float32)
+        picture[where] = (1 - _TINT) * picture[where] + _TINT * tint
+    picture[_outline(true)] = _OUTLINE
+    return (picture + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def data_uri(picture: Pixels, quality: int = 72) -> str:
+    """Encode (H,W,3) uint8 RGB as a WebP ``data:`` URI, ASCII."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "WEBP", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def _span(centre: float, length: int, limit: int) -> slice:
+    """Return ``length`` places around a centre, moved to lie within 0..limit."""
+    start = min(max(0, math.floor(centre - length / 2)), limit - length)
+    return slice(start, start + length)
+
+
+def _outline(mask: Pixels) -> NDArray[np.bool_]:
+    """Mark an object's pixels that have another id above, below, left or right of them."""
+    edge = np.zeros(mask.shape, bool)
+    edge[1:] |= mask[1:] != mask[:-1]
+    edge[:-1] |= mask[1:] != mask[:-1]
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[:, :-1] |= mask[:, 1:] != mask[:, :-1]
+    return edge & (mask > 0)

@@ -1,0 +1,174 @@
+"""A comparison as one HTML file that needs nothing else: no network, no fonts, no server.
+
+The page is put together from :mod:`stmtrain.markup`, which escapes every text; its own style sheet
+and script are named by their hashes in a content security policy, so that a browser refuses to load
+or run anything else. Pictures are counted, and the file stays below ``MAX_BYTES``.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from stmtrain.charts import line_sample
+from stmtrain.comparison import Comparison
+from stmtrain.error_pictures import ERROR_COLOURS
+from stmtrain.errors import UsageError
+from stmtrain.markup import Markup, join, tag
+from stmtrain.report_sections import Pictures, video_section
+from stmtrain.report_tables import facts_table, objects_table, sequences_table, summary_table
+
+__all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
+
+MAX_PICTURE_BYTES = 8_000_000
+"""All pictures of a report together, as they stand in the file, base64."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with (sequences done, sequences, name)."""
+
+
+def write_report(out: Path, comparison: Comparison, progress: Progress | None = None) -> int:
+    """Write :func:`html_report` to a file; it appears under its name when it is complete.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        DataError: A frame or mask cannot be read.
+        UsageError: The file cannot be written.
+    """
+    text = html_report(comparison, progress).encode()
+    part = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(text)
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: cannot be written ({error.strerror}); choose another --out"
+        ) from None
+    return len(text)
+
+
+def html_report(comparison: Comparison, progress: Progress | None = None) -> str:
+    """Return the page: summary, protocol, sequences, objects, and a section for each sequence.
+
+    Args:
+        comparison: What to show.
+        progress: Called after each sequence.
+    """
+    pictures = Pictures(comparison, MAX_PICTURE_BYTES)
+    videos = comparison.worst_first()
+    sections = []
+    for done, video in enumerate(videos, 1):
+        sections.append(video_section(comparison, video, pictures))
+        if progress is not None:
+            progress(done, len(videos), video.name)
+    style, script = _asset("report.css"), _asset("report.js")
+    title = comparison.dataset or "Results"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{', '.join(result.name for result in comparison.results)} on {title}"),
+        tag("style", style),
+    )
+    body = tag(
+        "body",
+        tag("header", tag("h1", title), _lead(comparison), _legend(comparison), _notes(comparison)),
+        tag(
+            "main",
+            summary_table(comparison),
+            facts_table(comparison),
+            sequences_table(comparison, videos),
+            objects_table(comparison, videos),
+            tag("h2", "Where they fail"),
+            _picture_legend(pictures),
+            *sections,
+        ),
+        tag("footer", _protocol(comparison)),
+        tag("script", script),
+    )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _lead(comparison: Comparison) -> Markup:
+    names = [result.name for result in comparison.results]
+    frames = len(
+        {(s.video, f) for r in comparison.results for s in r.scores.objects for f in s.frames}
+    )
+    objects = len({(s.video, s.object_id) for r in comparison.results for s in r.scores.objects})
+    sentence = (
+        f"{_listed(names)} on {_count(len(comparison.videos), 'sequence')} with "
+        f"{_count(objects, 'object')} in {_count(frames, 'scored frame')}. All values in percent."
+    )
+    return tag("p", sentence, class_="lead")
+
+
+def _legend(comparison: Comparison) -> Markup | None:
+    if len(comparison.results) == 1:
+        return None
+    entries = [tag("span", line_sample(i), r.name) for i, r in enumerate(comparison.results)]
+    return tag("div", *entries, class_="legend")
+
+
+def _notes(comparison: Comparison) -> Markup | None:
+    notes = comparison.notes()
+    return tag("ul", *[tag("li", note) for note in notes], class_="notes") if notes else None
+
+
+def _picture_legend(pictures: Pictures) -> Markup:
+    names = {"missed": "missed", "extra": "too much", "mistaken": "the wrong object"}
+    swatches = [tag("span", _swatch(colour), names[kind]) for kind, colour in ERROR_COLOURS.items()]
+    text = (
+        "Sequences with the lowest J&F first, in each the frames with the lowest J. The white line "
+        "is the ground truth; a factor beside a frame's name means that a part of it is enlarged. "
+        "Dotted lines in a chart mark the frames of its pictures. "
+    )
+    return join(
+        tag("p", text, pictures.sentence(), class_="faint"),
+        tag("div", *swatches, class_="legend"),
+    )
+
+
+def _swatch(colour: tuple[int, int, int]) -> Markup:
+    square = tag("rect", width=12, height=12, fill=f"rgb{colour}")
+    return tag("svg", square, class_="swatch", viewBox="0 0 12 12", aria_hidden="true")
+
+
+def _protocol(comparison: Comparison) -> str:
+    protocol = comparison.results[0].scores.protocol()
+    return (
+        f"J is the intersection over union of an object's mask, F the agreement of its contour "
+        f"within {protocol['boundary_tolerance']:g} of the frame's diagonal; J&F is their mean. "
+        f"Recall: the share of frames above {100 * protocol['recall_threshold']:g}. Decay: the "
+        f"mean of the first quarter of a video minus that of the last. Not scored: "
+        f"{' and '.join(protocol['frames_excluded'])} frame. Objects: {protocol['objects']}. "
+        f"Means are {protocol['average']}. Made by stm report."
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow this style sheet, this script and pictures inside the file; nothing else."""
+    styles, scripts = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{styles}'; "
+        f"script-src 'sha256-{scripts}'"
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("stmtrain").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

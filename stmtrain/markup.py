@@ -1,0 +1,62 @@
+"""HTML and SVG text that cannot be broken by what is put into it.
+
+:func:`tag` escapes every text and every attribute; only what :func:`tag` made itself goes in as it
+is. A page built of nothing else has no unescaped name in it, by construction.
+"""
+
+from collections.abc import Iterable
+from html import escape
+
+__all__ = ["Markup", "join", "tag"]
+
+_VOID_TAGS = {"br", "col", "img", "link", "meta"}
+_RAW_TAGS = {"script", "style"}
+
+Attribute = str | int | float | bool | None
+
+
+class Markup(str):
+    """Text that is HTML already; a plain ``str`` is not."""
+
+    __slots__ = ()
+
+
+def tag(name: str, /, *children: "str | Iterable[str] | None", **attributes: Attribute) -> Markup:
+    """Make one element.
+
+    Args:
+        name: Element name, a constant of the program.
+        children: Text (escaped), :class:`Markup` (as it is), iterables of these, or None (left
+            out). The text of ``script`` and ``style`` stands as it is and must be a constant.
+        attributes: Escaped and quoted. ``class_`` is ``class``, ``aria_label`` ``aria-label``;
+            True is an attribute without a value, None and False leave it out.
+    """
+    opening = f"<{name}{''.join(_attribute(k, v) for k, v in attributes.items())}>"
+    if name in _VOID_TAGS:
+        return Markup(opening)
+    if name in _RAW_TAGS:
+        return Markup(f"{opening}{''.join(str(child) for child in children)}</{name}>")
+    return Markup(f"{opening}{join(*children)}</{name}>")
+
+
+def join(*children: "str | Iterable[str] | None") -> Markup:
+    """Put children next to each other, each as in :func:`tag`."""
+    return Markup("".join(_text(child) for child in children))
+
+
+def _text(child: "str | Iterable[str] | None") -> str:
+    if child is None:
+        return ""
+    if isinstance(child, str):
+        return child if isinstance(child, Markup) else escape(child)
+    return join(*child)
+
+
+def _attribute(name: str, value: Attribute) -> str:
+    if value is None or value is False:
+        return ""
+    plain = name.rstrip("_").replace("_", "-")
+    if value is True:
+        return f" {plain}"
+    text = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return f' {plain}="{escape(text)}"'
