@@ -10,7 +10,7 @@ import typer
 from stmdata import commands as offline
 from stmdata import shard_commands
 from stmtrain import commands as lean
-from stmtrain import evaluation_commands
+from stmtrain import evaluation_commands, weight_commands
 from stmtrain.command import show_tracebacks
 
 __all__ = ["app", "main"]
@@ -21,6 +21,7 @@ app.add_typer(offline.app)
 app.add_typer(lean.app)
 app.add_typer(evaluation_commands.app)
 app.add_typer(shard_commands.app, name="shards")
+app.add_typer(weight_commands.app, name="weights")
 
 
 @app.callback()

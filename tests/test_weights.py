@@ -1,5 +1,6 @@
 """Weight files: what is accepted, what is refused, and what the refusal says."""
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from stmtrain.errors import CheckpointError
 from stmtrain.model import STM
+from stmtrain.model.resnest import ResNeSt
 from stmtrain.weights import backbone_of, load_backbone, load_file, load_weights, read_state
 
 
@@ -82,9 +85,11 @@ def test_half_precision_files_are_widened(source: STM, tmp_path: Path) -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_backbone_is_recognised_and_advised(tmp_path: Path, name: str) -> None:
-    other = {"resnet18": "resnet50", "resnet50": "resnet18"}[name]
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("resnet18", "resnet50"), ("resnet50", "resnet18"), ("resnest101", "resnet18")],
+)
+def test_backbone_is_recognised_and_advised(tmp_path: Path, name: str, other: str) -> None:
     state = STM(name).state_dict()
     assert backbone_of(state) == name
     message = refusal(load_weights, STM(other), save(state, tmp_path / "w.pth"))
@@ -112,9 +117,9 @@ def test_other_models_are_named(source: STM, resnet: torch.nn.Module, tmp_path: 
     message = refusal(load_weights, STM("resnet18"), path)
     assert "found a ResNet for classification (18 or 34 layers)" in message
     assert message.endswith("give it as --backbone-weights")
-    deep = {"Encoder_M.conv1.0.weight": torch.zeros(1), "KV_M_r4.Key.weight": torch.zeros(1)}
-    message = refusal(load_weights, source, save(deep, tmp_path / "deep.pth"))
-    assert "found STM with a deep stem (ResNeSt)" in message
+    split = {"layer1.0.conv1.weight": torch.zeros(1), "layer1.0.conv2.conv.weight": torch.zeros(1)}
+    message = refusal(load_weights, source, save(split, tmp_path / "split.pth"))
+    assert "found a ResNeSt for classification: " in message
 
 
 class Evil:
@@ -153,6 +158,113 @@ def test_missing_files_and_other_contents_are_refused(tmp_path: Path) -> None:
     message = refusal(read_state, save({"lr": 1, "step": 2}, tmp_path / "d.pth"))
     assert "expected a state dict (tensor by name)" in message
     assert "found a dict of lr, step" in message
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.ones(3, dtype=torch.complex64),
+        torch.ones(3, device="meta"),
+        torch.ones(1).expand(10**12),
+    ],
+    ids=["sparse", "complex", "meta", "four bytes as a terabyte"],
+)
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, tensor: Tensor) -> None:
+    message = refusal(read_state, save({"odd": tensor}, tmp_path / "w.pth"))
+    assert "expected dense tensors of real numbers, found odd (" in message
+
+
+def test_names_that_would_upset_a_terminal_are_refused(tmp_path: Path) -> None:
+    message = refusal(read_state, save({"a\x1b[2J\n": torch.ones(1)}, tmp_path / "w.pth"))
+    assert "found a dict of 'a\\x1b[2J\\n'" in message
+    refusal(read_state, save({"a" * 10**5: torch.ones(1)}, tmp_path / "w.pth"))
+
+
+def test_integers_are_no_weights(source: STM, tmp_path: Path) -> None:
+    state = {**source.state_dict(), "Decoder.convFM.bias": torch.ones(256, dtype=torch.int8)}
+    message = refusal(load_weights, STM("resnet18"), save(state, tmp_path / "w.pth"))
+    assert "Decoder.convFM.bias: (256,) torch.int8 instead of (256,)" in message
+
+
+def test_counters_are_zero_if_all_are_absent_and_missing_if_some_are(
+    source: STM, tmp_path: Path
+) -> None:
+    state = source.state_dict()
+    counters = [name for name in state if name.endswith("num_batches_tracked")]
+    old = {name: tensor for name, tensor in state.items() if name not in counters}
+    model = STM("resnet18")
+    load_weights(model, save(old, tmp_path / "old.pth"))
+    assert same(model.state_dict(), state)
+    some = {**old, counters[0]: state[counters[0]]}
+    message = refusal(load_weights, model, save(some, tmp_path / "some.pth"))
+    assert f"{len(counters) - 1} of 222 missing (first {counters[1]})" in message
+
+
+def write_safetensors(value: dict[str, Tensor], path: Path) -> Path:
+    path.write_bytes(safetensors.torch.save(value))
+    return path
+
+
+def test_safetensors_load_wherever_weights_are_read(
+    source: STM, resnet: torchvision.models.ResNet, tmp_path: Path
+) -> None:
+    model = STM("resnet18")
+    prefixed = {f"module.{k}": v for k, v in source.state_dict().items()}
+    load_weights(model, write_safetensors(prefixed, tmp_path / "w.safetensors"))
+    assert same(model.state_dict(), source.state_dict())
+    load_backbone(model, write_safetensors(resnet.state_dict(), tmp_path / "r.safetensors"))
+    for encoder in (model.Encoder_M, model.Encoder_Q):
+        assert torch.equal(encoder.res4[1].bn2.running_var, resnet.layer3[1].bn2.running_var)
+
+
+SMALL_STATE = {"a.weight": torch.ones(3, 4), "b": torch.ones((), dtype=torch.int64)}
+
+
+def test_safetensors_cut_at_any_byte_are_refused(tmp_path: Path) -> None:
+    whole = write_safetensors(SMALL_STATE, tmp_path / "w.safetensors").read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        message = refusal(read_state, cut)
+        assert "expected a safetensors file of plain tensors" in message
+    assert "No such file" in refusal(load_file, tmp_path / "none.safetensors")
+
+
+HEADER_VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(), st.text(max_size=3)
+)
+
+
+@given(data=st.data())
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_safetensors_with_any_header_load_or_are_refused_in_one_line(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    """Flipped bytes seldom leave valid JSON, so that its values are changed one by one too."""
+    path = write_safetensors(SMALL_STATE, tmp_path / "w.safetensors")
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[:8], "little")
+    if data.draw(st.booleans()):
+        for position in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+            content[position] = data.draw(st.integers(0, 255))
+    else:
+        header = json.loads(content[8 : 8 + size])
+        entry = header[data.draw(st.sampled_from(sorted(SMALL_STATE)))]
+        dtypes = st.sampled_from(["F8_E8M0", "F4", "U64", "BOOL", "C64", "F64", "I8"])
+        lists = st.lists(HEADER_VALUES, max_size=3)
+        entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(HEADER_VALUES | lists | dtypes)
+        text = json.dumps(header).encode()
+        content = len(text).to_bytes(8, "little") + text + content[8 + size :]
+    path.write_bytes(content)
+    message = ""
+    try:
+        read_state(path)
+    except CheckpointError as error:
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
@@ -213,13 +325,35 @@ def test_backbone_of_another_network_is_refused(
     model = STM("resnet50")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     message = refusal(load_backbone, model, save(resnet.state_dict(), tmp_path / "r.pth"))
-    assert "expected the weights of torchvision's resnet50" in message
+    assert "expected the weights of resnet50 for classification" in message
     assert "found a ResNet for classification (18 or 34 layers)" in message
     assert "missing (first layer1.0.conv3.weight)" in message
     assert message.endswith("give a file of resnet50, or --backbone-weights none")
     message = refusal(load_backbone, model, save(source.state_dict(), tmp_path / "stm.pth"))
     assert "found STM with resnet18" in message
     assert same(model.state_dict(), before)
+
+
+def test_published_resnest_makes_both_encoders_that_network(tmp_path: Path) -> None:
+    network = ResNeSt((3, 4, 23), torch.nn.BatchNorm2d).eval()
+    later = {"layer4.0.conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(1)}
+    model = STM("resnest101").eval()
+    load_backbone(model, save({**network.state_dict(), **later}, tmp_path / "resnest101.pth"))
+    frames = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        x = (frames - model.Encoder_Q.mean) / model.Encoder_Q.std
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
+            x = getattr(network, name)(x)
+        torch.testing.assert_close(model.Encoder_Q(frames).r4, x)
+        nobody = torch.zeros(1, 32, 32)
+        memory = model.Encoder_M(frames, nobody, nobody, torch.zeros(1, dtype=torch.int64))
+        torch.testing.assert_close(memory.r4, x)
+
+
+def test_imagenet_of_resnest_says_where_it_is() -> None:
+    message = refusal(load_backbone, STM("resnest101"), "imagenet")
+    assert "https://github.com/zhanghang1989/ResNeSt/releases/" in message
+    assert "--backbone-weights FILE, or --backbone-weights none" in message
 
 
 def test_backbone_none_changes_nothing() -> None:

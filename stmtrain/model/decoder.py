@@ -4,44 +4,90 @@
 Source: Oh et al. 2019, section 3.3.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stmtrain.model.encoders import Backbone, Features
+from stmtrain.model.objects import per_object
 from stmtrain.model.precision import at_least_float32
 
-__all__ = ["Decoder"]
+__all__ = ["ASPP", "Decoder"]
 
 _WIDTH = 256
+_DILATIONS = (1, 2, 4, 8)
 
 
 class ResidualBlock(nn.Module):
     """Pre-activation residual block of two 3x3 convolutions, without normalisation."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, rectified_skip: bool) -> None:
         """Build the convolutions; ``width`` channels in and out."""
         super().__init__()
+        self.rectified_skip = rectified_skip
         self.conv1 = nn.Conv2d(width, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` plus its residual, the same shape."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+        """Return ``x``, or relu(x), plus its residual; the same shape."""
+        rectified = F.relu(x)
+        skip = rectified if self.rectified_skip else x
+        return skip + self.conv2(F.relu(self.conv1(rectified)))
+
+
+class Atrous(nn.Module):
+    """One branch of :class:`ASPP`; a module of its own because published weights name it so."""
+
+    def __init__(self, channels: int, width: int, dilation: int) -> None:
+        """Build the convolution: 1x1 if ``dilation`` is 1, else 3x3."""
+        super().__init__()
+        size = 1 if dilation == 1 else 3
+        padding = dilation * (size // 2)
+        self.atrous_conv = nn.Conv2d(
+            channels, width, size, padding=padding, dilation=dilation, bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N,C,h,w) to (N,width,h,w)."""
+        return F.relu(self.atrous_conv(x))
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling of the readout: convolutions of growing reach, merged.
+
+    Source: Chen et al. 2017, "Rethinking Atrous Convolution", section 3.3, without normalisation
+    and image features, as in the published ResNeSt-101 variant of STM.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Build the branches; ``channels`` in, the decoder's width out."""
+        super().__init__()
+        self.aspp1, self.aspp2, self.aspp3, self.aspp4 = (
+            Atrous(channels, _WIDTH, dilation) for dilation in _DILATIONS
+        )
+        self.conv1 = nn.Conv2d(len(_DILATIONS) * _WIDTH, _WIDTH, kernel_size=1, bias=False)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, readout: Tensor) -> Tensor:
+        """Map (N,C,h,w) to (N,256,h,w)."""
+        branches = (self.aspp1, self.aspp2, self.aspp3, self.aspp4)
+        pyramid = torch.cat([branch(readout) for branch in branches], dim=1)  # N 4x256 h w
+        return self.dropout(F.relu(self.conv1(pyramid)))
 
 
 class Refine(nn.Module):
     """Doubles the resolution of object features with the help of the query's finer features."""
 
-    def __init__(self, skip_channels: int, width: int) -> None:
+    def __init__(self, skip_channels: int, width: int, rectified_skip: bool) -> None:
         """Build the layers; ``skip_channels`` of the query's features."""
         super().__init__()
         self.convFS = nn.Conv2d(skip_channels, width, kernel_size=3, padding=1)
-        self.ResFS = ResidualBlock(width)
-        self.ResMM = ResidualBlock(width)
+        self.ResFS = ResidualBlock(width, rectified_skip)
+        self.ResMM = ResidualBlock(width, rectified_skip)
 
     def forward(self, skip: Tensor, coarse: Tensor, owner: Tensor) -> Tensor:
         """Merge ``skip`` (B,C,2y,2x), once per frame, into ``coarse`` (N,C,y,x) per object."""
-        fine = self.ResFS(self.convFS(skip))[owner]  # N C 2y 2x
+        fine = per_object(self.ResFS(self.convFS(skip)), owner)  # N C 2y 2x
         return self.ResMM(fine + _enlarge(coarse, 2))
 
 
@@ -52,17 +98,18 @@ class Decoder(nn.Module):
         """Build the layers for a backbone's channels."""
         super().__init__()
         stride4, stride8, _ = backbone.channels
-        self.convFM = nn.Conv2d(2 * backbone.value_channels, _WIDTH, kernel_size=3, padding=1)
-        self.ResMM = ResidualBlock(_WIDTH)
-        self.RF3 = Refine(stride8, _WIDTH)
-        self.RF2 = Refine(stride4, _WIDTH)
+        readout = _WIDTH if backbone.aspp else 2 * backbone.value_channels
+        self.convFM = nn.Conv2d(readout, _WIDTH, kernel_size=3, padding=1)
+        self.ResMM = ResidualBlock(_WIDTH, backbone.rectified_skip)
+        self.RF3 = Refine(stride8, _WIDTH, backbone.rectified_skip)
+        self.RF2 = Refine(stride4, _WIDTH, backbone.rectified_skip)
         self.pred2 = nn.Conv2d(_WIDTH, 2, kernel_size=3, padding=1)
 
     def forward(self, readout: Tensor, features: Features, owner: Tensor) -> Tensor:
         """Decode every object.
 
         Args:
-            readout: (N,2Cv,h,w) memory readout and query value.
+            readout: (N,2Cv,h,w) memory readout and query value, or what ASPP made of them.
             features: Of the query frames (B,...).
             owner: (N,) int64, the clip of each object.
 

@@ -5,13 +5,18 @@ RGB frames and soft masks come in, stride-4, -8 and -16 features go out. Module 
 the published checkpoints. Source: Oh et al. 2019, section 3.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from stmtrain.model.objects import per_object
+from stmtrain.model.resnest import ResNeSt
 
 __all__ = [
     "BACKBONES",
@@ -27,45 +32,12 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """What distinguishes one STM variant from another.
-
-    Attributes:
-        name: As users write it, and as torchvision calls it.
-        block: The residual block of torchvision.
-        depths: Number of blocks in the stages of stride 4, 8 and 16.
-        key_channels: Channels of keys, in memory and query.
-        value_channels: Channels of values, in memory and query.
-    """
-
-    name: str
-    block: type[BasicBlock] | type[Bottleneck]
-    depths: tuple[int, int, int]
-    key_channels: int
-    value_channels: int
-
-    @property
-    def channels(self) -> tuple[int, int, int]:
-        """Channels of the features of stride 4, 8 and 16."""
-        expansion = self.block.expansion
-        return 64 * expansion, 128 * expansion, 256 * expansion
-
-
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone("resnet50", Bottleneck, (3, 4, 6), key_channels=128, value_channels=512),
-        Backbone("resnet18", BasicBlock, (2, 2, 2), key_channels=32, value_channels=128),
-    )
-}
-
-
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation that, while ``frozen``, keeps its running statistics in training too.
 
     Its weight and bias are trained in either case. STM is trained frozen, because its batches are
-    small and a memory frame's statistics differ from a query frame's.
+    small and a memory frame's statistics differ from a query frame's. One value per channel has no
+    variance: the running statistics serve there too.
     """
 
     frozen = True
@@ -79,6 +51,67 @@ class BatchNorm(nn.BatchNorm2d):
         """Enter training mode, unless frozen."""
         return super().train(mode and not self.frozen)
 
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B,C,h,w)."""
+        if self.training and input.numel() == self.num_features:
+            mean, var = self.running_mean, self.running_var
+            return F.batch_norm(input, mean, var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What distinguishes one STM variant from another.
+
+    Attributes:
+        name: As users write it, and as its classification network is called.
+        network: Builds that network; its stem and stages are named as torchvision's ``ResNet``.
+        channels: Of the features of stride 4, 8 and 16.
+        key_channels: Channels of keys, in memory and query.
+        value_channels: Channels of values, in memory and query.
+        first_layer: Name of the first convolution; a deep stem has several.
+        aspp: Whether the readout passes through atrous convolutions before the decoder.
+        rectified_skip: Whether the decoder's residual blocks add to relu(x) and not to x, as the
+            published ones do that rectify in place.
+    """
+
+    name: str
+    network: Callable[[], ResNet | ResNeSt]
+    channels: tuple[int, int, int]
+    key_channels: int = 128
+    value_channels: int = 512
+    first_layer: str = "conv1"
+    aspp: bool = False
+    rectified_skip: bool = False
+
+
+def _resnet(block: type[BasicBlock] | type[Bottleneck], *depths: int) -> ResNet:
+    # torchvision insists on a fourth stage; the shortest possible is built and dropped.
+    return ResNet(block, [*depths, 1], norm_layer=BatchNorm)
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone("resnet50", partial(_resnet, Bottleneck, 3, 4, 6), (256, 512, 1024)),
+        Backbone(
+            "resnet18",
+            partial(_resnet, BasicBlock, 2, 2, 2),
+            (64, 128, 256),
+            key_channels=32,
+            value_channels=128,
+        ),
+        Backbone(
+            "resnest101",
+            partial(ResNeSt, (3, 4, 23), BatchNorm),
+            (256, 512, 1024),
+            first_layer="conv1.0",
+            aspp=True,
+            rectified_skip=True,
+        ),
+    )
+}
+
 
 class Features(NamedTuple):
     """An encoder's output: features of stride 4, 8 and 16, each ``(·, C, ·, ·)``."""
@@ -89,32 +122,31 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """What both encoders share: a ResNet up to its third stage, and ImageNet's normalisation."""
+    """What both encoders share: a network up to its third stage, and ImageNet's normalisation."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, backbone: Backbone) -> None:
-        """Build the layers with torchvision's random initialisation."""
+        """Build the layers with the network's random initialisation."""
         super().__init__()
         self.register_buffer("mean", _channel_vector(_IMAGENET_MEAN))
         self.register_buffer("std", _channel_vector(_IMAGENET_STD))
-        # torchvision insists on a fourth stage; the shortest possible is built and dropped.
-        resnet = ResNet(backbone.block, [*backbone.depths, 1], norm_layer=BatchNorm)
-        self.conv1 = resnet.conv1
-        self.bn1 = resnet.bn1
-        self.relu = resnet.relu
-        self.maxpool = resnet.maxpool
-        self.res2 = resnet.layer1
-        self.res3 = resnet.layer2
-        self.res4 = resnet.layer3
+        network = backbone.network()
+        self.conv1 = network.conv1
+        self.bn1 = network.bn1
+        self.relu = network.relu
+        self.maxpool = network.maxpool
+        self.res2 = network.layer1
+        self.res3 = network.layer2
+        self.res4 = network.layer3
 
     def stem(self, frames: Tensor) -> Tensor:
-        """Normalise ``frames`` (B,3,H,W) and apply the first convolution, stride 2."""
+        """Normalise ``frames`` (B,3,H,W) and apply the first layers, stride 2."""
         return self.conv1((frames - self.mean) / self.std)
 
     def stages(self, x: Tensor) -> Features:
-        """Everything after the first convolution."""
+        """Everything after the stem."""
         x = self.maxpool(self.relu(self.bn1(x)))
         r2 = self.res2(x)
         r3 = self.res3(r2)
@@ -133,9 +165,9 @@ class MemoryEncoder(Encoder):
     """RGB frames and, per object, its mask and the other objects' masks, to features."""
 
     def __init__(self, backbone: Backbone) -> None:
-        """Build the ResNet and the two mask convolutions that join its first layer."""
+        """Build the network and the two mask convolutions that join its stem."""
         super().__init__(backbone)
-        width = self.conv1.out_channels
+        width = self.bn1.num_features
         self.conv1_m = nn.Conv2d(1, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.conv1_o = nn.Conv2d(1, width, kernel_size=7, stride=2, padding=3, bias=False)
 
@@ -151,7 +183,7 @@ class MemoryEncoder(Encoder):
         Returns:
             Features of N objects.
         """
-        x = self.stem(frames)[owner]  # N C H/2 W/2
+        x = per_object(self.stem(frames), owner)  # N C H/2 W/2
         x = x + self.conv1_m(masks.unsqueeze(1)) + self.conv1_o(others.unsqueeze(1))
         return self.stages(x)
 
