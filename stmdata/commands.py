@@ -20,7 +20,6 @@ app = typer.Typer()
 
 
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
-Root = Annotated[Path, typer.Option(help="Data set root (holds JPEGImages).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another set in --out.")]
 Resize = Annotated[
     int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
@@ -167,7 +166,7 @@ def prepare_masks(
 
 @command(app, "pack-davis")
 def pack_davis(
-    root: Root,
+    root: Annotated[Path, typer.Option("--root", "--davis", help="DAVIS root (holds JPEGImages).")],
     year: Year = 2017,
     split: Split = "train",
     out: Out = Path("shards/davis"),
@@ -196,7 +195,9 @@ def pack_davis(
 
 @command(app, "pack-youtube-vos")
 def pack_youtube_vos(
-    root: Root,
+    root: Annotated[
+        Path, typer.Option("--root", "--youtube-vos", help="YouTube-VOS root (holds the splits).")
+    ],
     split: Split = "train",
     out: Out = Path("shards/youtube-vos"),
     resize: Resize = None,

@@ -1,10 +1,13 @@
-"""Save and load a training run: weights, optimiser, step, random state, recipe, data identity.
+"""Save and load a training run: weights, optimiser, step, recipe, data identity.
+
+Randomness is a function of the step and the recipe's seed, so no generator's state is kept.
 
 Written to a temporary name, flushed, renamed: a file that exists is whole. Read with
 ``weights_only=True``: a checkpoint is untrusted input.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +18,9 @@ from torch import Tensor
 
 from stmtrain.errors import CheckpointError
 from stmtrain.model import BACKBONES, STM
-from stmtrain.weights import backbone_of, load_file, load_weights, read_state
+from stmtrain.weights import backbone_of, load_file, load_state, state_in
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = ["Checkpoint", "keep_as", "load_checkpoint", "load_model", "save_checkpoint"]
 
 FORMAT_NAME = "stm-checkpoint"
 FORMAT_VERSION = 1
@@ -32,20 +35,22 @@ class Checkpoint:
         step: Optimiser steps done; the next step to run has this number.
         model: State dict of the model.
         optimizer: State dict of the optimiser.
-        random_state: State of torch's CPU generator, uint8.
         recipe: The recipe's fields as plain values.
-        sources: One ``{"config_hash", "samples", "weight"}`` per shard set, in order.
+        sources: One ``{"config_hash", "manifest", "samples", "weight"}`` per shard set, in order.
         batchnorm: ``frozen`` or ``train``, as it was resolved when the run began.
+        ema: State dict of the averaged weights, or ``None``.
+        best: Best J&F on the validation videos so far, in [0, 1], or ``None``.
     """
 
     backbone: str
     step: int
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
-    random_state: Tensor
     recipe: Mapping[str, Any]
     sources: tuple[Mapping[str, Any], ...]
     batchnorm: Literal["frozen", "train"]
+    ema: Mapping[str, Tensor] | None = None
+    best: float | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -58,10 +63,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "step": checkpoint.step,
         "model": dict(checkpoint.model),
         "optimizer": dict(checkpoint.optimizer),
-        "random_state": checkpoint.random_state,
         "recipe": dict(checkpoint.recipe),
         "sources": [dict(source) for source in checkpoint.sources],
         "batchnorm": checkpoint.batchnorm,
+        "ema": None if checkpoint.ema is None else dict(checkpoint.ema),
+        "best": checkpoint.best,
     }
     with temporary.open("wb") as file:
         torch.save(value, file)
@@ -70,13 +76,28 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     temporary.replace(path)
 
 
+def keep_as(path: Path, name: str) -> None:
+    """Keep the file at ``path`` under another name beside it, which appears whole."""
+    kept = path.with_name(name)
+    temporary = kept.with_name(name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(path)  # the next checkpoint replaces the name, not the bytes
+    except OSError:
+        shutil.copyfile(path, temporary)  # a file system without hard links
+    temporary.replace(kept)
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of this program, onto the CPU.
 
     Raises:
         CheckpointError: Missing, damaged, unsafe to load, of another program or another version.
     """
-    value = load_file(path)
+    return _checkpoint_in(load_file(path), path)
+
+
+def _checkpoint_in(value: Mapping[Any, Any], path: Path) -> Checkpoint:
     if value.get("format") != FORMAT_NAME:
         raise CheckpointError(
             f"{path}: holds weights but no training state; give it to --init instead of --resume"
@@ -92,10 +113,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
             step=int(value["step"]),
             model=value["model"],
             optimizer=value["optimizer"],
-            random_state=value["random_state"],
             recipe=dict(value["recipe"]),
             sources=tuple(dict(source) for source in value["sources"]),
             batchnorm="frozen" if value["batchnorm"] == "frozen" else "train",
+            ema=value["ema"],
+            best=None if value["best"] is None else float(value["best"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: checkpoint is malformed ({error!r})") from None
@@ -111,7 +133,9 @@ def load_model(path: Path) -> tuple[STM, dict[str, Any]]:
     Raises:
         CheckpointError: The file is no STM, or is damaged.
     """
-    state = read_state(path)
+    value = load_file(path)
+    saved = _checkpoint_in(value, path) if value.get("format") == FORMAT_NAME else None
+    state = state_in(value if saved is None else {"model": saved.ema or saved.model}, path)
     name = backbone_of(state)
     if name is None:
         raise CheckpointError(
@@ -119,13 +143,13 @@ def load_model(path: Path) -> tuple[STM, dict[str, Any]]:
             f"found {len(state)} tensors of another model; give a checkpoint of STM"
         )
     model = STM(name).eval()
-    load_weights(model, path)
+    load_state(model, state, str(path))
     origin: dict[str, Any] = {"file": path.name, "backbone": name, "recipe": None}
-    value = load_file(path)
-    if value.get("format") == FORMAT_NAME:
-        saved = load_checkpoint(path)
+    if saved is None:
+        origin["trained"] = "unknown training (weights only)"
+    else:
         origin["recipe"] = dict(saved.recipe)
         origin["trained"] = f"{saved.step} steps of recipe {saved.recipe.get('name')}"
-    else:
-        origin["trained"] = "unknown training (weights only)"
+        if saved.ema is not None:
+            origin["trained"] += ", averaged weights"
     return model, origin

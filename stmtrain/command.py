@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "CacheFolder",
+    "CacheSize",
     "Davis",
     "Device",
+    "Location",
     "OnBad",
     "Out",
     "Seed",
@@ -34,6 +37,16 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Year = Annotated[int, typer.Option(help="DAVIS year: 2016 or 2017.")]
 Split = Annotated[str, typer.Option(help="Split: train, val, ...")]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder for shards from URLs; else the user's cache."),
+]
+CacheSize = Annotated[
+    float, typer.Option("--cache-size", min=0, help="The most that the cache holds, GB.")
+]
+Location = Annotated[
+    str, typer.Argument(help="Shard folder or s3://, gs://, hf://, https:// URL of one.")
+]
 Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
 
 _debug = False
@@ -54,7 +67,7 @@ def show_tracebacks(on: bool) -> None:
 
 def command(
     parent: typer.Typer, name: str, again: str = "run the same command again to go on"
-) -> Callable[[Callable[..., None]], None]:
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command whose failures end in one line and the right exit code.
 
     Args:
@@ -63,7 +76,7 @@ def command(
         again: What to do after Ctrl-C.
     """
 
-    def register(function: Callable[..., None]) -> None:
+    def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
             try:
@@ -76,6 +89,7 @@ def command(
                 raise end(_one_line(error), getattr(error, "exit_code", 1)) from None
 
         parent.command(name)(guarded)
+        return function
 
     return register
 
@@ -92,8 +106,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def open_console() -> "Console":
-    """Return the console of standard output."""
+def open_console(*, quiet: bool = False) -> "Console":
+    """Return the console of standard output, or one that prints nothing."""
     from rich.console import Console
 
-    return Console()
+    return Console(quiet=quiet)

@@ -1,18 +1,22 @@
 """The two training stages of STM, one screen: every number with its unit and source."""
 
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_mapping, from_toml, setting
 
 __all__ = [
+    "FREE_ON_RESUME",
     "MAIN",
     "PRETRAIN",
     "RECIPES",
     "TrainRecipe",
+    "bootstrap_share",
     "learning_rate",
     "load_recipe",
     "max_skip",
@@ -20,57 +24,132 @@ __all__ = [
 ]
 
 
+_COUNTS = ("batch_size", "steps", "accumulate", "max_skip_every", "window", "memory_every")
+_INTERVALS = ("log_every", "image_every", "save_every")
+_RULES: tuple[tuple[str, tuple[str, ...], Callable[[Any], bool]], ...] = (
+    ("at least 1", _COUNTS + _INTERVALS, lambda v: v >= 1),
+    ("at least 0", ("warmup", "keep_every", "val_every", "val_size"), lambda v: v >= 0),
+    ("at least 0", ("dice", "adam_eps"), lambda v: 0 <= v < math.inf),
+    ("at least 2", ("frames",), lambda v: v >= 2),
+    ("a multiple of 16, at least 32;", ("size",), lambda v: v >= 32 and v % 16 == 0),
+    ("positive", ("learning_rate", "clip_norm"), lambda v: 0 < v < math.inf),
+    ("in 0..1", ("reverse",), lambda v: 0 <= v <= 1),
+    ("in 0..1 and below 1", ("ema",), lambda v: 0 <= v < 1),
+    ("in 0..1 and above 0", ("bootstrap",), lambda v: 0 < v <= 1),
+    ("two ascending numbers", ("max_skip", "bootstrap_steps"), lambda v: 0 <= v[0] <= v[1]),
+    ("a share in 0..1 and frames", ("max_skip_end",), lambda v: 0 <= v[0] <= 1 and v[1] >= 0),
+)
+
+FREE_ON_RESUME = frozenset(
+    {
+        "log_every",
+        "image_every",
+        "save_every",
+        "keep_every",
+        "val_every",
+        "val_size",
+        "memory_every",
+        "compile",
+        "checkpoint_activations",
+    }
+)
+"""Fields that a resumed run may change: they decide what is recorded, not what is learnt."""
+
+
 @dataclass(frozen=True)
 class TrainRecipe:
-    """Everything that decides a training run, apart from the shards and the initial weights."""
+    """Everything that decides a training run, apart from the shards and the initial weights.
+
+    The defaults are the paper's stage 1. Where the paper, the published re-training ("reference")
+    and later work differ, the difference is a field.
+    """
 
     name: str = setting("pretrain", "stage")
+    seed: int = setting(0, "decides order, augmentation and initial weights")
+    steps: int = setting(200_000, "optimiser steps; 800 000 clips (reference)")
+
+    # Clips
     clips: Literal["pseudo", "video"] = setting(
         "pseudo", "how clips are drawn: pre-augmented pseudo-videos, or frames of real videos"
     )
     frames: int = setting(3, "frames of a clip (paper, section 3.4)")
     size: int = setting(384, "side of the square training crop, pixels (paper, section 3.4)")
     batch_size: int = setting(4, "clips of a step over all ranks (paper, section 3.4)")
-    steps: int = setting(200_000, "optimiser steps; 800 000 clips (published re-training)")
+    accumulate: int = setting(
+        1, "parts in which a rank's clips are computed; more need less memory"
+    )
+    window: int = setting(100_000, "samples shuffled together; larger is closer to uniform")
+    reverse: float | None = setting(
+        None, "probability of reversed time; none: 0.5 for pseudo, 0 for video (STCN, XMem: 0.5)"
+    )
+    max_skip: tuple[int, int] = setting(
+        (0, 0), "most frames skipped between neighbours, at the first step and at the highest point"
+    )
+    max_skip_every: int = setting(
+        3000, "steps until max_skip grows by one (reference: 3000 at batch 4)"
+    )
+    max_skip_end: tuple[float, int] = setting(
+        (1.0, 0), "share of the steps from which max_skip is this number (XMem: 0.9, 5); 1.0 never"
+    )
+
+    # Loss
+    detach_memory: bool = setting(
+        False, "no gradient through the predicted mask that enters the memory (reference, stage 2)"
+    )
+    gradient: Literal["mean", "sum"] = setting(
+        "mean", "over the clips of a step; the reference sums, which Adam hardly notices"
+    )
+    bootstrap: float = setting(1.0, "share of hardest pixels that count at last (STCN: 0.15)")
+    bootstrap_steps: tuple[int, int] = setting(
+        (0, 0), "steps between which that share falls from 1 (STCN: 20000 to 70000)"
+    )
+    dice: float = setting(0.0, "weight of the dice loss (Cutie: 1)")
+
+    # Optimiser
     learning_rate: float = setting(1e-5, "Adam step size (paper, section 3.4)")
-    schedule: Literal["constant", "poly"] = setting("constant", "learning rate over the steps")
+    schedule: Literal["constant", "poly", "cosine"] = setting(
+        "constant", "learning rate over the steps"
+    )
     warmup: int = setting(0, "steps over which the learning rate rises linearly; 0 in the paper")
-    poly_power: float = setting(0.9, "exponent of the poly schedule (published re-training)")
+    poly_power: float = setting(0.9, "exponent of the poly schedule (reference)")
     adam_betas: tuple[float, float] = setting((0.9, 0.999), "Adam moment decays")
     adam_eps: float = setting(1e-8, "Adam denominator offset")
-    detach_memory: bool = setting(
-        False, "no gradient through the predicted mask that enters the memory"
-    )
+    clip_norm: float | None = setting(None, "largest norm of the gradient; none: not clipped")
+    ema: float = setting(0.0, "decay per step of averaged weights, which are evaluated; 0: none")
     batchnorm: Literal["auto", "frozen", "train"] = setting(
         "auto",
         "running statistics: frozen (paper), trained, or frozen only when weights were loaded",
     )
-    max_skip: tuple[int, int] = setting(
-        (0, 0), "most frames skipped between neighbours, at the first and at the highest point"
+
+    # Computation
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "of convolutions; softmax, aggregation and loss are float32 always"
     )
-    max_skip_every: int = setting(
-        3000, "steps until max_skip grows by one (published re-training: 3000 at batch 4)"
+    tf32: bool = setting(False, "round factors to 10 bits in float32 products on NVIDIA GPUs")
+    channels_last: bool = setting(False, "memory layout NHWC, faster with bfloat16 on GPUs")
+    compile: bool = setting(False, "torch.compile: slower start, fewer and larger kernels")
+    checkpoint_activations: bool = setting(
+        False, "compute activations again in the backward pass: less memory, more time"
     )
-    seed: int = setting(0, "decides order, augmentation and initial weights")
-    window: int = setting(100_000, "samples shuffled together; larger is closer to uniform")
+
+    # Records
     log_every: int = setting(20, "steps between lines in metrics.jsonl")
-    save_every: int = setting(1000, "steps between checkpoints")
+    image_every: int = setting(500, "steps between TensorBoard pictures")
+    save_every: int = setting(1000, "steps between checkpoints, each in the place of the last")
+    keep_every: int = setting(0, "steps between checkpoints that are kept for good; 0: none")
+    val_every: int = setting(
+        0, "steps between evaluations on the validation videos; 0: only at the end"
+    )
+    val_size: int = setting(0, "short side of validation frames in the network, pixels; 0: native")
+    memory_every: int = setting(5, "every Nth frame stays in memory in validation (reference: 8)")
 
     def __post_init__(self) -> None:
         """Refuse values that contradict each other."""
-        for field in ("batch_size", "steps", "max_skip_every", "window", "log_every", "save_every"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, found {getattr(self, field)}")
-        if self.frames < 2:
-            raise ValueError(f"frames must be at least 2, found {self.frames}")
-        if self.size < 32 or self.size % 16:
-            raise ValueError(f"size must be a multiple of 16, at least 32; found {self.size}")
-        if self.warmup < 0:
-            raise ValueError(f"warmup must be at least 0, found {self.warmup}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, found {self.learning_rate}")
-        if not 0 <= self.max_skip[0] <= self.max_skip[1]:
-            raise ValueError(f"max_skip must be two ascending numbers, found {self.max_skip}")
+        for expected, fields, fits in _RULES:
+            for field in fields:
+                value = getattr(self, field)
+                if value is not None and not fits(value):
+                    raise ValueError(f"{field} must be {expected}, found {value}")
 
 
 PRETRAIN = TrainRecipe()
@@ -138,14 +217,26 @@ def learning_rate(recipe: TrainRecipe, step: int) -> float:
     rate = recipe.learning_rate * min(1.0, (step + 1) / (recipe.warmup + 1))
     if recipe.schedule == "constant":
         return rate
-    left = max(0.0, 1.0 - step / recipe.steps)
-    return rate * float(left**recipe.poly_power)
+    done = min(1.0, step / recipe.steps)
+    if recipe.schedule == "cosine":
+        return rate * (1 + math.cos(math.pi * done)) / 2
+    return rate * float((1 - done) ** recipe.poly_power)
 
 
 def max_skip(recipe: TrainRecipe, step: int) -> int:
     """Return the most frames skipped between neighbours at ``step`` (curriculum of stage 2)."""
+    share, last = recipe.max_skip_end
+    if share < 1 and step >= share * recipe.steps:
+        return last
     first, highest = recipe.max_skip
     return min(highest, first + step // recipe.max_skip_every)
+
+
+def bootstrap_share(recipe: TrainRecipe, step: int) -> float:
+    """Return the share of hardest pixels that count at ``step``: 1, then falling, then the last."""
+    begin, end = recipe.bootstrap_steps
+    done = 1.0 if step >= end else max(0.0, (step - begin) / (end - begin))
+    return 1 - done * (1 - recipe.bootstrap)
 
 
 def with_options(recipe: TrainRecipe, **options: object) -> TrainRecipe:

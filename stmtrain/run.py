@@ -1,41 +1,42 @@
 """A run's folder and its manners: what it holds, resuming it, stopping it, its metrics file."""
 
-import json
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from stmtrain.cache import DEFAULT_GIGABYTES, Cache, default_folder
 from stmtrain.checkpoint import Checkpoint, load_checkpoint
 from stmtrain.errors import UsageError
 from stmtrain.locations import parse_location, shown, split_weight
-from stmtrain.recipes import TrainRecipe
+from stmtrain.recipes import FREE_ON_RESUME, TrainRecipe
 from stmtrain.settings import to_mapping
 from stmtrain.shards import ShardSet
 
 __all__ = [
+    "BEST_NAME",
     "CHECKPOINT_NAME",
-    "METRICS_NAME",
     "RECIPE_NAME",
-    "Progress",
+    "REPLAY_NAME",
     "Run",
     "describe_sources",
-    "metrics_line",
-    "open_metrics",
     "open_sets",
     "parse_sources",
-    "progress_note",
     "saved_run",
     "stop_signals",
 ]
 
 CHECKPOINT_NAME = "checkpoint.pt"
-METRICS_NAME = "metrics.jsonl"
+BEST_NAME = "best.pt"
 RECIPE_NAME = "recipe.toml"
+REPLAY_NAME = "replay.json"
+
+_ONE_KEYSTROKE = 2.0  # seconds within which two signals are one wish
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ class Run:
         shards: Folders or URLs of shard sets.
         weights: Mixing weight of each set, positive; clips are drawn in these proportions.
         out: Folder for checkpoint, recipe and metrics.
-        backbone: ``resnet50`` or ``resnet18``.
-        backbone_weights: ``imagenet``, ``none``, or a torchvision ResNet file.
+        backbone: ``resnet50``, ``resnet18`` or ``resnest101``.
+        backbone_weights: ``imagenet``, ``none``, or a file with a classification network.
         init: Weights of a whole STM to start from, or ``None``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         threads: Decoding threads of the loader.
         resume: Go on from the checkpoint in ``out``.
+        other_data: Go on although the shard sets are not those of the checkpoint.
+        val: Shard set of validation videos, packed whole (``stm pack-davis``), or ``None``.
         cache: Folder for shards from URLs; ``None`` is the user's cache folder.
         cache_size: The most that the cache holds, GB (10^9 bytes).
         prefetch: Batches that the loader makes ahead.
@@ -67,26 +70,12 @@ class Run:
     device: str = "auto"
     threads: int = 2
     resume: bool = False
+    other_data: bool = False
+    val: Path | str | None = None
     cache: Path | None = None
     cache_size: float = DEFAULT_GIGABYTES
     prefetch: int = 2
     on_bad_sample: Literal["raise", "skip"] = "raise"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports after every step: counts, loss of the step, seconds so far.
-
-    ``skipped`` counts the bad samples passed over, by the message that names each.
-    """
-
-    step: int
-    steps: int
-    clips: int
-    loss: float
-    seconds: float
-    waited: float
-    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_sources(
@@ -124,14 +113,6 @@ def open_sets(run: Run) -> tuple[list[ShardSet], int]:
     return [ShardSet.open(location, cache) for location in run.shards], cache.limit
 
 
-def progress_note(progress: Progress) -> str:
-    """Say what a step gave, for the progress bar: loss, clips per second, share of waiting."""
-    rate = progress.clips / progress.seconds
-    note = f"loss {progress.loss:.3f}  {rate:.1f} clips/s  waited {progress.waited:.1f} s for data"
-    skipped = sum(progress.skipped.values())
-    return f"{note}  skipped {skipped} bad samples" if skipped else note
-
-
 def describe_sources(
     sets: Sequence[ShardSet], weights: Sequence[float]
 ) -> tuple[dict[str, Any], ...]:
@@ -164,39 +145,47 @@ def saved_run(
     saved = load_checkpoint(path)
     now = {**to_mapping(recipe), "backbone": run.backbone, "shards": list(map(dict, sources))}
     then = {**saved.recipe, "backbone": saved.backbone, "shards": list(map(dict, saved.sources))}
-    # More steps and other logging are what a resume may change; the rest would be another run.
-    free = (
-        {"steps", "log_every", "save_every"}
-        if recipe.schedule == "constant"
-        else {
-            "log_every",
-            "save_every",
-        }
-    )
+    # More steps, and what decides no number, are what a resume may change.
+    free = FREE_ON_RESUME | ({"steps"} if _steps_are_free(recipe) else set())
+    free |= {"shards"} if run.other_data else set()
     differing = sorted(k for k in now if k not in free and now[k] != then.get(k))
     if differing:
         k = differing[0]
+        advice = ", or --other-data" if differing == ["shards"] else ""
         raise UsageError(
             f"{path}: was trained with another {', '.join(differing)} "
-            f"({k}: {then.get(k)} there, {now[k]} now); use the same settings or another --out"
+            f"({k}: {then.get(k)} there, {now[k]} now); use the same settings or another "
+            f"--out{advice}"
         )
     return saved
+
+
+def _steps_are_free(recipe: TrainRecipe) -> bool:
+    """Say whether no number before the last step depends on how many steps there will be."""
+    return recipe.schedule == "constant" and recipe.max_skip_end[0] == 1
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """Turn SIGINT and SIGTERM into a flag, so that no step is cut in the middle.
 
-    A second SIGINT acts at once, in case a step hangs.
+    A second signal, some seconds later, ends the process at once in case a step hangs; the last
+    checkpoint stays as it was. (Ctrl-C in a terminal may reach a rank twice: by itself, and
+    through the process that started it.)
     """
+    asked = 0.0
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def handle(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
+        nonlocal asked
+        now = time.monotonic()
+        if stop.is_set() and now - asked > _ONE_KEYSTROKE:
+            os._exit(130)
+        if not stop.is_set():
+            asked = now
         stop.set()
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -205,34 +194,3 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def open_metrics(out: Path, first: int) -> Iterator[TextIO]:
-    """Open ``metrics.jsonl`` for appending, after dropping lines of steps that will run again."""
-    path = out / METRICS_NAME
-    kept = []
-    if first and path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n") and json.loads(line)["step"] <= first:
-                kept.append(line)
-    # Renamed into place: killed in between, the lines of the steps that are kept must not be lost.
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
-    with path.open("a", encoding="utf-8", buffering=1) as file:
-        yield file
-
-
-def metrics_line(progress: Progress, rate: float) -> str:
-    """Format one line of ``metrics.jsonl``; ``rate`` is the learning rate of the step."""
-    value: dict[str, Any] = {
-        "step": progress.step,
-        "loss": round(progress.loss, 6),
-        "learning_rate": rate,
-        "clips_per_second": round(progress.clips / progress.seconds, 3),
-        "waited_seconds": round(progress.waited, 3),
-    }
-    if progress.skipped:
-        value["skipped"] = dict(progress.skipped)
-    return json.dumps(value) + "\n"

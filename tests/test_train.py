@@ -14,11 +14,14 @@ from stmdata.videos import pack_davis
 from stmtrain.batch import Batch
 from stmtrain.checkpoint import load_checkpoint, load_model
 from stmtrain.errors import CheckpointError, DataError, UsageError
-from stmtrain.losses import clip_loss, segment_clip
+from stmtrain.losses import clip_loss, clip_losses, segment_clip
 from stmtrain.model import STM, set_batchnorm
+from stmtrain.parallel import usable_device
 from stmtrain.recipes import MAIN, TrainRecipe
-from stmtrain.run import Progress, Run, open_metrics, parse_sources
-from stmtrain.train import pick_device, train, train_step
+from stmtrain.run import Run, parse_sources
+from stmtrain.step import ClipTask, TrainState, train_step
+from stmtrain.telemetry import Progress, open_journal
+from stmtrain.train import train
 
 RECIPE = replace(
     MAIN, size=32, batch_size=2, steps=4, learning_rate=1e-3, log_every=1, save_every=2
@@ -109,11 +112,11 @@ def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "write_text", killed)
-    with pytest.raises(KeyboardInterrupt), open_metrics(tmp_path, 2):
+    with pytest.raises(KeyboardInterrupt), open_journal(tmp_path, 2):
         pass
     assert path.read_text() == "".join(lines)
     monkeypatch.undo()
-    with open_metrics(tmp_path, 2):
+    with open_journal(tmp_path, 2):
         pass
     assert path.read_text() == "".join(lines[:2])
 
@@ -126,14 +129,16 @@ def test_nothing_to_resume_is_said(shards: Path, tmp_path: Path) -> None:
 def test_a_non_finite_loss_stops_and_names_the_clips(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = clip_loss
+    real = clip_losses
 
     def poisoned(*args: object, **options: bool) -> object:
-        loss, logits = real(*args, **options)  # type: ignore[arg-type]
-        return loss * float("nan"), logits
+        losses, logits = real(*args, **options)  # type: ignore[arg-type]
+        return losses * float("nan"), logits
 
-    monkeypatch.setattr("stmtrain.train.clip_loss", poisoned)
-    with pytest.raises(DataError, match=r"step 0: the loss is nan on clips drawn-0\d, drawn-0\d"):
+    monkeypatch.setattr("stmtrain.step.clip_losses", poisoned)
+    with pytest.raises(
+        DataError, match=r"step 0: the loss is nan .* on clips drawn-0\d, drawn-0\d"
+    ):
         _train(shards, tmp_path)
     state = load_checkpoint(tmp_path / "checkpoint.pt")
     assert state.step == 0
@@ -161,7 +166,7 @@ def test_sources_are_folders_with_weights() -> None:
 
 def test_an_unusable_device_is_refused() -> None:
     with pytest.raises(UsageError, match="--device nonsense"):
-        pick_device("nonsense")
+        usable_device("nonsense")
 
 
 def _clip(objects: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -221,5 +226,6 @@ def test_one_clip_can_be_learnt() -> None:
         colours=torch.eye(3, 4).expand(1, 3, 3, 4),
     )
     recipe = replace(RECIPE, size=48, learning_rate=2e-4, schedule="constant")
-    losses = [train_step(model, optimizer, batch, recipe) for _ in range(12)]
+    state = TrainState(model, ClipTask(model, recipe), optimizer, "train")
+    losses = [train_step(state, batch, recipe).loss for _ in range(12)]
     assert np.mean(losses[-3:]) < 0.35 * losses[0]

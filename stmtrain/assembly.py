@@ -1,0 +1,129 @@
+"""From a run and its recipe to what training needs: model, optimiser, plan, stream of batches."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stmtrain.acceleration import Acceleration, adam, prepare
+from stmtrain.checkpoint import Checkpoint
+from stmtrain.clips import PSEUDO, VIDEO, ClipRecipe
+from stmtrain.errors import UsageError
+from stmtrain.loader import Loader
+from stmtrain.model import BACKBONES, STM, set_batchnorm
+from stmtrain.parallel import ALONE, Team
+from stmtrain.plan import Plan
+from stmtrain.recipes import TrainRecipe, max_skip
+from stmtrain.run import Run
+from stmtrain.shards import ShardSet
+from stmtrain.step import ClipTask, TrainState, averaged
+from stmtrain.weights import load_backbone, load_weights
+
+__all__ = ["begin", "clip_recipe", "make_plan", "stream"]
+
+_DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
+
+
+def begin(
+    run: Run, recipe: TrainRecipe, saved: Checkpoint | None, device: torch.device, team: Team
+) -> TrainState:
+    """Build model and optimiser, from the checkpoint, the initial weights, or at random."""
+    if run.backbone not in BACKBONES:
+        raise UsageError(
+            f"--backbone {run.backbone}: expected one of {', '.join(BACKBONES)}, found another name"
+        )
+    torch.manual_seed(recipe.seed)
+    model = STM(run.backbone)
+    loaded = True
+    if saved is not None:
+        model.load_state_dict(saved.model)
+    elif run.init is not None:
+        load_weights(model, run.init)
+    else:
+        loaded = run.backbone_weights != "none"
+        load_backbone(model, run.backbone_weights)
+    if saved is not None:
+        batchnorm = saved.batchnorm
+    elif recipe.batchnorm == "auto":
+        # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
+        batchnorm = "frozen" if loaded else "train"
+    else:
+        batchnorm = recipe.batchnorm
+    set_batchnorm(model.to(device).train(), batchnorm)
+    prepare(model, _acceleration(recipe))
+    optimizer = adam(
+        model,
+        learning_rate=recipe.learning_rate,
+        betas=recipe.adam_betas,
+        eps=recipe.adam_eps,
+        saved=None if saved is None else saved.optimizer,
+    )
+    ema = averaged(model, recipe.ema) if recipe.ema else None
+    if ema is not None and saved is not None and saved.ema is not None:
+        ema.module.load_state_dict(saved.ema)
+        ema.n_averaged.fill_(saved.step)
+    task: nn.Module = ClipTask(model, recipe)
+    if team.world > 1:
+        # Frozen statistics are the same on every rank; those that are trained follow rank 0's.
+        task = DistributedDataParallel(task, broadcast_buffers=batchnorm == "train")
+    step, best = (0, None) if saved is None else (saved.step, saved.best)
+    return TrainState(model, task, optimizer, batchnorm, ema, step, best)
+
+
+def _acceleration(recipe: TrainRecipe) -> Acceleration:
+    return Acceleration(
+        precision=recipe.precision,
+        tf32=recipe.tf32,
+        channels_last=recipe.channels_last,
+        compile=recipe.compile,
+        checkpoint_activations=recipe.checkpoint_activations,
+    )
+
+
+def make_plan(run: Run, recipe: TrainRecipe, sets: Sequence[ShardSet]) -> Plan:
+    """Return the order of all clips."""
+    return Plan(
+        shard_sizes=tuple(s.shard_sizes for s in sets),
+        weights=run.weights,
+        seed=recipe.seed,
+        global_batch=recipe.batch_size,
+        window=recipe.window,
+    )
+
+
+def clip_recipe(recipe: TrainRecipe) -> ClipRecipe:
+    """Return how clips are drawn."""
+    base = VIDEO if recipe.clips == "video" else PSEUDO
+    reverse = base.reverse if recipe.reverse is None else recipe.reverse
+    return replace(base, frames=recipe.frames, reverse=reverse)
+
+
+def stream(
+    run: Run,
+    recipe: TrainRecipe,
+    sets: Sequence[ShardSet],
+    plan: Plan,
+    device: torch.device,
+    start: int,
+    team: Team = ALONE,
+) -> Loader:
+    """Return this rank's batches from ``start`` on."""
+    return Loader(
+        sets,
+        plan,
+        clip_recipe(recipe),
+        size=recipe.size,
+        device=device,
+        threads=run.threads,
+        prefetch=run.prefetch,
+        on_bad_sample=run.on_bad_sample,
+        start=start,
+        stop=recipe.steps,
+        rank=team.rank,
+        world=team.world,
+        max_skip=lambda step: max_skip(recipe, step),
+        # Fetching gives up by itself; a slow network only makes the clip come late.
+        patience=_NETWORK_PATIENCE if any(s.remote for s in sets) else _DISK_PATIENCE,
+    )

@@ -1,0 +1,170 @@
+"""Several processes, one model: who takes part, what they exchange, and how they are started.
+
+Each process (rank) trains on its slice of every global batch; gradients are averaged over ranks.
+``torchrun ... -m stmtrain.train`` starts them on one machine or several, ``stm train --gpus N`` on
+this one.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from stmtrain.errors import UsageError
+
+__all__ = ["ALONE", "Team", "join", "launch", "team_of", "usable_device", "without_option"]
+
+_PATIENCE = timedelta(
+    hours=1
+)  # ranks wait for each other while shards are fetched or videos scored
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train together, seen from one of them.
+
+    Attributes:
+        rank: This process, in ``[0, world)``; rank 0 writes files and speaks.
+        world: How many there are.
+        local_rank: This process among those of its machine, the number of its GPU.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    def add(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum a tensor over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in order of rank, on every rank; they are trusted peers."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Go on when every rank has come here."""
+        self.gather(None)
+
+
+ALONE = Team()
+
+
+def team_of(environment: Mapping[str, str]) -> Team:
+    """Read the variables that torchrun sets; without them the process is alone.
+
+    Raises:
+        UsageError: Some are set and do not fit together.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if "WORLD_SIZE" not in environment:
+        return ALONE
+    try:
+        rank, world, local = (int(environment[name]) for name in names)
+        if not (0 <= local <= rank < world):
+            raise ValueError
+    except (KeyError, ValueError):
+        found = ", ".join(f"{name}={environment.get(name)}" for name in names)
+        raise UsageError(
+            f"expected RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, found {found}; "
+            "start with torchrun, with --gpus, or unset WORLD_SIZE"
+        ) from None
+    return Team(rank, world, local)
+
+
+@contextmanager
+def join(team: Team, device: torch.device) -> Iterator[None]:
+    """Connect the ranks, by NCCL between GPUs and gloo otherwise."""
+    if team.world == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def usable_device(name: str, team: Team = ALONE) -> torch.device:
+    """Turn ``auto`` into the best device here and check that a named one exists.
+
+    Several ranks take one GPU each: ``auto`` and ``cuda`` mean that of the local rank.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and team.world > 1:
+        name = f"cuda:{team.local_rank}"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: not usable here ({reason}); try --device cpu") from None
+    return device
+
+
+def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
+    """Run ``python -m stmtrain.train ARGUMENTS`` as so many ranks of this machine.
+
+    Where one rank ends with an error, the others are stopped. Signals reach all of them.
+
+    Returns:
+        The exit code: 0, or that of the rank which failed first.
+
+    Raises:
+        UsageError: There are fewer GPUs.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    gpus = torch.cuda.device_count()
+    if device != "cpu" and gpus < processes:
+        raise UsageError(
+            f"--gpus {processes}: found {gpus} here; ask for as many, or add --device cpu"
+        )
+    # Its log repeats, in twenty lines, what the failing rank has said in one.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.2,
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    ranks_arguments = without_option(arguments, "--gpus")
+    try:
+        elastic_launch(config, sys.executable)("-m", "stmtrain.train", *ranks_arguments)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except SignalException:
+        return 130
+    return 0
+
+
+def without_option(arguments: Sequence[str], name: str) -> list[str]:
+    """Return a command line without one option, written ``--name VALUE`` or ``--name=VALUE``."""
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and argument != name and not argument.startswith(f"{name}="):
+            kept.append(argument)
+        skip = not skip and argument == name
+    return kept
