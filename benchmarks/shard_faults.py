@@ -1,48 +1,28 @@
-"""Damage done to a shard set in every way that files suffer, and what came of each.
+"""Damage done to a shard set in every way that files suffer.
 
-A set is held as ``{file name: bytes}``; a fault is a pure function of it and a generator. The
-outcome says where the fault was found: when the set is opened, when its samples are read, by
-``stm shards verify`` only, or that it does no harm: same samples, same order, same pixels.
+A set is held as ``{file name: bytes}``; a fault is a pure function of it and a generator. What
+comes of each is for :mod:`benchmarks.shard_outcome`.
 """
 
-import hashlib
 import json
 import re
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.random import Generator
 
-from stmtrain.decode import decode_frame, decode_mask
+from stmtrain.decode import decode_frame
 from stmtrain.errors import StmError
-from stmtrain.shards import ShardSet
 from stmtrain.spec import sidecar_name
-from stmtrain.verify import verify
+from stmtrain.tar_members import padded
 
-__all__ = ["FAULTS", "Files", "Outcome", "lay_out", "load", "observe", "pick_file", "try_fault"]
+__all__ = ["FAULTS", "Files", "lay_out", "load", "pick_file", "with_other_pixels"]
 
 Files = dict[str, bytes]
 Damage = Callable[[Files, str, Generator], Files]
 BLOCK = tarfile.BLOCKSIZE
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one fault led to.
-
-    Attributes:
-        where: ``open``, ``read``, ``verify``, ``harmless``, ``SILENT``, ``MISSED`` (the reader
-            stumbled, verify did not) or ``CRASH`` (no proper error); the last three are bugs.
-        wrong_pixels: Reading gave other samples without an error, so that only verify tells.
-        detail: The message.
-    """
-
-    where: str
-    wrong_pixels: bool
-    detail: str
 
 
 def load(folder: Path) -> Files:
@@ -57,46 +37,6 @@ def lay_out(folder: Path, there: Files, wanted: Files) -> None:
     for name, data in wanted.items():
         if there.get(name) != data:
             (folder / name).write_bytes(data)
-
-
-def observe(folder: Path) -> list[tuple[str, str]]:
-    """Read and decode a whole set; return key and digest (record, pixels) of each sample."""
-    shard_set = ShardSet.open(folder)
-    seen = []
-    for index in range(len(shard_set)):
-        sample = shard_set.read(index)
-        digest = hashlib.sha256(sample.meta.to_json())
-        for name, data in sample.frames.items():
-            digest.update(decode_frame(data, name).tobytes())
-        for name, data in sample.masks.items():
-            digest.update(decode_mask(data, name).tobytes())
-        seen.append((sample.meta.sample_key, digest.hexdigest()))
-    return seen
-
-
-def try_fault(folder: Path, reference: list[tuple[str, str]]) -> Outcome:
-    """Open, read and verify a damaged set; compare with what it should hold."""
-    where, seen, detail = "", None, ""
-    try:
-        ShardSet.open(folder)
-        where = "read"
-        seen = observe(folder)
-    except StmError as error:
-        where, detail = where or "open", str(error)
-    except Exception as error:  # noqa: BLE001  (this is what is looked for)
-        return Outcome("CRASH", False, repr(error))
-    try:
-        faults = [fault.text for fault in verify(folder).faults]
-    except StmError as error:
-        faults = [str(error)]
-    except Exception as error:  # noqa: BLE001
-        return Outcome("CRASH", False, repr(error))
-    if seen is None:
-        return Outcome(where if faults else "MISSED", False, detail)
-    wrong = seen != reference
-    if faults:
-        return Outcome("verify", wrong, faults[0])
-    return Outcome("SILENT" if wrong else "harmless", wrong, "")
 
 
 def pick_file(files: Files, target: str, rng: Generator) -> str:
@@ -155,6 +95,32 @@ def flip_header(files: Files, name: str, rng: Generator) -> Files:
     at = starts[int(rng.integers(len(starts)))] + int(rng.integers(BLOCK))
     data[at] ^= 1 << int(rng.integers(8))
     return _changed(files, name, bytes(data))
+
+
+def change_pixels(files: Files, name: str, rng: Generator) -> Files:
+    """Change one byte of a JPEG in a tar so that it decodes without a word, to other pixels."""
+    data = bytearray(files[name])
+    starts = [at for at in _headers(files[name])[:-1] if _name(data, at).endswith(".jpg")]
+    if not starts:
+        return flip_bit(files, name, rng)
+    at = starts[int(rng.integers(len(starts)))]
+    start, stop = at + BLOCK, at + BLOCK + _size(data, at)
+    data[start:stop] = with_other_pixels(bytes(data[start:stop]), rng)
+    return _changed(files, name, bytes(data))
+
+
+def with_other_pixels(jpeg: bytes, rng: Generator) -> bytes:
+    """Change one byte so that a JPEG still decodes, to other pixels."""
+    right = decode_frame(jpeg, "right")
+    while True:
+        at = _position(jpeg, rng)
+        changed = jpeg[:at] + bytes([jpeg[at] ^ 1 << int(rng.integers(8))]) + jpeg[at + 1 :]
+        try:
+            pixels = decode_frame(changed, "changed")
+        except StmError:
+            continue
+        if pixels.shape == right.shape and (pixels != right).any():
+            return changed
 
 
 def drop_member(files: Files, name: str, rng: Generator) -> Files:
@@ -282,8 +248,16 @@ def _headers(data: bytes) -> list[int]:
     starts, at = [], 0
     while data[at : at + 1] != b"\0":
         starts.append(at)
-        at += BLOCK + -(-int(data[at + 124 : at + 135], 8) // BLOCK) * BLOCK
+        at += BLOCK + padded(_size(data, at))
     return [*starts, at]
+
+
+def _size(data: bytes | bytearray, header: int) -> int:
+    return int(data[header + 124 : header + 135], 8)
+
+
+def _name(data: bytes | bytearray, header: int) -> str:
+    return data[header : header + 100].rstrip(b"\0").decode()
 
 
 _ANY: tuple[Damage, ...] = (
@@ -291,8 +265,8 @@ _ANY: tuple[Damage, ...] = (
     swap, overwrite,
 )  # fmt: skip
 _TAR: tuple[Damage, ...] = (
-    cut_between_members, flip_header, drop_member, repeat_member, swap_blocks, swap_shards,
-    rename_shard,
+    cut_between_members, flip_header, change_pixels, drop_member, repeat_member, swap_blocks,
+    swap_shards, rename_shard,
 )  # fmt: skip
 _JSON: tuple[Damage, ...] = (change_number, change_shape)
 FAULTS: dict[str, tuple[Damage, ...]] = {

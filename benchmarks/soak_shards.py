@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,24 @@ import numpy as np
 from benchmarks import shard_faults
 from benchmarks.common import report
 from benchmarks.kill_rounds import kill_rounds
-from benchmarks.shard_faults import Files, Outcome, lay_out, load, observe, pick_file, try_fault
+from benchmarks.shard_faults import Files, lay_out, load, pick_file
+from benchmarks.shard_outcome import Outcome, how_named, observe, try_fault
 from stmdata.drawn import draw_coco, draw_youtube_vos
 from stmdata.prepare import Options, prepare_coco
 from stmdata.recipes import RECIPES
 from stmdata.repair import repair
 from stmdata.videos import pack_youtube_vos
 from stmtrain.errors import StmError
+from stmtrain.spec import sidecar_name
 from stmtrain.verify import verify
 
-OUTCOMES = ("open", "read", "verify", "harmless", "MISSED", "SILENT", "CRASH")
-BAD = OUTCOMES[-3:]
+OUTCOMES = ("open", "read", "verify", "harmless", "MISSED", "SILENT", "CRASH", "UNNAMED")
+BAD = OUTCOMES[-4:]
 TARGETS = ("tar", "sidecar", "tar", "manifest", "tar", "sidecar", "tar", "config")
 WRONG = "wrong pixels, only verify tells"
 PLAIN = "plain webdataset: other samples, no error"
+NAMED = "verify names: "
+"""With ``sample and byte``, ``byte`` (the end mark) or ``file``: how exactly, where a tar broke."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,27 @@ def fuzz(cases: int, seed: int, repair_every: int) -> tuple[dict[str, Any], bool
 def one_case(
     subject: Subject, work: Path, target: str, rng: np.random.Generator
 ) -> tuple[str, Outcome, Counter[str]]:
-    """Damage a copy of a set; return what was done, what came of it, and the counts."""
+    """Damage a copy of a set; return what was done, what came of it, and the counts.
+
+    A tar that is beside its own sidecar and is not as it was must be named by its bytes.
+    """
     damages = shard_faults.FAULTS[target]
     damage = damages[int(rng.integers(len(damages)))]
-    broken = damage(subject.files, pick_file(subject.files, target, rng), rng)
+    name = pick_file(subject.files, target, rng)
+    broken = damage(subject.files, name, rng)
     lay_out(work, subject.files, broken)
     outcome = try_fault(work, subject.samples)
-    counts = Counter({"cases": 1, outcome.where: 1, WRONG: outcome.wrong_pixels})
+    counts = Counter({"cases": 1, WRONG: outcome.wrong_pixels})
     if target == "tar":
         counts[PLAIN] = webdataset_view(work) not in (None, subject.plain)
+        if outcome.where != "harmless":
+            how = how_named(outcome.faults, name, subject.files[name], broken.get(name))
+            counts[f"{NAMED}{how}"] = 1
+            sidecar = sidecar_name(name)
+            beside = name in broken and broken.get(sidecar) == subject.files[sidecar]
+            if how == "file" and beside and outcome.where not in BAD:
+                outcome = replace(outcome, where="UNNAMED")
+    counts[outcome.where] += 1
     return damage.__name__.replace("_", " "), outcome, counts
 
 
@@ -140,7 +156,8 @@ def print_table(rows: Mapping[str, Mapping[str, int]]) -> None:
     """Print the counts of a fuzz run."""
     columns = [c for c in ("cases", *OUTCOMES) if c not in BAD or c in rows["all"]]
     columns += [c for c in rows["all"] if c not in columns]
-    print(f"{'fault':34}" + "".join(f"{c.split(',')[0].split(':')[0]:>18}" for c in columns))
+    short = [c.removeprefix(NAMED) if c.startswith(NAMED) else c.split(":")[0] for c in columns]
+    print(f"{'fault':34}" + "".join(f"{name.split(',')[0]:>18}" for name in short))
     for kind, row in rows.items():
         print(f"{kind:34}" + "".join(f"{row.get(c, 0):18}" for c in columns))
 

@@ -8,7 +8,7 @@ from stmtrain.command import open_console
 
 if TYPE_CHECKING:
     from stmdata.pack import Progress as PackProgress
-    from stmtrain.spec import Manifest
+    from stmtrain.manifest import Manifest
 
 __all__ = ["make"]
 
@@ -23,4 +23,4 @@ def make(out: Path, unit: str, work: "Callable[[PackProgress], Manifest]") -> No
         manifest = work(
             lambda done, total, skipped: report(done, total, f"{skipped} skipped" * bool(skipped))
         )
-    console.print(manifest_table(out, manifest))
+    console.print(manifest_table(str(out), manifest))

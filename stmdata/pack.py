@@ -18,17 +18,9 @@ from stmdata.engines import map_unordered
 from stmdata.folder import clear_leftovers, holding_plan, prepare_folder
 from stmdata.writer import write_shard
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.set_config import plan_value
-from stmtrain.spec import (
-    MANIFEST_NAME,
-    Manifest,
-    Sample,
-    ShardEntry,
-    Sidecar,
-    Skipped,
-    config_hash,
-    sidecar_name,
-)
+from stmtrain.spec import MANIFEST_NAME, Sample, Skipped, config_hash, sidecar_name
 
 __all__ = ["Job", "Make", "Progress", "manifest_of", "pack", "write_shard"]
 

@@ -23,9 +23,10 @@ from stmdata.sources import CocoSource, MaskSource, Source
 from stmdata.stills import find_stills
 from stmdata.synth import Clip, Skip, synthesise
 from stmtrain.errors import DataError, UsageError
+from stmtrain.manifest import Manifest
 from stmtrain.palette import encode_mask
 from stmtrain.settings import to_mapping
-from stmtrain.spec import Manifest, Sample, SampleMeta, Skipped
+from stmtrain.spec import Sample, SampleMeta, Skipped
 
 __all__ = [
     "ClipMaker",

@@ -15,10 +15,11 @@ from typing import Any
 from stmdata.durable import locked, remove, write_file
 from stmdata.pack import Progress, manifest_of
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.set_config import is_indexed, parse_plan, plan_json, plan_value
 from stmtrain.settings import from_mapping
 from stmtrain.shards import read_manifest
-from stmtrain.spec import CONFIG_NAME, MANIFEST_NAME, Manifest, ShardEntry, Sidecar, sidecar_name
+from stmtrain.spec import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 from stmtrain.verify import Verification
 
 __all__ = ["forget_shards", "options_needed", "repair"]

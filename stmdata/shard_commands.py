@@ -1,56 +1,84 @@
 """``stm shards``: info, verify, index, repair. Options and wiring only."""
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmdata.making import make
-from stmtrain.command import Workers, command, end, open_console
+from stmtrain.command import (
+    CacheFolder,
+    CacheSize,
+    Location,
+    Workers,
+    command,
+    end,
+    open_console,
+)
 from stmtrain.cores import resolve_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stmtrain.cache import Cache
+    from stmtrain.manifest import ShardEntry
+    from stmtrain.shard_check import CheckShard, ShardCheck
     from stmtrain.verify import Verification
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Look into shard sets and check them.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Argument(help="Shard folder.")]
+Folder = Annotated[str, typer.Argument(help="Shard folder.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Root = Annotated[Path, typer.Option(help="Data set root (holds JPEGImages).")]
 
 
 @command(app, "info")
-def shards_info(folder: Annotated[Path, typer.Argument(help="Shard folder.")]) -> None:
+def shards_info(shards: Location) -> None:
     """Say what a shard set holds and how it was made."""
     from stmtrain.report import manifest_table
     from stmtrain.shards import ShardSet
 
-    open_console().print(manifest_table(folder, ShardSet.open(folder).manifest))
+    shard_set = ShardSet.open(shards)
+    open_console().print(manifest_table(shard_set.name, shard_set.manifest))
 
 
-@command(app, "verify")
-def shards_verify(folder: Folder, workers: Workers = "auto") -> None:
-    """Re-hash and decode everything; name every fault with shard, sample and byte."""
-    result = _verify(folder, workers)
+@command(app, "verify", again="run the same command again, it starts anew")
+def shards_verify(
+    shards: Location,
+    workers: Workers = "auto",
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 50.0,
+) -> None:
+    """Re-hash and decode everything; name every fault with shard, sample, member and byte."""
+    from stmtrain.cache import user_cache
+    from stmtrain.locations import name_of, parse_location
+
+    location = parse_location(shards)
+    remote = isinstance(location, str)
+    result = _verify(location, workers, user_cache(cache, cache_size) if remote else None)
     for fault in result.faults:
         typer.echo(fault)
+    name = name_of(location)
     if result.faults:
-        raise end(f'{folder}: {result.summary()}; "stm shards repair" helps', 1)
-    typer.echo(f"{folder}: {result.summary()}")
+        advice = "repair the folder that it was uploaded from, and upload it again"
+        advice = advice if remote else '"stm shards repair" helps'
+        raise end(f"{name}: {result.summary()}; {advice}", 1)
+    typer.echo(f"{name}: {result.summary()}")
 
 
 @command(app, "index")
 def shards_index(folder: Folder, workers: Workers = "auto") -> None:
     """Make sidecars and a manifest for tars made elsewhere; the tars stay as they are."""
     from stmdata.shard_index import index_shards
+    from stmtrain.locations import local_folder
 
+    place = local_folder(folder, "stm shards index")
     make(
-        folder,
+        place,
         "samples",
-        lambda report: index_shards(folder, workers=resolve_workers(workers), progress=report),
+        lambda report: index_shards(place, workers=resolve_workers(workers), progress=report),
     )
 
 
@@ -69,19 +97,21 @@ def shards_repair(
     """List what must be made again and, from its source, make it."""
     from stmdata.repair import forget_shards, repair
     from stmtrain.console import progress_bar
+    from stmtrain.locations import local_folder
 
-    found = _verify(folder, workers)
+    place = local_folder(folder, "stm shards repair")
+    found = _verify(place, workers)
     for fault in found.faults:
         typer.echo(fault)
     for name in found.bad_shards:
         typer.echo(f"make again: {name}")
     if forget:
-        forget_shards(folder, found)
-        typer.echo(f"{folder}: run again the command that made it; it makes what is listed")
+        forget_shards(place, found)
+        typer.echo(f"{place}: run again the command that made it; it makes what is listed")
         return
-    with progress_bar(open_console(), f"repair {folder}", "samples") as report:
+    with progress_bar(open_console(), f"repair {place}", "samples") as report:
         changed = repair(
-            folder,
+            place,
             found,
             {"images": images, "annotations": annotations, "masks": masks, "root": root},
             workers=resolve_workers(workers),
@@ -89,22 +119,30 @@ def shards_repair(
         )
     for name in changed:
         typer.echo(f"note: {name} has other bytes than before: another release made the set")
-    typer.echo(f"{folder}: {len(found.bad_shards)} shards made again; the set is whole")
+    typer.echo(f"{place}: {len(found.bad_shards)} shards made again; the set is whole")
 
 
-def _verify(folder: Path, workers: str) -> "Verification":
+def _verify(location: Path | str, workers: str, cache: "Cache | None" = None) -> "Verification":
     """Verify with a progress bar and print what is worth a note."""
     from stmdata.engines import map_unordered
     from stmtrain.console import progress_bar
+    from stmtrain.locations import name_of
     from stmtrain.verify import verify
 
-    with progress_bar(open_console(), f"verify {folder}", "samples") as report:
+    def check(check_shard: "CheckShard", entries: "Sequence[ShardEntry]") -> "Iterable[ShardCheck]":
+        most = resolve_workers(workers)
+        if cache is not None:  # each worker holds a shard in it
+            most = min(most, cache.limit // max((e.bytes for e in entries), default=1))
+        return map_unordered(check_shard, entries, most)
+
+    with progress_bar(open_console(), f"verify {name_of(location)}", "samples") as report:
         result = verify(
-            folder,
-            functools.partial(map_unordered, workers=resolve_workers(workers)),
+            location,
+            check,
             lambda done, total, size, faults: report(
                 done, total, f"{size / 1e6:.0f} MB" + f", {faults} faults" * bool(faults)
             ),
+            cache,
         )
     for note in result.notes:
         typer.echo(f"note: {note}")

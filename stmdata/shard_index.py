@@ -9,6 +9,7 @@ members are checked before anything is read.
 import hashlib
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -23,19 +24,9 @@ from stmdata.durable import locked, remove, write_file
 from stmdata.engines import count, map_unordered
 from stmdata.folder import clear_leftovers
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.manifest import Manifest, Record, ShardEntry, Sidecar
 from stmtrain.set_config import INDEXED, SHARD_NAME, is_indexed, parse_plan, plan_json, plan_value
-from stmtrain.spec import (
-    CONFIG_NAME,
-    MANIFEST_NAME,
-    Manifest,
-    Record,
-    SampleMeta,
-    ShardEntry,
-    Sidecar,
-    Skipped,
-    config_hash,
-    sidecar_name,
-)
+from stmtrain.spec import CONFIG_NAME, MANIFEST_NAME, SampleMeta, Skipped, config_hash, sidecar_name
 from stmtrain.tar_members import Member, scan_tar
 
 __all__ = ["index_shards"]
@@ -164,7 +155,7 @@ class _IndexShard:
         index: dict[str, Record] = {}
         statistics: Counter[str] = Counter()
         with path.open("rb") as file:
-            for key, places in _samples(path, skipped).items():
+            for key, places in _samples(file, path, skipped).items():
                 index[key], meta = _record(file, path, key, places, skipped)
                 statistics.update(_statistics(index[key], meta))
                 count(samples=1)
@@ -192,10 +183,10 @@ class _IndexShard:
         return ShardEntry.of(sidecar), statistics, Counter(item.reason for item in skipped)
 
 
-def _samples(path: Path, skipped: list[Skipped]) -> dict[str, Places]:
+def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Places]:
     """Return the members of each sample in tar order."""
     samples: dict[str, Places] = {}
-    for key, members in groupby(_known(path, skipped), lambda member: member[0]):
+    for key, members in groupby(_known(file, path, skipped), lambda member: member[0]):
         where = f"{path}, sample {key}"
         if key in samples:
             raise ShardError(
@@ -206,9 +197,9 @@ def _samples(path: Path, skipped: list[Skipped]) -> dict[str, Places]:
     return samples
 
 
-def _known(path: Path, skipped: list[Skipped]) -> Iterator[tuple[str, str, Member]]:
+def _known(file: BinaryIO, path: Path, skipped: list[Skipped]) -> Iterator[tuple[str, str, Member]]:
     """Yield (key, suffix, member) of the members with our names; note the others."""
-    for member in scan_tar(path):
+    for member in scan_tar(file, str(path)):
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
             raise ShardError(
@@ -251,12 +242,16 @@ def _record(
         images = {f"{n}.jpg" for n in own.frames} | {f"{n}.png" for n in own.mask_frames}
         if own.sample_key != key or images | {"json"} != set(places):
             raise ShardError(f"{where}: its record names other members than the tar has")
-        return Record(key, places), own
+        return Record(key, places, _crcs(file, places)), own
     if places.pop("json", None) is not None:
         skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))
     readers = {suffix: partial(_read, file, place) for suffix, place in places.items()}
     meta = derive_record(key, readers, where, {"shard": path.name})
-    return Record(key, places, meta), meta
+    return Record(key, places, _crcs(file, places), meta), meta
+
+
+def _crcs(file: BinaryIO, places: Places) -> dict[str, int]:
+    return {suffix: zlib.crc32(_read(file, place)) for suffix, place in places.items()}
 
 
 def _own_record(data: bytes, where: str) -> SampleMeta | None:

@@ -22,8 +22,9 @@ from stmdata.pack import Job, Progress, pack
 from stmtrain.cores import resolve_workers
 from stmtrain.decode import decode_frame
 from stmtrain.errors import DataError, UsageError
+from stmtrain.manifest import Manifest
 from stmtrain.palette import encode_mask
-from stmtrain.spec import VOID, Manifest, Sample, SampleMeta, Skipped, canonical_json
+from stmtrain.spec import VOID, Sample, SampleMeta, Skipped, canonical_json
 from stmtrain.trees import Video, davis_videos, youtube_vos_videos
 
 __all__ = ["JPEG_QUALITY", "SHARD_BYTES", "PackVideos", "pack_davis", "pack_youtube_vos"]

@@ -5,7 +5,7 @@ Standard library only: webdataset's writer would bring torch into the offline si
 """
 
 import hashlib
-import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import BinaryIO
 from stmdata.durable import replacing, write_file, writing
 from stmdata.engines import count
 from stmtrain.errors import ShardError
-from stmtrain.spec import Record, Sample, Sidecar, Skipped, sidecar_name
+from stmtrain.manifest import Record, Sidecar
+from stmtrain.spec import Sample, Skipped, sidecar_name
+from stmtrain.tar_members import header_bytes, padded, tar_size
 
 __all__ = ["write_shard"]
 
@@ -48,8 +50,10 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
             else:
                 key = sample.meta.sample_key
                 _check(sample, f"{path.name}, sample {key}", index)
-                members = {name: tar.add(f"{key}.{name}", data) for name, data in sample.members()}
-                index[key] = Record(key, members)
+                members = sample.members()
+                places = {name: tar.add(f"{key}.{name}", data) for name, data in members}
+                crcs = {name: zlib.crc32(data) for name, data in members}
+                index[key] = Record(key, places, crcs)
             statistics.update(_statistics(sample))
             count(samples=isinstance(sample, Sample), skipped=isinstance(sample, Skipped))
         tar.finish()
@@ -106,11 +110,8 @@ class _TarStream:
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
         """Append a member; return the offset and size of its data, bytes."""
-        info = tarfile.TarInfo(name)  # mtime, uid and gid 0, no user names: equal everywhere
-        info.size = len(data)
-        info.mode = 0o644
         try:
-            header = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+            header = header_bytes(name, len(data))
         except ValueError as error:
             raise ShardError(
                 f"{self._path.name}: member {name!r} of {len(data)} bytes does not fit a plain "
@@ -119,13 +120,12 @@ class _TarStream:
         self._write(header)
         offset = self.size
         self._write(data)
-        self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        self._write(bytes(padded(len(data)) - len(data)))
         return offset, len(data)
 
     def finish(self) -> None:
         """Write the end mark: two empty blocks, filled up to a whole record, as tar does."""
-        self._write(bytes(2 * tarfile.BLOCKSIZE))
-        self._write(bytes(-self.size % tarfile.RECORDSIZE))
+        self._write(bytes(tar_size(self.size) - self.size))
 
     def _write(self, data: bytes) -> None:
         with writing(self._path):

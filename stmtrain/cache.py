@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from stmtrain.errors import ShardError, StmError, UsageError
 
-__all__ = ["DEFAULT_GIGABYTES", "Cache", "default_folder"]
+__all__ = ["DEFAULT_GIGABYTES", "Cache", "default_folder", "user_cache"]
 
 DEFAULT_GIGABYTES = 50.0
 
@@ -33,6 +33,11 @@ def default_folder() -> Path:
     """Return the user's cache folder for this program."""
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(base) / "stm-toolkit"
+
+
+def user_cache(folder: Path | None = None, gigabytes: float = DEFAULT_GIGABYTES) -> "Cache":
+    """Return the cache that the options ``--cache`` and ``--cache-size`` mean."""
+    return Cache(folder or default_folder(), int(gigabytes * 1e9))
 
 
 class Cache:
@@ -86,12 +91,8 @@ class Cache:
             UsageError: The file is larger than the whole cache.
             StmError: The folder cannot be written.
         """
-        if size is not None and size > self.limit:
-            raise UsageError(
-                f"{where}: has {size / 1e9:.3g} GB, the cache may hold {self.limit / 1e9:.3g} GB; "
-                "give it more with --cache-size"
-            )
-        try:
+        self._check_size(size or 0, where)
+        with self._writing():
             while True:
                 descriptor = self._take(sha256, size)
                 if descriptor is not None:
@@ -100,16 +101,62 @@ class Cache:
                 if part is not None:
                     with part:
                         return self._make(part, sha256, fetch, where)
+
+    @contextmanager
+    def borrow(
+        self, size: int, fetch: Callable[[BinaryIO], object], where: str
+    ) -> Iterator[BinaryIO]:
+        """Fetch a file, whatever its hash, for as long as the context lasts; it is not kept.
+
+        Meanwhile it counts as one of the cache's. What a killed process leaves goes when room is
+        needed, as any file does that nobody holds.
+
+        Args:
+            size: Its bytes.
+            fetch: Brings the empty file to its full length.
+            where: The file's name in error messages.
+
+        Raises:
+            UsageError: The file is larger than the whole cache.
+            StmError: The folder cannot be written.
+        """
+        self._check_size(size, where)
+        path = self.folder / f"{secrets.token_hex(32)}.{size}.part"
+        with self._writing():
+            part = path.open("x+b")
+        with part:
+            try:
+                with self._writing():
+                    fcntl.flock(part, fcntl.LOCK_EX)
+                    self._make_room()
+                    fetch(part)
+                    part.flush()
+                yield part
+            finally:
+                path.unlink(missing_ok=True)
+
+    def used(self) -> int:
+        """Return the bytes that the files take, those being fetched counted as whole."""
+        return sum(file.size for file in self._files())
+
+    def _check_size(self, size: int, where: str) -> None:
+        if size > self.limit:
+            raise UsageError(
+                f"{where}: has {size / 1e9:.3g} GB, the cache may hold {self.limit / 1e9:.3g} GB; "
+                "give it more with --cache-size"
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what a disk has to say into an error for the user."""
+        try:
+            yield
         except OSError as error:
             raise StmError(
                 f"{error.filename or self.folder}: the cache cannot be written "
                 f"({error.strerror or error}); free space, lower --cache-size or choose another "
                 "folder with --cache"
             ) from None
-
-    def used(self) -> int:
-        """Return the bytes that the files take, those being fetched counted as whole."""
-        return sum(file.size for file in self._files())
 
     def _take(self, sha256: str, size: int | None) -> int | None:
         """Open a file that is there, hold it, and mark it as just used."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from stmtrain.errors import UsageError
 
-__all__ = ["SCHEMES", "parse_location", "shown", "split_weight"]
+__all__ = ["SCHEMES", "local_folder", "name_of", "parse_location", "shown", "split_weight"]
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 
@@ -33,6 +33,26 @@ def parse_location(text: str) -> Path | str:
     if not parts.netloc:
         raise UsageError(f"{shown(text)}: expected a host or bucket behind {scheme}://")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+
+
+def name_of(location: Path | str) -> str:
+    """Return what messages call a location: its folder, or its URL without secrets."""
+    return str(location) if isinstance(location, Path) else shown(location)
+
+
+def local_folder(text: str, command: str) -> Path:
+    """Return a folder as a path, for a command that works on the files in place.
+
+    Raises:
+        UsageError: It is a URL.
+    """
+    location = parse_location(text)
+    if isinstance(location, str):
+        raise UsageError(
+            f'{shown(location)}: "{command}" needs a folder, found a URL; copy the set to this '
+            "machine, run the command there and upload what has changed (manifest.json last)"
+        )
+    return location
 
 
 def split_weight(text: str) -> tuple[str, str]:

@@ -2,21 +2,47 @@
 
 Those have one byte per pixel (palette or grey), no interlacing and no row filters. Other kinds are
 left to Pillow. Damage is found in all of them: every chunk's CRC is checked, which Pillow does not
-do for the pixels. Torch-free; used by ``decode.py`` alone.
+do for the pixels. Torch-free; ``decode.py`` is the decoder for everyone else.
 """
 
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_plain_png"]
+__all__ = ["PngHeader", "png_header", "read_plain_png", "resample_mask"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = {b"IHDR", b"PLTE", b"tRNS", b"tIME", b"IDAT", b"IEND"}  # none changes an index
 _GREY, _PALETTE = 0, 3
+
+
+class PngHeader(NamedTuple):
+    """Size of a PNG, pixels, and whether its pixels are palette indices."""
+
+    height: int
+    width: int
+    palette: bool
+
+
+def png_header(data: bytes) -> PngHeader | None:
+    """Read the header of a PNG, of which the first 26 bytes are enough; None for anything else."""
+    if len(data) < 26 or not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
+        return None
+    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
+    return PngHeader(height, width, colour == _PALETTE)
+
+
+def resample_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a label map (H, W) to (height, width), each pixel taking the id at its centre."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(np.intp)
+        for n, m in zip(size, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
 
 
 def read_plain_png(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:

@@ -9,6 +9,7 @@ import math
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from stmtrain.draw import (
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.shards import ShardSet
 
+if TYPE_CHECKING:
+    from stmtrain.cache import Cache
+
 __all__ = ["choose_frames", "choose_samples", "preview", "read_view", "terminal"]
 
 _HALF_BLOCK = "▀"
@@ -43,7 +47,7 @@ _STILL_FRAMES, _GIF_FRAMES = 6, 40
 
 
 def preview(
-    shards: Path,
+    shards: Path | str,
     *,
     count: int = 4,
     frames: int | None = None,
@@ -51,17 +55,19 @@ def preview(
     seed: int = 0,
     save: Path | None = None,
     console: Console | None = None,
+    cache: "Cache | None" = None,
 ) -> list[str]:
     """Show clips of a shard set in the terminal, or save them as a picture.
 
     Args:
-        shards: Folder of the set.
+        shards: Folder or URL of the set.
         count: Number of samples, drawn by ``seed`` without repetition; >= 1.
         frames: Frames per sample, evenly spaced; 6 by default, and for a GIF up to 40.
         key: Show this sample instead.
         seed: Which samples are drawn.
         save: ``.png`` for a contact sheet or ``.gif`` for an animation, instead of the terminal.
         console: Where to print; standard output by default.
+        cache: Where shards from a URL are kept; the user's cache by default.
 
     Returns:
         The sample keys shown.
@@ -69,11 +75,12 @@ def preview(
     Raises:
         UsageError: Unknown key or file type, a count below 1, or ``save`` cannot be written.
         DataError: The set or a sample in it is damaged.
+        RemoteError: The server does not answer, or refuses.
     """
     kind = _check_request(count, frames, save)
     animated = kind == ".gif"
     limit = frames or (_GIF_FRAMES if animated else _STILL_FRAMES)
-    shard_set = ShardSet.open(shards)
+    shard_set = ShardSet.open(shards, cache)
     views = [
         read_view(shard_set, index, limit, evenly=animated)
         for index in choose_samples(shard_set, count=count, key=key, seed=seed)

@@ -1,4 +1,4 @@
-"""Shard sets behind a URL: requests that are bounded, retried and checked, through fsspec.
+"""The files of a folder behind a URL: requests that are bounded and retried, through fsspec.
 
 ``fsspec`` and the package of a scheme are imported when the first URL is opened. Where credentials
 come from is theirs (environment, profiles, ``~/.config/fsspec``); no message shows a URL's user,
@@ -14,19 +14,25 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from stmtrain.cache import DEFAULT_GIGABYTES, Cache, default_folder
 from stmtrain.errors import RemoteError, ShardError, UsageError
 from stmtrain.locations import shown
-from stmtrain.spec import MANIFEST_NAME, Manifest, ShardEntry, Sidecar, sidecar_name
-from stmtrain.stores import parse_sidecar
 
-__all__ = ["Remote", "RemoteStore", "Retry", "open_store"]
+__all__ = ["MissingFile", "Remote", "Retry", "ShortFile"]
 
 T = TypeVar("T")
 
 _EXTRAS = {"s3": "remote", "gs": "gcs", "hf": "remote", "https": "remote", "http": "remote"}
+_REST = 512
 _TRANSIENT_4XX = {408, 425, 429}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}
+
+
+class MissingFile(ShardError):
+    """A file is not on the server."""
+
+
+class ShortFile(ShardError):
+    """A file ends before the bytes that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,14 @@ class Remote:
         """Return a file's URL for messages."""
         return shown(self._join(name))
 
-    def read(self, name: str, parse: Callable[[bytes], T]) -> T:
-        """Read and parse a small file; one that does not parse is asked for once more.
+    def read(
+        self,
+        name: str,
+        parse: Callable[[bytes], T],
+        start: int | None = None,
+        end: int | None = None,
+    ) -> T:
+        """Read and parse a small file, or some bytes; what does not parse is asked for once more.
 
         Raises:
             ShardError: The file is not there, or ``parse`` refuses it twice.
@@ -97,7 +109,7 @@ class Remote:
         refused = False
         while True:
             try:
-                data = self._ask(name)
+                data = self._ask(name, start, end)
             except _Failure as failure:
                 retries.failed(str(failure))
                 continue
@@ -126,8 +138,8 @@ class Remote:
             except _Failure as failure:
                 retries.failed(f"{failure} at byte {at} of {size}")
                 continue
-            if len(data) == size:  # a server without byte ranges sends everything
-                data, end = data[at:], size
+            if len(data) > end - at:  # a server without byte ranges sends everything
+                data, end = data[at:size], size
             file.write(data[: end - at])
             file.flush()  # others watch it grow
             if len(data) == end - at:
@@ -136,6 +148,14 @@ class Remote:
                 reason = f"{len(data)} bytes at byte {at} where {end - at} were asked for"
                 retries.failed(reason)
             at = file.tell()
+
+    def rest(self, name: str, size: int) -> bytes:
+        """Return the first 512 bytes that a remote file has behind ``size``; commonly none.
+
+        The last byte is asked for too: to some servers a range that holds nothing is an error.
+        """
+        data = self.read(name, bytes, size - 1, size + _REST)
+        return data[1:] if len(data) <= 1 + _REST else data[size:]  # else it has no byte ranges
 
     def _join(self, name: str) -> str:
         """Put a file name behind the folder's path; a query (a signature) stays behind it."""
@@ -154,7 +174,7 @@ class Remote:
         """Tell what may pass from what will not."""
         status = _status(error)
         if isinstance(error, FileNotFoundError) or status in (404, 410):
-            raise ShardError(
+            raise MissingFile(
                 f"{where}: not on the server; check the URL, or upload the whole set (manifest.json"
                 " last)"
             ) from None
@@ -166,7 +186,7 @@ class Remote:
                 "configuration)"
             ) from None
         if status == 416:
-            raise ShardError(
+            raise ShortFile(
                 f"{where}: shorter than the manifest says; upload the set again"
             ) from None
         if status is not None and 400 <= status < 500 and status not in _TRANSIENT_4XX:
@@ -174,71 +194,6 @@ class Remote:
         if isinstance(error, TimeoutError):
             raise _Failure(f"no answer within {self._retry.timeout:g} s") from None
         raise _Failure(_reason(error)) from None
-
-
-class RemoteStore:
-    """The files of a shard set behind a URL, kept in a local cache."""
-
-    remote = True
-
-    def __init__(self, url: str, cache: Cache, retry: Retry | None = None) -> None:
-        self._remote, self._cache = Remote(url, retry), cache
-        self.name = shown(url)
-        self._refused: dict[str, str] = {}
-
-    def manifest(self) -> bytes:
-        """Fetch the manifest; never from the cache, so that a set that changed is noticed."""
-        where = self._remote.where(MANIFEST_NAME)
-
-        def check(data: bytes) -> bytes:
-            Manifest.from_json(data, where)
-            return data
-
-        return self._remote.read(MANIFEST_NAME, check)
-
-    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-        """Return a shard's sidecar, from the cache or fetched."""
-        name = sidecar_name(entry.name)
-        where = self._remote.where(name)
-
-        def parse(data: bytes) -> Sidecar:
-            return parse_sidecar(data, where, entry, manifest)
-
-        if not entry.sidecar_sha256:  # a set from before its hash was recorded
-            return self._remote.read(name, parse)
-
-        def fetch(file: BinaryIO) -> None:
-            file.truncate(0)
-            file.write(self._remote.read(name, bytes))
-
-        descriptor = self._cached(name, entry.sidecar_sha256, None, fetch)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            return parse(file.read())
-
-    def open(self, entry: ShardEntry) -> int:
-        """Return a descriptor of a shard, from the cache or fetched."""
-
-        def fetch(file: BinaryIO) -> None:
-            self._remote.fetch(entry.name, entry.bytes, file)
-
-        return self._cached(entry.name, entry.sha256, entry.bytes, fetch)
-
-    def _cached(
-        self, name: str, sha256: str, size: int | None, fetch: Callable[[BinaryIO], None]
-    ) -> int:
-        """Open through the cache; what the server has wrong is not fetched again and again."""
-        if name in self._refused:
-            raise ShardError(self._refused[name])
-        try:
-            return self._cache.open(sha256, size, fetch, self._remote.where(name))
-        except ShardError as error:
-            self._refused[name] = str(error)
-            raise
-
-
-def open_store(url: str, cache: Cache | None = None) -> RemoteStore:
-    """Return the store behind a URL; without a cache, with the user's."""
-    return RemoteStore(url, cache or Cache(default_folder(), int(DEFAULT_GIGABYTES * 1e9)))
 
 
 class _Failure(Exception):

@@ -1,17 +1,15 @@
 """Tables about shard sets, for the terminal."""
 
-from pathlib import Path
-
 from rich.table import Table
 
-from stmtrain.spec import Manifest
+from stmtrain.manifest import Manifest
 
 __all__ = ["manifest_table"]
 
 
-def manifest_table(folder: Path, manifest: Manifest) -> Table:
+def manifest_table(name: str, manifest: Manifest) -> Table:
     """Show what a set holds, how it was made, and what was skipped and why."""
-    table = Table("what", "value", title=str(folder), title_justify="left")
+    table = Table("what", "value", title=name, title_justify="left")
     table.add_row("shards", str(len(manifest.shards)))
     table.add_row("samples", str(sum(shard.samples for shard in manifest.shards)))
     table.add_row("size", _bytes(sum(shard.bytes for shard in manifest.shards)))

@@ -1,35 +1,55 @@
-"""Check one shard: its sidecar, its hash, every header, every record against its pixels.
+"""Check one shard: its sidecar, every byte of its tar, every record against its pixels.
 
 In come a shard's line of the manifest and the set's configuration; out come faults, one line each,
 and what was counted on the way. Torch-free and picklable: processes can share a set.
 """
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stmtrain.decode import decode_frame, decode_mask
 from stmtrain.errors import DataError, ShardError
+from stmtrain.manifest import Manifest, Record, ShardEntry, Sidecar
 from stmtrain.set_config import is_indexed
-from stmtrain.shards import OpenShard, read_sidecar
-from stmtrain.spec import (
-    VOID,
-    Manifest,
-    Record,
-    SampleMeta,
-    ShardEntry,
-    Sidecar,
-    sidecar_name,
-)
-from stmtrain.tar_members import Member, header_bytes, scan_tar
+from stmtrain.shards import OpenShard
+from stmtrain.spec import VOID, SampleMeta, sidecar_name
+from stmtrain.stores import Store, open_store, parse_sidecar
+from stmtrain.tar_check import find_damage, members_in_order
 
-__all__ = ["CheckShard", "ShardCheck", "compare_counts"]
+if TYPE_CHECKING:
+    from stmtrain.cache import Cache
+
+__all__ = ["CheckShard", "Fault", "ShardCheck", "compare_counts"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        shard: In which tar; empty for the set's own files.
+        text: A line about it.
+        sample: In which sample; empty if it is not in one.
+        span: Which bytes of the tar, first and behind the last; None if it is not in the tar, or
+            cannot be told.
+    """
+
+    shard: str
+    text: str
+    sample: str = ""
+    span: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -37,7 +57,7 @@ class ShardCheck:
     """What was found in one shard; ``statistics`` are counted from its content."""
 
     entry: ShardEntry
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
     keys: tuple[str, ...] = ()
     statistics: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -45,40 +65,64 @@ class ShardCheck:
 
 @dataclass(frozen=True)
 class CheckShard:
-    """Checks shards of the set in ``folder`` that was made with ``config``."""
+    """Checks shards of the set in a folder or behind a URL that was made with ``config``.
 
-    folder: Path
+    A shard from a URL is fetched anew, whatever the cache holds, and lies in the cache's folder
+    while it is checked.
+    """
+
+    location: Path | str
     config: Mapping[str, Any]
+    cache: "Cache | None" = None
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self.location, self.cache)
 
     def __call__(self, entry: ShardEntry) -> ShardCheck:
-        """Check one; each fault names shard, sample and byte."""
-        path = self.folder / entry.name
+        """Check one; each fault names shard, sample, member and byte."""
+        where = self._store.where(entry.name)
         try:
-            sidecar = read_sidecar(self.folder, entry, Manifest(self.config, (), {}, {}))
-            size, digest = _hash_file(path)
-            shard = OpenShard(path, sidecar.index)
+            sidecar = self._sidecar(entry)
+            with self._store.shard(entry) as file:
+                return self._check(entry, sidecar, file, where)
         except ShardError as error:
-            return ShardCheck(entry, (str(error),))
+            return ShardCheck(entry, (Fault(entry.name, str(error)),))
         except OSError as error:
-            return ShardCheck(entry, (f"{path}: cannot be read ({error.strerror})",))
-        faults = []
-        if size != entry.bytes:
-            faults.append(f"{path}: expected {entry.bytes} bytes, found {size}")
-        if digest != entry.sha256:
-            faults.append(f"{path}: sha256 is {digest[:16]}…, expected {entry.sha256[:16]}…")
-        faults += _check_headers(path, sidecar, made_here=not is_indexed(self.config))
+            text = f"{where}: cannot be read ({error.strerror})"
+            return ShardCheck(entry, (Fault(entry.name, text),))
+
+    def _sidecar(self, entry: ShardEntry) -> Sidecar:
+        name = sidecar_name(entry.name)
+        where, data = self._store.where(name), self._store.file(name)
+        if data is None:
+            raise ShardError(f"{where}: the sidecar is missing; pack it again")
+        return parse_sidecar(data, where, entry, Manifest(self.config, (), {}, {}))
+
+    def _check(self, entry: ShardEntry, sidecar: Sidecar, file: BinaryIO, where: str) -> ShardCheck:
+        digest = _sha256(file)
+        changed = digest != entry.sha256
+        index, made_here = sidecar.index, not is_indexed(self.config)
+        damages = find_damage(file, index, where, made_here=made_here, changed=changed)
+        faults = [Fault(entry.name, d.text, d.key, d.span) for d in damages]
+        if changed and (not damages or not all(record.crc32 for record in index)):
+            faults.append(Fault(entry.name, _only_hash(where, digest, sidecar)))
+        members = members_in_order(index)
+        bad = {(r.key, suffix) for d in damages for r, suffix in members[slice(*d.members)]}
         counted = Counter({"skipped": len(sidecar.skipped)})
-        for record in sidecar.index:
-            found, statistics = _check_record(shard, record)
-            faults += found
+        shard = OpenShard(where, index, os.dup(file.fileno()))
+        for record in index:
+            found, statistics = _check_record(shard, record, bad)
+            faults += [Fault(entry.name, text, record.key, span) for text, span in found]
             counted.update(statistics)
         if not faults:
-            where = self.folder / sidecar_name(entry.name)
-            faults += compare_counts(f"{where}: statistics", sidecar.statistics, counted)
+            name = self._store.where(sidecar_name(entry.name))
+            lines = compare_counts(f"{name}: statistics", sidecar.statistics, counted)
+            faults += [Fault(entry.name, text) for text in lines]
         return ShardCheck(
             entry,
             tuple(faults),
-            tuple(record.key for record in sidecar.index),
+            tuple(record.key for record in index),
             dict(counted),
             Counter(item.reason for item in sidecar.skipped),
         )
@@ -93,57 +137,42 @@ def compare_counts(where: str, stated: Mapping[str, int], counted: Mapping[str, 
     ]
 
 
-def _hash_file(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def _check_headers(path: Path, sidecar: Sidecar, *, made_here: bool) -> list[str]:
-    """Compare the tar's own headers with the index: members, order, places; the first fault only.
+def _only_hash(where: str, digest: str, sidecar: Sidecar) -> str:
+    """Say that a tar has changed where nothing tells which of its bytes."""
+    text = f"{where}: sha256 is {digest[:16]}…, expected {sidecar.sha256[:16]}…"
+    if all(record.crc32 for record in sidecar.index):
+        return f"{text}; all its samples are as they were, what has changed is between them"
+    return f"{text}; the set was made before CRCs were recorded, so no byte can be named"
 
-    What stm wrote holds nothing else, and each header is the one that stm writes. A tar from
-    elsewhere may hold other files between, and times and owners.
+
+_Found = tuple[str, tuple[int, int] | None]
+"""A line about a sample, and the bytes that it is about."""
+
+
+def _check_record(
+    shard: OpenShard, record: Record, bad: Collection[tuple[str, str]]
+) -> tuple[list[_Found], Mapping[str, int]]:
+    """Decode what is whole of one sample and compare it with its record.
+
+    Args:
+        shard: The tar.
+        record: The sample.
+        bad: (key, suffix) of members that are known to be damaged; nothing is said of these.
+
+    Returns:
+        What is wrong, and the sample's statistics.
     """
-    places = ((f"{r.key}.{s}", *place) for r in sidecar.index for s, place in r.members.items())
-    expected = sorted(places, key=lambda place: place[1])
-    wanted = {place[0] for place in expected}
-    try:
-        members = [m for m in scan_tar(path) if made_here or m.name in wanted]
-    except ShardError as error:
-        return [str(error)]
-    for want, have in zip_longest(expected, members):
-        fault = _compare_member(want, have, made_here=made_here)
-        if fault:
-            return [f"{path}: {fault}"]
-    return []
-
-
-def _compare_member(
-    want: tuple[str, int, int] | None, have: Member | None, *, made_here: bool
-) -> str | None:
-    if want is None or have is None:
-        if have is not None:
-            return f"member {have.name} at byte {have.offset} is not in the sidecar"
-        if want is not None:
-            return f"expected member {want[0]} at byte {want[1]}, the tar ends before it"
-        return None
-    if want != (have.name, have.offset, have.size):
-        return (
-            f"expected member {want[0]} with {want[2]} bytes at byte {want[1]}, found "
-            f"{have.name} with {have.size} bytes at byte {have.offset}"
-        )
-    if made_here and have.header != header_bytes(have.name, have.size):
-        return (
-            f"header of member {have.name} at byte {have.offset - len(have.header)} is not the "
-            "one that stm writes (time, owner, mode or type)"
-        )
-    return None
-
-
-def _check_record(shard: OpenShard, record: Record) -> tuple[list[str], Mapping[str, int]]:
-    """Decode everything of one sample and compare it with its record; return faults and counts."""
     where = f"{shard.path}, sample {record.key}"
+    if (record.key, "json") in bad:
+        return [], {}
     try:
         own = record.meta is None
         meta = record.meta or SampleMeta.from_json(shard.member(record, "json"), where)
@@ -151,11 +180,11 @@ def _check_record(shard: OpenShard, record: Record) -> tuple[list[str], Mapping[
         masks = {name: f"{name}.png" for name in meta.mask_frames}
         suffixes = {*frames.values(), *masks.values(), *(["json"] if own else [])}
         if meta.sample_key != record.key or suffixes != set(record.members):
-            return [f"{where}: its record and the sidecar name different members"], {}
+            return [(f"{where}: its record and the sidecar name different members", None)], {}
     except ShardError as error:
-        return [str(error)], {}
-    faults = [*_check_frames(shard, record, meta, where), *_check_masks(shard, record, meta, where)]
-    return faults, {
+        return [(str(error), _span(record, "json"))], {}
+    sample = _Sample(shard, record, meta, {suffix for key, suffix in bad if key == record.key})
+    return [*_check_frames(sample), *_check_masks(sample)], {
         "samples": 1,
         "frames": len(frames),
         "masks": len(masks),
@@ -165,48 +194,73 @@ def _check_record(shard: OpenShard, record: Record) -> tuple[list[str], Mapping[
     }
 
 
-def _check_frames(shard: OpenShard, record: Record, meta: SampleMeta, where: str) -> Iterator[str]:
-    for name in meta.frames:
-        place = _place(where, record, f"{name}.jpg")
+@dataclass(frozen=True)
+class _Sample:
+    """A sample to decode, and which of its members are known to be damaged."""
+
+    shard: OpenShard
+    record: Record
+    meta: SampleMeta
+    bad: Collection[str]
+
+    def decoded(
+        self, suffix: str, decode: Callable[[bytes, str], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8] | str | None:
+        """Decode a member; return its pixels, or what is wrong, or None for one that is bad."""
+        if suffix in self.bad:
+            return None
+        place = self.place(suffix)
         try:
-            pixels = decode_frame(shard.member(record, f"{name}.jpg"), place)
+            pixels = decode(self.shard.member(self.record, suffix), place)
         except DataError as error:
-            yield str(error)
-            continue
-        if pixels.shape[:2] != (meta.height, meta.width):
-            yield _wrong_size(place, pixels.shape, meta)
+            return str(error)
+        height, width = self.meta.height, self.meta.width
+        if pixels.shape[:2] != (height, width):
+            found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            return f"{place}: expected {width}x{height} pixels, found {found}"
+        return pixels
+
+    def place(self, suffix: str) -> str:
+        return f"{self.shard.path}, {self.record.place(suffix)}"
 
 
-def _check_masks(shard: OpenShard, record: Record, meta: SampleMeta, where: str) -> Iterator[str]:
+def _check_frames(sample: _Sample) -> Iterator[_Found]:
+    for name in sample.meta.frames:
+        pixels = sample.decoded(f"{name}.jpg", decode_frame)
+        if isinstance(pixels, str):
+            yield pixels, _span(sample.record, f"{name}.jpg")
+
+
+def _check_masks(sample: _Sample) -> Iterator[_Found]:
     """Decode every mask: size, and each object's pixels against ``areas``."""
-    seen: set[int] = set()
+    meta, seen = sample.meta, set[int]()
+    unknown = False
     for column, name in enumerate(meta.mask_frames):
-        place = _place(where, record, f"{name}.png")
-        try:
-            pixels = decode_mask(shard.member(record, f"{name}.png"), place)
-        except DataError as error:
-            yield str(error)
-            continue
-        if pixels.shape != (meta.height, meta.width):
-            yield _wrong_size(place, pixels.shape, meta)
+        pixels, span = (
+            sample.decoded(f"{name}.png", decode_mask),
+            _span(sample.record, f"{name}.png"),
+        )
+        if pixels is None or isinstance(pixels, str):
+            unknown = True
+            if pixels is not None:
+                yield pixels, span
             continue
         counts = np.bincount(pixels.ravel(), minlength=VOID + 1)
         found = {int(i): int(counts[i]) for i in np.flatnonzero(counts) if 0 < i < VOID}
         seen |= found.keys()
         stated = {i: row[column] for i, row in zip(meta.object_ids, meta.areas, strict=True)}
-        yield from compare_counts(
-            f"{place}: record's areas (pixels by object id)",
+        for text in compare_counts(
+            f"{sample.place(f'{name}.png')}: record's areas (pixels by object id)",
             {str(i): n for i, n in stated.items()},
             {str(i): n for i, n in found.items()},
-        )
+        ):
+            yield text, span
     missing = sorted(set(meta.object_ids) - seen)
-    if missing and meta.mask_frames:
-        yield f"{where}: its record lists object ids {missing}, which no mask shows"
+    if missing and meta.mask_frames and not unknown:
+        where = f"{sample.shard.path}, sample {sample.record.key}"
+        yield f"{where}: its record lists object ids {missing}, which no mask shows", None
 
 
-def _place(where: str, record: Record, suffix: str) -> str:
-    return f"{where}, {suffix} at byte {record.members[suffix][0]}"
-
-
-def _wrong_size(place: str, shape: tuple[int, ...], meta: SampleMeta) -> str:
-    return f"{place}: expected {meta.width}x{meta.height} pixels, found {shape[1]}x{shape[0]}"
+def _span(record: Record, suffix: str) -> tuple[int, int] | None:
+    place = record.members.get(suffix)
+    return None if place is None else (place[0], place[0] + place[1])

@@ -9,6 +9,7 @@ outside the folder is opened.
 import hashlib
 import os
 import threading
+import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stmtrain.errors import ShardError
-from stmtrain.locations import parse_location
+from stmtrain.manifest import Manifest, Record
 from stmtrain.packed_index import PackedIndex
-from stmtrain.spec import MANIFEST_NAME, Manifest, Record, Sample, SampleMeta
-from stmtrain.stores import LocalStore, Store, open_file, read_manifest, read_sidecar
+from stmtrain.spec import MANIFEST_NAME, Sample, SampleMeta
+from stmtrain.stores import LocalStore, Store, open_store, read_manifest, read_sidecar
 
 if TYPE_CHECKING:
     from stmtrain.cache import Cache
@@ -72,14 +73,10 @@ class ShardSet:
             UsageError: A URL of another kind, or a package that it needs is not installed.
             RemoteError: The server does not answer, or refuses.
         """
-        location = parse_location(location) if isinstance(location, str) else location
-        if isinstance(location, str):
-            from stmtrain.remote import open_store
-
-            return cls(open_store(location, cache))
-        store = LocalStore(location)
+        store = open_store(location, cache)
         shard_set = cls(store)
-        store.check_sizes(shard_set.manifest)
+        if isinstance(store, LocalStore):
+            store.check_sizes(shard_set.manifest)
         return shard_set
 
     def __len__(self) -> int:
@@ -114,7 +111,7 @@ class ShardSet:
             meta: The sample's record, if it was read already.
 
         Raises:
-            ShardError: A member is missing or the shard is shorter than its index says.
+            ShardError: A member is missing, shorter than its index says, or damaged.
         """
         shard, record = self._record(index)
         meta = self._meta(shard, record) if meta is None else meta
@@ -164,8 +161,7 @@ class ShardSet:
         index = self._indices.get(number)
         if index is None:
             index = PackedIndex(self._store.sidecar(entry, self.manifest).index)
-        path = Path(self.name) / entry.name if not self.remote else f"{self.name}/{entry.name}"
-        opened = OpenShard(path, index, self._store.open(entry))
+        opened = OpenShard(self._store.where(entry.name), index, self._store.open(entry))
         with self._lock:
             self._indices[number] = index
             # Another thread may have been faster. Readers that still hold a shard keep it alive
@@ -191,38 +187,47 @@ class ShardSet:
 class OpenShard:
     """One tar's descriptor and index; reads at byte offsets, so threads need no lock."""
 
-    def __init__(
-        self, path: Path | str, index: Sequence[Record], descriptor: int | None = None
-    ) -> None:
-        """Take over an open descriptor; without one, open ``path``."""
-        self.path = path
-        self.index = index
-        self._descriptor = open_file(path) if descriptor is None else descriptor
+    def __init__(self, path: str, index: Sequence[Record], descriptor: int) -> None:
+        """Take over an open descriptor; ``path`` is what messages call the tar."""
+        self.path, self.index, self._descriptor = path, index, descriptor
 
     def members(self, record: Record, suffixes: Sequence[str]) -> list[bytes]:
-        """Read several members' bytes, in one piece where little else lies between them."""
+        """Read several members as :meth:`member` does, in one piece where they lie together."""
         places = [record.members[suffix] for suffix in suffixes if suffix in record.members]
         start = min((offset for offset, _ in places), default=0)
         stop = max((offset + size for offset, size in places), default=0)
         close = stop - start <= sum(size + _BETWEEN for _, size in places)
         if close and len(places) == len(suffixes):
             data = os.pread(self._descriptor, stop - start, start)
-            if len(data) == stop - start:
-                return [data[offset - start : offset - start + size] for offset, size in places]
+            found = [data[offset - start : offset - start + size] for offset, size in places]
+            if len(data) == stop - start and all(map(record.is_whole, suffixes, found)):
+                return found
         return [self.member(record, suffix) for suffix in suffixes]  # also to name what is wrong
 
     def member(self, record: Record, suffix: str) -> bytes:
-        """Read one member's bytes."""
-        where = f"{self.path}, sample {record.key}, member {suffix}"
+        """Read one member's bytes.
+
+        Raises:
+            ShardError: It is not there, cut, or has another CRC than when it was written.
+        """
         try:
             offset, size = record.members[suffix]
         except KeyError:
-            raise ShardError(f'{where}: not in the shard; run "stm shards verify"') from None
+            raise ShardError(
+                f"{self.path}, sample {record.key}, member {suffix}: not in the shard; run "
+                '"stm shards verify"'
+            ) from None
         data = os.pread(self._descriptor, size, offset)
         if len(data) != size:
             raise ShardError(
-                f"{where}: expected {size} bytes at byte {offset}, found {len(data)}; the shard "
-                "is cut short, run the command that made it again"
+                f"{self.path}, {record.place(suffix)}: found {len(data)} of {size} bytes; the "
+                "shard is cut short, run the command that made it again"
+            )
+        if not record.is_whole(suffix, data):
+            raise ShardError(
+                f"{self.path}, {record.place(suffix)}: crc32 is {zlib.crc32(data):08x}, expected "
+                f"{record.crc32[suffix]:08x}; the shard is damaged since it was written, run "
+                '"stm shards verify"'
             )
         return data
 

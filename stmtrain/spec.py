@@ -1,11 +1,11 @@
-"""The shard contract: member names, sample record, sidecar, manifest (format version 1).
+"""The shard contract, inside a tar: names, the sample and its record (format version 1).
 
 In come plain values, out go canonical JSON bytes, and back. Standard library only, no file access:
-``stmdata.pack`` writes by this contract and ``stmtrain.shards`` reads by it. The prose version is
-``docs/shard-format.md``.
+``stmdata.pack`` writes by this contract and ``stmtrain.shards`` reads by it. The files beside the
+tars, which are read by those who count and look for shards and samples, are in
+:mod:`stmtrain.manifest`. The prose version is ``docs/shard-format.md``.
 """
 
-import builtins
 import hashlib
 import json
 import re
@@ -19,18 +19,16 @@ __all__ = [
     "CONFIG_NAME",
     "FORMAT_NAME",
     "FORMAT_VERSION",
+    "MALFORMED",
     "MANIFEST_NAME",
     "MAX_OBJECT_ID",
     "VOID",
-    "Manifest",
-    "Record",
     "Sample",
     "SampleMeta",
-    "ShardEntry",
-    "Sidecar",
     "Skipped",
     "canonical_json",
     "config_hash",
+    "load_object",
     "sidecar_name",
 ]
 
@@ -43,10 +41,9 @@ MAX_OBJECT_ID = 254
 
 _SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 
-# What decoded JSON of another shape raises while it is taken apart (1e999 overflows an int).
-_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+"""What decoded JSON of another shape raises while it is taken apart (1e999 overflows an int)."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -63,6 +60,17 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def sidecar_name(shard: str) -> str:
     """Return the sidecar's file name: ``coco-000000.tar`` has ``coco-000000.json``."""
     return shard.removesuffix(".tar") + ".json"
+
+
+def load_object(data: bytes, where: str) -> dict[str, Any]:
+    """Decode a JSON object; ``where`` opens the error message of anything else."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"{where}: expected JSON, found something else ({error})") from None
+    if not isinstance(value, dict):
+        raise ShardError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class SampleMeta:
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Self:
         """Decode a ``.json`` member; ``where`` (shard and sample) opens every error message."""
-        return cls.from_mapping(_load(data, where), where)
+        return cls.from_mapping(load_object(data, where), where)
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
@@ -141,7 +149,7 @@ class SampleMeta:
                 original_size=(int(value["original_size"][0]), int(value["original_size"][1])),
                 origin=dict(value["origin"]),
             )
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ShardError(f"{where}: sample record is malformed ({error!r}); run "
                              '"stm shards verify"') from None  # fmt: skip
 
@@ -171,215 +179,3 @@ class Skipped:
 
     input: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """Where a sample's members lie in its tar: ``members[suffix] = (data offset, size)``, bytes.
-
-    ``meta`` is the sample's record where the tar has none of its own (``stm shards index``).
-    """
-
-    key: str
-    members: Mapping[str, tuple[int, int]]
-    meta: SampleMeta | None = None
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return the sidecar's entry as JSON values."""
-        value: dict[str, Any] = {"key": self.key, "members": dict(self.members)}
-        return value if self.meta is None else {**value, "meta": asdict(self.meta)}
-
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
-        """Build an entry from decoded JSON."""
-        key = str(value["key"])
-        members = {str(suffix): _place(place) for suffix, place in value["members"].items()}
-        meta = value.get("meta")
-        if meta is not None:
-            meta = SampleMeta.from_mapping(meta, f"{where}, sample {key}")
-        return cls(key, members, meta)
-
-
-def _place(value: Any) -> tuple[int, int]:
-    offset, size = value
-    if type(offset) is not int or type(size) is not int:
-        raise TypeError(f"expected two whole numbers, found {value!r}")
-    return offset, size
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """``<shard>.json``, written after its tar is in place: the mark that the shard is complete."""
-
-    shard: str
-    bytes: int
-    sha256: str
-    config_hash: str
-    index: tuple[Record, ...]
-    statistics: Mapping[str, int]
-    skipped: tuple[Skipped, ...]
-
-    def to_json(self) -> builtins.bytes:
-        """Encode as the sidecar file's bytes."""
-        return canonical_json(
-            {
-                "format_version": FORMAT_VERSION,
-                "shard": self.shard,
-                "bytes": self.bytes,
-                "sha256": self.sha256,
-                "config_hash": self.config_hash,
-                "samples": len(self.index),
-                "index": [record.to_mapping() for record in self.index],
-                "statistics": dict(self.statistics),
-                "skipped": [asdict(s) for s in self.skipped],
-            }
-        )
-
-    @classmethod
-    def from_json(cls, data: builtins.bytes, where: str) -> Self:
-        """Decode a sidecar; ``where`` is its path."""
-        value = _load(data, where)
-        _check_version(value, where)
-        try:
-            sidecar = cls(
-                shard=str(value["shard"]),
-                bytes=int(value["bytes"]),
-                sha256=str(value["sha256"]),
-                config_hash=str(value["config_hash"]),
-                index=tuple(Record.from_mapping(entry, where) for entry in value["index"]),
-                statistics={str(k): int(v) for k, v in value["statistics"].items()},
-                skipped=tuple(Skipped(str(s["input"]), str(s["reason"])) for s in value["skipped"]),
-            )
-            count = int(value["samples"])
-        except _MALFORMED as error:
-            raise ShardError(
-                f"{where}: sidecar is malformed ({error!r}); pack this shard again"
-            ) from None
-        if count != len(sidecar.index):
-            raise ShardError(
-                f"{where}: says {count} samples but indexes {len(sidecar.index)}; pack it again"
-            )
-        sidecar._check_places(where)
-        return sidecar
-
-    def _check_places(self, where: str) -> None:
-        """Refuse members that would lie outside the tar."""
-        for record in self.index:
-            for suffix, (offset, size) in record.members.items():
-                if offset < 0 or size < 0 or offset + size > self.bytes:
-                    raise ShardError(
-                        f"{where}: sample {record.key}, member {suffix}: {size} bytes at byte "
-                        f"{offset} are not within the {self.bytes} of {self.shard}; pack it again"
-                    )
-
-
-@dataclass(frozen=True)
-class ShardEntry:
-    """One line of the manifest: a shard's file name, bytes, sha256 and number of samples.
-
-    ``sidecar_sha256`` is that of the sidecar's bytes; empty in sets made before it was recorded.
-    """
-
-    name: str
-    bytes: int
-    sha256: str
-    samples: int
-    sidecar_sha256: str = ""
-
-    @classmethod
-    def of(cls, sidecar: Sidecar) -> Self:
-        """Return the line for a sidecar as it was written."""
-        digest = hashlib.sha256(sidecar.to_json()).hexdigest()
-        return cls(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), digest)
-
-    @classmethod
-    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
-        """Build a line from decoded JSON."""
-        numbers = int(value["bytes"]), int(value["samples"])
-        if not all(0 <= number < 1 << 62 for number in numbers):
-            raise ValueError("a number of bytes or samples that cannot be")
-        name, digest = str(value["name"]), str(value["sha256"])
-        return cls(name, numbers[0], digest, numbers[1], str(value.get("sidecar_sha256", "")))
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """``manifest.json``, written last: its presence means that the whole set is there.
-
-    ``config`` holds everything that decides the bytes (source, recipe, seed, ...); ``totals`` the
-    sums of the shards' statistics; ``skipped`` a count per reason.
-    """
-
-    config: Mapping[str, Any]
-    shards: tuple[ShardEntry, ...]
-    totals: Mapping[str, int]
-    skipped: Mapping[str, int]
-
-    @property
-    def config_hash(self) -> str:
-        """The hash that every sidecar of the set carries."""
-        return config_hash(self.config)
-
-    def to_json(self) -> bytes:
-        """Encode as the manifest file's bytes, indented for human readers."""
-        value = {
-            "format": FORMAT_NAME,
-            "format_version": FORMAT_VERSION,
-            "config": dict(self.config),
-            "config_hash": self.config_hash,
-            "shards": [asdict(s) for s in self.shards],
-            "totals": dict(self.totals),
-            "skipped": dict(self.skipped),
-        }
-        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        return text.encode(errors="surrogatepass")
-
-    @classmethod
-    def from_json(cls, data: bytes, where: str) -> Self:
-        """Decode a manifest; ``where`` is its path."""
-        value = _load(data, where)
-        if value.get("format") != FORMAT_NAME:
-            raise ShardError(
-                f'{where}: expected "format": "{FORMAT_NAME}", found {value.get("format")!r}; '
-                "this folder was not made by stm"
-            )
-        _check_version(value, where)
-        try:
-            manifest = cls(
-                config=dict(value["config"]),
-                shards=tuple(ShardEntry.from_mapping(entry) for entry in value["shards"]),
-                totals={str(k): int(v) for k, v in value["totals"].items()},
-                skipped={str(k): int(v) for k, v in value["skipped"].items()},
-            )
-            stated = str(value["config_hash"])
-        except _MALFORMED as error:
-            raise ShardError(
-                f"{where}: manifest is malformed ({error!r}); pack the set again"
-            ) from None
-        bad = [s.name for s in manifest.shards if not _SHARD_NAME.fullmatch(s.name)]
-        if bad:
-            raise ShardError(f"{where}: shard name {bad[0]!r} is not a plain '.tar' file name")
-        if len({s.name for s in manifest.shards}) != len(manifest.shards):
-            raise ShardError(f"{where}: lists a shard twice; pack the set again")
-        if stated != manifest.config_hash:
-            raise ShardError(f"{where}: config_hash does not match config; the manifest was edited")
-        return manifest
-
-
-def _load(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ShardError(f"{where}: expected JSON, found something else ({error})") from None
-    if not isinstance(value, dict):
-        raise ShardError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _check_version(value: Mapping[str, Any], where: str) -> None:
-    version = value.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ShardError(
-            f"{where}: format version {version!r}, this program reads {FORMAT_VERSION}; "
-            "pack the set again or install the matching release"
-        )

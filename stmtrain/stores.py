@@ -2,24 +2,28 @@
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from stmtrain.errors import ShardError
-from stmtrain.spec import (
-    CONFIG_NAME,
-    MANIFEST_NAME,
-    Manifest,
-    ShardEntry,
-    Sidecar,
-    sidecar_name,
-)
+from stmtrain.locations import parse_location
+from stmtrain.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.spec import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 
-__all__ = ["LocalStore", "Store", "open_file", "parse_sidecar", "read_manifest", "read_sidecar"]
+if TYPE_CHECKING:
+    from stmtrain.cache import Cache
+
+__all__ = ["LocalStore", "Store", "open_store", "parse_sidecar", "read_manifest", "read_sidecar"]
 
 
 class Store(Protocol):
-    """Where the files of a shard set are."""
+    """Where the files of a shard set are.
+
+    Readers use :meth:`manifest`, :meth:`sidecar` and :meth:`open`, which may answer from a cache;
+    those who check a set use :meth:`file` and :meth:`shard`, which show what is there now.
+    """
 
     @property
     def name(self) -> str:
@@ -29,6 +33,9 @@ class Store(Protocol):
     def remote(self) -> bool:
         """Whether opening a shard may mean to wait for a network."""
 
+    def where(self, name: str) -> str:
+        """What messages call a file of the set."""
+
     def manifest(self) -> bytes:
         """Read the manifest."""
 
@@ -37,6 +44,33 @@ class Store(Protocol):
 
     def open(self, entry: ShardEntry) -> int:
         """Return a descriptor of a whole shard; its owner closes it."""
+
+    def file(self, name: str) -> bytes | None:
+        """Read a small file as it is now; None where there is none."""
+
+    def shard(self, entry: ShardEntry) -> AbstractContextManager[BinaryIO]:
+        """Open a shard as it is now, whatever its bytes."""
+
+    def names(self) -> Sequence[str]:
+        """List the files there, as far as that can be known."""
+
+
+def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
+    """Return the store of a folder or URL; nothing is read yet.
+
+    Args:
+        location: Folder, or URL of one.
+        cache: Where shards from a URL are kept; without one, in the user's cache folder.
+
+    Raises:
+        UsageError: A URL of another kind, or a package that it needs is not installed.
+    """
+    location = parse_location(location) if isinstance(location, str) else location
+    if isinstance(location, Path):
+        return LocalStore(location)
+    from stmtrain.remote_store import RemoteStore
+
+    return RemoteStore(location, cache)
 
 
 class LocalStore:
@@ -48,6 +82,10 @@ class LocalStore:
         self.folder = folder
         self.name = str(folder)
 
+    def where(self, name: str) -> str:
+        """Return a file's path."""
+        return str(self.folder / name)
+
     def manifest(self) -> bytes:
         """Read the manifest; its absence means that the set is incomplete or is not one."""
         return _manifest_bytes(self.folder)
@@ -58,7 +96,30 @@ class LocalStore:
 
     def open(self, entry: ShardEntry) -> int:
         """Open a shard."""
-        return open_file(self.folder / entry.name)
+        path = self.folder / entry.name
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
+
+    def file(self, name: str) -> bytes | None:
+        """Read a small file; None where there is none."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ShardError(f"{self.where(name)}: cannot be read ({error.strerror})") from None
+
+    @contextmanager
+    def shard(self, entry: ShardEntry) -> Iterator[BinaryIO]:
+        """Open a shard."""
+        with open(self.open(entry), "rb") as file:  # noqa: PTH123 - a descriptor has no path
+            yield file
+
+    def names(self) -> Sequence[str]:
+        """List the files of the folder."""
+        return sorted(path.name for path in self.folder.iterdir())
 
     def check_sizes(self, manifest: Manifest) -> None:
         """Refuse a set with a shard that is missing or has another size than the manifest says."""
@@ -70,14 +131,6 @@ class LocalStore:
                     f"{path}: expected a shard of {entry.bytes} bytes, found {found}; "
                     "run the command that made this set again, it remakes what is missing"
                 )
-
-
-def open_file(path: Path | str) -> int:
-    """Return a descriptor of a file."""
-    try:
-        return os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
 
 
 def _manifest_bytes(folder: Path) -> bytes:

@@ -9,15 +9,14 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from stmtrain.errors import ShardError
 
-__all__ = ["Member", "header_bytes", "scan_tar"]
+__all__ = ["BLOCK", "Member", "header_bytes", "padded", "scan_tar", "tar_size"]
 
-_BLOCK = tarfile.BLOCKSIZE
-_EMPTY = bytes(_BLOCK)
+BLOCK = tarfile.BLOCKSIZE
+_EMPTY = bytes(BLOCK)
 _MOST_EXTENDED = 1 << 16
 """Largest extended (PAX) header that is read, bytes; webdataset's have under 100."""
 _KINDS = {
@@ -38,71 +37,84 @@ class Member:
 
     Attributes:
         name: As stored, without a leading ``./``.
-        start: Byte of its first header block, extended headers included.
         offset: Byte of its data.
         size: Bytes of its data.
-        header: Its own header block, 512 bytes.
     """
 
     name: str
-    start: int
     offset: int
     size: int
-    header: bytes
 
 
 def header_bytes(name: str, size: int) -> bytes:
-    """Return the header block that stm writes for a member: USTAR, mode 0644, no owner, no time."""
+    """Return the header block that stm writes for a member: USTAR, mode 0644, no owner, no time.
+
+    Raises:
+        ValueError: The name or size does not fit.
+    """
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
     return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
 
 
-def scan_tar(path: Path) -> Iterator[Member]:
+def padded(size: int) -> int:
+    """Return the bytes that a member of ``size`` bytes takes in whole blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def tar_size(end: int) -> int:
+    """Return the bytes of a tar that stm writes with members up to byte ``end``."""
+    return -(-(end + 2 * BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
+def scan_tar(file: BinaryIO, where: str, start: int = 0) -> Iterator[Member]:
     """Yield the members of a tar in order, without reading their data.
+
+    Args:
+        file: The tar.
+        where: What error messages call it.
+        start: Byte at which a member or the end mark begins.
 
     Raises:
         ShardError: A damaged header, a link or another kind of member, a member that goes beyond
             the end of the file, a missing end mark, or anything but zeros after it.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        byte = start = 0
-        while True:
-            block = _read(file, byte, path)
-            if block == _EMPTY:
-                break
-            kind, length = _check_header(block, byte, path)
-            offset, byte = byte + _BLOCK, byte + _BLOCK + -(-length // _BLOCK) * _BLOCK
-            if byte > size:
-                raise ShardError(
-                    f"{path}: member {_name(block)!r} at byte {offset} has {length} bytes, but "
-                    f"the file ends at byte {size}; it is cut short"
-                )
-            if kind in (b"x", b"g"):
-                _check_extended(file, offset, length, path)
-                continue
-            if kind != b"5":
-                yield Member(_name(block), start, offset, length, block)
-            start = byte
-        _check_end(file, byte, path)
+    size = os.fstat(file.fileno()).st_size
+    byte = start
+    while True:
+        block = _read(file, byte, where)
+        if block == _EMPTY:
+            break
+        kind, length = _check_header(block, byte, where)
+        offset, byte = byte + BLOCK, byte + BLOCK + padded(length)
+        if byte > size:
+            raise ShardError(
+                f"{where}: member {_name(block)!r} at byte {offset} has {length} bytes, but "
+                f"the file ends at byte {size}; it is cut short"
+            )
+        if kind in (b"x", b"g"):
+            _check_extended(file, offset, length, where)
+            continue
+        if kind != b"5":
+            yield Member(_name(block), offset, length)
+    _check_end(file, byte, where)
 
 
-def _read(file: BinaryIO, byte: int, path: Path) -> bytes:
+def _read(file: BinaryIO, byte: int, where: str) -> bytes:
     file.seek(byte)
-    block = file.read(_BLOCK)
-    if len(block) != _BLOCK:
+    block = file.read(BLOCK)
+    if len(block) != BLOCK:
         raise ShardError(
-            f"{path}: expected a member or the end mark at byte {byte}, found the end of the "
+            f"{where}: expected a member or the end mark at byte {byte}, found the end of the "
             "file; it is cut short"
         )
     return block
 
 
-def _check_header(block: bytes, byte: int, path: Path) -> tuple[bytes, int]:
+def _check_header(block: bytes, byte: int, where: str) -> tuple[bytes, int]:
     """Return (type flag, bytes of data) of a header block that is in order."""
-    where = f"{path}: header at byte {byte}"
+    where = f"{where}: header at byte {byte}"
     total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
     if _octal(block[148:156]) != total:
         raise ShardError(f"{where} is damaged (its checksum is wrong)")
@@ -134,9 +146,9 @@ def _name(block: bytes) -> str:
     return text.removeprefix("./")
 
 
-def _check_extended(file: BinaryIO, offset: int, length: int, path: Path) -> None:
+def _check_extended(file: BinaryIO, offset: int, length: int, where: str) -> None:
     """Let extended headers pass that say nothing of name, size or layout (times and owners)."""
-    where = f"{path}: extended header at byte {offset - _BLOCK}"
+    where = f"{where}: extended header at byte {offset - BLOCK}"
     if length > _MOST_EXTENDED:
         raise ShardError(f"{where} has {length} bytes; a shard needs none, make it again")
     file.seek(offset)
@@ -155,7 +167,7 @@ def _check_extended(file: BinaryIO, offset: int, length: int, path: Path) -> Non
         data = data[count:]
 
 
-def _check_end(file: BinaryIO, byte: int, path: Path) -> None:
+def _check_end(file: BinaryIO, byte: int, where: str) -> None:
     """See that only zeros follow, at least the two blocks of the end mark."""
     found = 0
     file.seek(byte)
@@ -163,9 +175,9 @@ def _check_end(file: BinaryIO, byte: int, path: Path) -> None:
         rest = chunk.lstrip(b"\0")
         if rest:
             raise ShardError(
-                f"{path}: the end mark is at byte {byte}, but something follows at byte "
+                f"{where}: the end mark is at byte {byte}, but something follows at byte "
                 f"{byte + found + len(chunk) - len(rest)}; readers would never see it"
             )
         found += len(chunk)
-    if found < 2 * _BLOCK:
-        raise ShardError(f"{path}: the end mark at byte {byte} is cut short")
+    if found < 2 * BLOCK:
+        raise ShardError(f"{where}: the end mark at byte {byte} is cut short")

@@ -6,22 +6,19 @@ What a reader would meet by chance is looked for here. Nothing is changed. The w
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stmtrain.errors import ShardError
+from stmtrain.errors import RemoteError, ShardError
+from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.set_config import parse_plan, plan_value
-from stmtrain.shard_check import CheckShard, ShardCheck, compare_counts
-from stmtrain.shards import read_manifest
-from stmtrain.spec import (
-    CONFIG_NAME,
-    MANIFEST_NAME,
-    Manifest,
-    ShardEntry,
-    Sidecar,
-    sidecar_name,
-)
+from stmtrain.shard_check import CheckShard, Fault, ShardCheck, compare_counts
+from stmtrain.spec import CONFIG_NAME, MANIFEST_NAME, sidecar_name
+from stmtrain.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from stmtrain.cache import Cache
 
 __all__ = ["Fault", "Mapper", "Progress", "Verification", "verify"]
 
@@ -30,17 +27,6 @@ Mapper = Callable[[CheckShard, Sequence[ShardEntry]], Iterable[ShardCheck]]
 
 Progress = Callable[[int, int, int, int], None]
 """Gets (samples done, samples in all, bytes done, faults so far)."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong: in which shard (empty: the set's own files), and a line about it."""
-
-    shard: str
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -84,23 +70,30 @@ class Verification:
 
 
 def verify(
-    folder: Path, mapper: Mapper | None = None, progress: Progress | None = None
+    location: Path | str,
+    mapper: Mapper | None = None,
+    progress: Progress | None = None,
+    cache: "Cache | None" = None,
 ) -> Verification:
-    """Verify the set in ``folder``; without a readable manifest, what its ``config.json`` plans.
+    """Verify a set; without a readable manifest, what its ``config.json`` plans.
 
     Args:
-        folder: The set.
+        location: Folder or URL of the set. From a URL everything is fetched anew.
         mapper: Does the shards; ``map``, that is in this process, when ``None``.
         progress: Told after each shard.
+        cache: In its folder the shards from a URL lie while they are checked.
 
     Raises:
         ShardError: Nothing says what the set should be.
+        UsageError: A URL of another kind, or a shard that is larger than the cache may be.
+        RemoteError: The server does not answer, or refuses; that says nothing of the set.
     """
-    plan = _plan(folder)
+    store = open_store(location, cache)
+    plan = _plan(store)
     checks: dict[str, ShardCheck] = {}
     total, bad = sum(entry.samples for entry in plan.entries), len(plan.faults)
     samples = size = 0
-    for check in (mapper or map)(CheckShard(folder, plan.config), plan.entries):
+    for check in (mapper or map)(CheckShard(location, plan.config, cache), plan.entries):
         checks[check.entry.name] = check
         samples, size = samples + check.entry.samples, size + check.entry.bytes
         bad += len(check.faults)
@@ -109,15 +102,15 @@ def verify(
     ordered = [checks[entry.name] for entry in plan.entries]
     faults = [
         *plan.faults,
-        *(Fault(check.entry.name, text) for check in ordered for text in check.faults),
-        *_check_keys(folder, ordered),
+        *(fault for check in ordered for fault in check.faults),
+        *_check_keys(store, ordered),
     ]
     if plan.manifest is not None and not any(check.faults for check in ordered):
-        faults += _check_totals(folder / MANIFEST_NAME, plan.manifest, ordered)
+        faults += _check_totals(store.where(MANIFEST_NAME), plan.manifest, ordered)
     counted: Counter[str] = Counter()
     for check in ordered:
         counted.update(check.statistics)
-    notes = _notes(folder, plan.names)
+    notes = [*_strangers(store, plan.names), *plan.notes]
     return Verification(
         plan.config, plan.names, tuple(faults), tuple(notes), len(ordered), size, dict(counted)
     )
@@ -131,70 +124,73 @@ class _Plan:
     config: Mapping[str, Any]
     names: tuple[str, ...]
     entries: tuple[ShardEntry, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def _plan(folder: Path) -> _Plan:
+def _plan(store: Store) -> _Plan:
     """Learn from the manifest what to expect or, without one, from ``config.json`` and sidecars."""
     try:
-        manifest = read_manifest(folder)
+        manifest = Manifest.from_json(store.manifest(), store.where(MANIFEST_NAME))
     except ShardError as error:
-        return _plan_without_manifest(folder, error)
+        return _plan_without_manifest(store, error)
     names = tuple(entry.name for entry in manifest.shards)
-    path = folder / CONFIG_NAME
-    faults = []
+    plan = _Plan(manifest, manifest.config, names, manifest.shards)
+    where = store.where(CONFIG_NAME)
     try:
-        if path.exists() and parse_plan(path.read_bytes(), str(path)) != plan_value(
-            manifest.config, names
-        ):
-            faults.append(
-                f"{path}: its configuration or shards differ from the manifest's; one of the two "
-                "belongs to another set"
-            )
-    except (ShardError, OSError) as error:
-        faults.append(str(error))
-    return _Plan(
-        manifest, manifest.config, names, manifest.shards, tuple(Fault("", t) for t in faults)
-    )
+        data = store.file(CONFIG_NAME)
+        if data is None:
+            note = f'{where}: is missing; readers do without it, "stm shards repair" restores it'
+            return replace(plan, notes=(note,))
+        if parse_plan(data, where) == plan_value(manifest.config, names):
+            return plan
+        fault = (
+            f"{where}: its configuration or shards differ from the manifest's; one of the two "
+            "belongs to another set"
+        )
+    except RemoteError as error:  # some servers refuse what is not there
+        return replace(plan, notes=(str(error),))
+    except ShardError as error:
+        fault = str(error)
+    return replace(plan, faults=(Fault("", fault),))
 
 
-def _plan_without_manifest(folder: Path, why: ShardError) -> _Plan:
-    path = folder / CONFIG_NAME
+def _plan_without_manifest(store: Store, why: ShardError) -> _Plan:
     try:
-        plan = parse_plan(path.read_bytes(), str(path))
-    except (ShardError, OSError):
+        plan = parse_plan(store.file(CONFIG_NAME) or b"", store.where(CONFIG_NAME))
+    except ShardError:
         raise why from None  # nothing says what this should be
     entries, faults = [], [Fault("", str(why))]
     for name in plan["shards"]:
-        where = folder / sidecar_name(name)
+        where = store.where(sidecar_name(name))
         try:
-            sidecar = Sidecar.from_json(where.read_bytes(), str(where))
+            data = store.file(sidecar_name(name))
+            if data is None:
+                raise ShardError(f"{where}: the sidecar is missing; pack it again")
+            sidecar = Sidecar.from_json(data, where)
             if sidecar.shard != name:
                 raise ShardError(f"{where}: is the sidecar of {sidecar.shard}; pack it again")
             entries.append(ShardEntry.of(sidecar))
         except ShardError as error:
             faults.append(Fault(name, str(error)))
-        except OSError as error:
-            text = f"{where}: sidecar cannot be read ({error.strerror}); pack it again"
-            faults.append(Fault(name, text))
     return _Plan(None, plan["config"], tuple(plan["shards"]), tuple(entries), tuple(faults))
 
 
-def _check_keys(folder: Path, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
+def _check_keys(store: Store, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
     """Find sample keys that occur twice in the set."""
     owner: dict[str, str] = {}
     for check in checks:
         for key in check.keys:
             if key in owner:
                 text = (
-                    f"{folder / check.entry.name}, sample {key}: the key occurs in "
+                    f"{store.where(check.entry.name)}, sample {key}: the key occurs in "
                     f"{owner[key]} too; keys must differ within a set"
                 )
-                yield Fault(check.entry.name, text)
+                yield Fault(check.entry.name, text, key)
             owner[key] = check.entry.name
 
 
-def _check_totals(path: Path, manifest: Manifest, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
+def _check_totals(where: str, manifest: Manifest, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
     """Compare the manifest's sums with what the shards hold."""
     totals: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
@@ -205,21 +201,19 @@ def _check_totals(path: Path, manifest: Manifest, checks: Sequence[ShardCheck]) 
         ("totals", manifest.totals, totals),
         ("skipped", manifest.skipped, skipped),
     ):
-        yield from (Fault("", t) for t in compare_counts(f"{path}: {name}", stated, counted))
+        yield from (Fault("", t) for t in compare_counts(f"{where}: {name}", stated, counted))
 
 
-def _notes(folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """Name what lies in the folder and is not of the set, as far as it could be taken for it."""
+def _strangers(store: Store, names: Sequence[str]) -> Iterator[str]:
+    """Name what lies there and is not of the set, as far as it could be taken for it."""
     ours = {MANIFEST_NAME, CONFIG_NAME, *names, *map(sidecar_name, names)}
-    for path in sorted(folder.iterdir()):
-        if path.name in ours:
+    for name in store.names():
+        where, path = store.where(name), Path(name)
+        if name in ours:
             continue
         if path.suffix == ".tmp":
-            yield f"{path}: left by a run that was interrupted; it can be removed"
+            yield f"{where}: left by a run that was interrupted; it can be removed"
         elif path.suffix == ".tar":
-            yield f"{path}: not of this set; a pattern like *.tar would read it too"
+            yield f"{where}: not of this set; a pattern like *.tar would read it too"
         elif path.suffix == ".json" and path.with_suffix(".tar").name not in ours:
-            yield f"{path}: not of this set"
-    if not (folder / CONFIG_NAME).exists():
-        path = folder / CONFIG_NAME
-        yield f'{path}: is missing; readers do without it, "stm shards repair" restores it'
+            yield f"{where}: not of this set"

@@ -1,6 +1,7 @@
 """The loader when things are bad, slow or dead: it skips as it says, and never hangs."""
 
 import itertools
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_loader import Memory, contents, damaged, drain, load, loader_threads, make_sample
 
+from benchmarks.shard_faults import with_other_pixels
 from stmdata.pack import Job, pack
 from stmtrain.errors import DataError, RemoteError, ShardError, UsageError
 from stmtrain.plan import Plan
@@ -156,6 +158,25 @@ def test_damaged_shards_are_skipped_sample_by_sample(tmp_path):
     loader = load(shards, on_bad_sample="skip")
     keys = {clip[1] for clip in contents(loader, 6)}
     assert keys == {f"sample-{i}" for i in range(12)} - {"sample-4", "sample-11"}
+
+
+def test_a_changed_byte_that_decodes_is_a_bad_sample(tmp_path):
+    pack(tmp_path / "set", [Job("a", tuple(range(12)))], lambda _job: iter(SAMPLES), {"kind": "a"})
+    tar = tmp_path / "set" / "a.tar"
+    shards = ShardSet.open(tmp_path / "set")
+    data = bytearray(tar.read_bytes())
+    for suffix, (offset, size) in shards._record(4)[1].members.items():
+        if suffix.endswith(".jpg"):
+            jpeg = bytes(data[offset : offset + size])
+            data[offset : offset + size] = with_other_pixels(jpeg, np.random.default_rng(0))
+    tar.write_bytes(data)
+    named = r"a\.tar, sample sample-4, member 0000\d\.jpg, bytes \d+ to \d+: crc32 is"
+    with pytest.raises(ShardError, match=named), load(shards) as loader:
+        drain(loader, 6)
+    loader = load(shards, on_bad_sample="skip")
+    keys = {clip[1] for clip in contents(loader, 6)}
+    assert keys == {f"sample-{i}" for i in range(12)} - {"sample-4"}
+    assert all(re.search(named, message) for message in loader.skipped)
 
 
 def test_a_member_that_is_missing_is_named(tmp_path):

@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 from stmdata import durable
 from stmdata.pack import Job, _WriteJob, pack, write_shard
 from stmtrain.errors import ShardError, StmError, UsageError
+from stmtrain.manifest import Manifest, Sidecar
 from stmtrain.shards import ShardSet
-from stmtrain.spec import Manifest, Sample, SampleMeta, Sidecar, Skipped, config_hash
+from stmtrain.spec import Sample, SampleMeta, Skipped, config_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = {"source": "numbers", "seed": 7, "recipe": {"size": 8, "frames": (2, 3)}}

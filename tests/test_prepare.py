@@ -16,8 +16,9 @@ from stmdata.sources import CocoSource, MaskSource, Picture
 from stmdata.stills import find_stills
 from stmtrain.decode import decode_frame, decode_mask
 from stmtrain.errors import DataError, UsageError
+from stmtrain.manifest import Manifest
 from stmtrain.shards import ShardSet
-from stmtrain.spec import Manifest, Sample, Skipped
+from stmtrain.spec import Sample, Skipped
 
 SMALL = Options(replace(DEFAULT, appearance="none", min_instance_area=100.0), size=64)
 

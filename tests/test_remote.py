@@ -4,24 +4,18 @@
 reads from a stand-in for its server.
 """
 
-import json
-import os
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from shard_server import Hub, Server, in_bucket, serving
 
 from stmdata.pack import Job, pack
 from stmtrain.ahead import FetchAhead, window_bytes
@@ -29,7 +23,8 @@ from stmtrain.cache import Cache
 from stmtrain.errors import RemoteError, ShardError, StmError, UsageError
 from stmtrain.locations import parse_location, shown, split_weight
 from stmtrain.plan import Plan
-from stmtrain.remote import Remote, RemoteStore, Retry
+from stmtrain.remote import Remote, Retry
+from stmtrain.remote_store import RemoteStore
 from stmtrain.run import parse_sources
 from stmtrain.shards import ShardSet
 from stmtrain.spec import Sample, SampleMeta
@@ -37,75 +32,6 @@ from stmtrain.spec import Sample, SampleMeta
 ROOT = Path(__file__).resolve().parents[1]
 SHARDS, PER_SHARD = 6, 4
 QUICK = Retry(attempts=3, first=0.01, longest=0.02, timeout=5.0, piece=4096)
-
-
-class Server(ThreadingHTTPServer):
-    """Serves a folder with byte ranges and does wrong what it is told to.
-
-    Attributes:
-        faults: What goes wrong with the next requests of a file, first to last; ``"ok"`` does not.
-        asked: Each request's file and first byte.
-        gate: Tars wait for it.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path, kind: type[BaseHTTPRequestHandler] | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), kind or _Handler)
-        self.folder = folder
-        self.faults: dict[str, list[str]] = {}
-        self.asked: list[tuple[str, int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.closed = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/sets/a"
-
-    def count(self, name: str) -> int:
-        return Counter(asked for asked, _ in self.asked)[name]
-
-    def handle_error(self, *_: object) -> None:
-        """Clients hang up; that is what some tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        name = self.path.partition("?")[0].rpartition("/")[2]
-        path = self.server.folder / name
-        first, last = self._range()
-        self.server.asked.append((name, first))
-        fault = next(iter(self.server.faults.get(name, [])), "ok")
-        self.server.faults[name] = self.server.faults.get(name, [])[1:]
-        if name.endswith(".tar"):
-            self.server.gate.wait(20)
-        if fault.isdecimal() or not path.is_file():
-            self.send_error(int(fault) if fault.isdecimal() else 404)
-        elif fault == "drop":
-            self.connection.shutdown(socket.SHUT_RDWR)
-        elif fault == "stall":
-            self.server.closed.wait(20)
-        else:
-            data = path.read_bytes()
-            if fault == "flip":
-                data = bytes([data[0] ^ 1]) + data[1:]
-            whole = fault == "no ranges" or "Range" not in self.headers
-            self._send(data if whole else data[first : last + 1], len(data), first, fault)
-
-    def _range(self) -> tuple[int, int]:
-        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
-        return int(first), int(last or 1 << 60)
-
-    def _send(self, body: bytes, total: int, first: int, fault: str) -> None:
-        self.send_response(200 if len(body) == total else 206)
-        self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{total}")
-        if fault != "cut without length":
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if fault.startswith("cut") else body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def _samples(job: Job) -> Iterator[Sample]:
@@ -122,33 +48,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("remote") / "a"
     pack(out, [Job(f"s-{i}", (i,)) for i in range(SHARDS)], _samples, {"a": 1})
     return out
-
-
-class _Hub(_Handler):
-    """The few answers of the Hugging Face Hub that reading needs."""
-
-    def do_GET(self) -> None:
-        if not self.path.startswith("/api/"):
-            super().do_GET()
-            return
-        files = [
-            {"type": "file", "path": f"sets/a/{p.name}", "size": p.stat().st_size, "oid": "0" * 40}
-            for p in self.server.folder.iterdir()
-        ]
-        answer = files if "/tree/" in self.path else {"id": "me/set", "sha": "0" * 40}
-        self._send(json.dumps(answer).encode(), -1, 0, "ok")
-
-
-@contextmanager
-def serving(folder: Path, kind: type[BaseHTTPRequestHandler] = _Handler) -> Iterator[Server]:
-    with Server(folder, kind) as server:
-        thread = threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True)
-        thread.start()
-        yield server
-        server.closed.set()
-        server.gate.set()
-        server.shutdown()
-        thread.join(5)
 
 
 @pytest.fixture
@@ -509,28 +408,8 @@ def test_a_failed_fetch_is_the_readers_error(server: Server, cache: Cache) -> No
 @pytest.fixture
 def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The set in a bucket of a real S3 server on the loopback."""
-    server_module = pytest.importorskip("moto.server")
-    import boto3
-
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "hidden-id",
-        "AWS_SECRET_ACCESS_KEY": "hidden-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }.items():
-        monkeypatch.setenv(name, value)
-    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="shards")
-    for path in folder.iterdir():
-        client.upload_file(str(path), "shards", f"sets/a/{path.name}")
-    yield "s3://shards/sets/a"
-    client.close()
-    server.stop()
+    with in_bucket(folder, monkeypatch) as url:
+        yield url
 
 
 def test_s3_reads_as_its_folder(bucket: str, folder: Path, cache: Cache) -> None:
@@ -546,7 +425,7 @@ def test_the_hub_reads_as_its_folder(
 ) -> None:
     import fsspec
 
-    with serving(folder, _Hub) as server:
+    with serving(folder, Hub) as server:
         endpoint = server.url.removesuffix("/sets/a")
         monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": endpoint, "token": False})
         url = "hf://datasets/me/set/sets/a"
@@ -563,7 +442,7 @@ _RANK = """
 import sys, time
 from pathlib import Path
 from stmtrain.cache import Cache
-from stmtrain.remote import RemoteStore
+from stmtrain.remote_store import RemoteStore
 from stmtrain.shards import ShardSet
 shard_set = ShardSet(RemoteStore(sys.argv[1], Cache(Path(sys.argv[2]), 10**8)))
 print("ready", flush=True)
@@ -638,7 +517,7 @@ def test_a_url_of_another_kind_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_folders_load_no_fsspec() -> None:
     code = (
-        "import sys, stmtrain.shards, stmtrain.cache, stmtrain.remote, stmtrain.ahead; "
+        "import sys, stmtrain.shards, stmtrain.cache, stmtrain.remote_store, stmtrain.ahead; "
         "sys.exit('fsspec' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

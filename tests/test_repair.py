@@ -241,7 +241,7 @@ def test_the_commands(copy: Callable[[str], Made]):
     flip(bad)
     verified = stm("shards", "verify", folder, "--workers", 1)
     assert verified.exit_code == 1
-    assert f"{bad}: sha256 is" in verified.output
+    assert f"{bad}, sample drawn-01, member 00000.jpg, bytes 512 to " in verified.output
     assert "1 shards to make again" in verified.output
     listed = stm("shards", "repair", folder, "--workers", 1)
     assert listed.exit_code == 2

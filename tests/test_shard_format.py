@@ -1,8 +1,11 @@
 """The specification's listing and examples are true."""
 
 import gc
+import json
 import re
+import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from stmdata.drawn import draw_youtube_vos
 from stmdata.videos import pack_youtube_vos
 from stmtrain import set_config, spec
 from stmtrain.shards import ShardSet
+from stmtrain.verify import verify
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "shard-format.md"
 TEXT = PAGE.read_text()
@@ -55,14 +59,44 @@ def test_the_listing(packed: Path):
     assert [name for _, name in shown][-1] == list(members)[-1]
 
 
+def test_the_crcs(packed: Path):
+    """Each is that of the member's bytes; the one that is shown is the first of the listing."""
+    sidecar = json.loads((packed / "youtube-vos-train-000000.json").read_bytes())
+    (record,) = sidecar["index"]
+    with tarfile.open(packed / "youtube-vos-train-000000.tar") as tar:
+        data = {info.name.partition(".")[2]: tar.extractfile(info).read() for info in tar}
+    assert record["crc32"] == {name: zlib.crc32(found) for name, found in data.items()}
+    (shown,) = re.findall(r'`"crc32":\{"00000\.jpg":(\d+),…\}`', TEXT)
+    if record["members"]["00000.jpg"] == [512, 3722]:  # else another JPEG library made it
+        assert int(shown) == record["crc32"]["00000.jpg"]
+
+
+def test_the_faults(packed: Path, tmp_path: Path):
+    """The page shows what verify says of a byte in data, header, padding and end mark."""
+    folder = Path(shutil.copytree(packed, tmp_path / "youtube-vos"))
+    for number, suffix, place in ((0, "00003.jpg", 9), (0, "00005.png", -356), (1, "00000.jpg", 0)):
+        path = folder / f"youtube-vos-train-00000{number}.tar"
+        record = json.loads(path.with_suffix(".json").read_bytes())["index"][0]
+        offset, size = record["members"][suffix]
+        flip(path, offset + (place or size))
+    flip(folder / "youtube-vos-train-000001.tar", 71000)
+    for fault in verify(folder).faults:
+        words = re.sub(r"\b[0-9a-f]{8}\b|\d+", "#", str(fault).replace(str(tmp_path), "shards"))
+        assert words in re.sub(r"\b[0-9a-f]{8}\b|\d+", "#", TEXT)
+
+
+def flip(path: Path, byte: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1
+    path.write_bytes(data)
+
+
 def test_the_grammar():
     for pattern in (spec._SAMPLE_KEY, spec._FRAME_NAME, set_config.SHARD_NAME):
         assert f"`{pattern.pattern}`" in TEXT
 
 
 def test_every_field_has_its_line(packed: Path):
-    import json
-
     shard_set = ShardSet.open(packed)
     sidecar = json.loads((packed / "youtube-vos-train-000000.json").read_bytes())
     manifest = json.loads((packed / "manifest.json").read_bytes())

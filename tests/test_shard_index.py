@@ -22,6 +22,7 @@ from stmdata.videos import pack_davis
 from stmtrain.decode import decode_mask
 from stmtrain.errors import DataError, ShardError, StmError, UsageError
 from stmtrain.interop import webdataset_samples
+from stmtrain.manifest import Sidecar
 from stmtrain.palette import encode_mask
 from stmtrain.shards import ShardSet
 from stmtrain.verify import verify
@@ -96,6 +97,59 @@ def test_records_are_worked_out_and_the_tars_stay(tmp_path: Path):
     assert shard_set.read(1).meta.mask_frames == ()
     result = verify(tmp_path)
     assert (result.faults, result.notes) == ((), ())
+
+
+def flip(path: Path, byte: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_changed_byte_is_named(tmp_path: Path):
+    """Of a sample, its header or padding with the sample; else that it is not of one."""
+    readme = [("README.txt", b"hello " * 200)]
+    path = write_tar(
+        tmp_path / "a.tar", [*readme, *clip("one"), *readme], format=tarfile.PAX_FORMAT
+    )
+    whole = path.read_bytes()
+    index_shards(tmp_path)
+    record = Sidecar.from_json((tmp_path / "a.json").read_bytes(), "s").index[0]
+    for suffix, (offset, size) in record.members.items():
+        named = f"{path}, sample one, member {suffix}"
+        for byte in (offset, offset + size - 1):
+            flip(path, byte)
+            (fault,) = verify(tmp_path).faults
+            assert fault.text.startswith(
+                f"{named}, bytes {offset} to {offset + size - 1}: crc32 is"
+            )
+            assert fault.span == (offset, offset + size)
+            with pytest.raises(ShardError, match="crc32 is"):
+                ShardSet.open(tmp_path).read(0)
+            path.write_bytes(whole)
+        flip(path, offset - 512 + 136)  # time
+        (fault,) = verify(tmp_path).faults
+        assert (
+            fault.text
+            == f"{named}: header at byte {offset - 512} is damaged (its checksum is wrong)"
+        )
+        path.write_bytes(whole)
+        flip(path, offset + size)
+        (fault,) = verify(tmp_path).faults
+        assert (
+            fault.text == f"{named}: byte {offset + size}, behind its data, is 0x01, expected 0x00"
+        )
+        path.write_bytes(whole)
+    flip(path, whole.index(b"hello"))
+    (fault,) = verify(tmp_path).faults
+    assert fault.text.endswith(
+        "; all its samples are as they were, what has changed is between them"
+    )
+    path.write_bytes(whole)
+    flip(path, len(whole) - 1)
+    (fault,) = verify(tmp_path).faults
+    assert f"something follows at byte {len(whole) - 1}" in fault.text
+    path.write_bytes(whole)
+    assert verify(tmp_path).faults == ()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -3,7 +3,9 @@
 import gc
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from stmdata.videos import pack_davis
 from stmtrain.decode import decode_mask
 from stmtrain.errors import ShardError
 from stmtrain.interop import webdataset_samples
+from stmtrain.manifest import Sidecar
 from stmtrain.shards import ShardSet
 from stmtrain.spec import Sample, SampleMeta, sidecar_name
 from stmtrain.trees import davis_videos
@@ -132,8 +135,37 @@ def test_a_shard_cut_behind_our_back_names_sample_and_byte(broken: Path) -> None
     shard_set = ShardSet.open(broken)
     tar = broken / shard_set.manifest.shards[0].name
     tar.write_bytes(tar.read_bytes()[:2048])
-    with pytest.raises(ShardError, match=r"sample drawn-00, member .*expected \d+ bytes at byte"):
+    with pytest.raises(ShardError, match=r"sample drawn-00, member .*found \d+ of \d+ bytes"):
         shard_set.read(0)
+
+
+@pytest.mark.parametrize("suffix", ["00000.jpg", "00005.png", "json"])
+def test_a_changed_byte_is_found_when_it_is_read(broken: Path, suffix: str) -> None:
+    """Also one that would decode, to other pixels; nothing else of the shard is refused."""
+    shard_set = ShardSet.open(broken)
+    tar = broken / shard_set.manifest.shards[0].name
+    where = shard_set.where(0)
+    record = Sidecar.from_json(tar.with_suffix(".json").read_bytes(), "s").index[0]
+    offset, size = record.members[suffix]
+    meta = shard_set.meta(0)
+    data = bytearray(tar.read_bytes())
+    data[offset + size // 2] ^= 1
+    tar.write_bytes(data)
+    right, wrong = zlib.crc32(tar.read_bytes()[offset : offset + size]), record.crc32[suffix]
+    named = (
+        f"{tar}, sample {record.key}, member {suffix}, bytes {offset} to {offset + size - 1}: "
+        f"crc32 is {right:08x}, expected {wrong:08x}; "
+    )
+    assert named.startswith(f"{broken.parent}/{where.partition(',')[0]}, sample drawn-00, member")
+    with pytest.raises(ShardError, match=re.escape(named)):
+        shard_set.read(0)
+    frame = suffix.partition(".")[0]
+    if suffix != "json":
+        for known in (meta, None):
+            with pytest.raises(ShardError, match=re.escape(named)):
+                shard_set.read(0, ["00001", frame], known)
+    assert list(shard_set.read(0, ["00002", "00003"], meta).frames) == ["00002", "00003"]
+    shard_set.read(1)
 
 
 def test_swapped_sidecars_are_refused(broken: Path) -> None:

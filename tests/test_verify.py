@@ -4,25 +4,25 @@ import json
 import shutil
 from collections.abc import Callable
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from shard_edits import accept, edit, first, texts
 
 from benchmarks import shard_faults
+from benchmarks.shard_outcome import how_named, observe, try_fault
 from stmdata.engines import map_unordered
 from stmdata.pack import Job, pack
 from stmdata.prepare import Options, prepare_coco
 from stmdata.recipes import DEFAULT
 from stmdata.videos import pack_davis, pack_youtube_vos
 from stmtrain.errors import ShardError
+from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.palette import encode_mask
-from stmtrain.spec import Manifest, Sample, SampleMeta, ShardEntry, Sidecar, sidecar_name
-from stmtrain.verify import Verification, verify
-
-Edit = Callable[[bytearray], Any]
+from stmtrain.spec import Sample, SampleMeta, sidecar_name
+from stmtrain.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -44,37 +44,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
 @pytest.fixture
 def broken(packed: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(packed, tmp_path / "set"))
-
-
-def texts(result: Verification) -> str:
-    return "\n".join(map(str, result.faults))
-
-
-def edit(path: Path, change: Edit) -> None:
-    data = bytearray(path.read_bytes())
-    change(data)
-    path.write_bytes(data)
-
-
-def first(folder: Path) -> tuple[Path, Sidecar]:
-    path = sorted(folder.glob("*.tar"))[0]
-    return path, Sidecar.from_json(path.with_suffix(".json").read_bytes(), "sidecar")
-
-
-def accept(folder: Path) -> None:
-    """Bring sidecar and manifest into line with the tars, as one who covers his tracks would."""
-    manifest = Manifest.from_json((folder / "manifest.json").read_bytes(), "m")
-    entries = []
-    for entry in manifest.shards:
-        path = folder / sidecar_name(entry.name)
-        data = (folder / entry.name).read_bytes()
-        value = json.loads(path.read_bytes())
-        value |= {"bytes": len(data), "sha256": sha256(data).hexdigest()}
-        sidecar = Sidecar.from_json(json.dumps(value).encode(), "s")
-        path.write_bytes(sidecar.to_json())
-        entries.append(ShardEntry.of(sidecar))
-    changed = Manifest(manifest.config, tuple(entries), manifest.totals, manifest.skipped)
-    (folder / "manifest.json").write_bytes(changed.to_json())
 
 
 # --- whole sets -----------------------------------------------------------------------------------
@@ -102,89 +71,6 @@ def test_other_processes_find_the_same(broken: Path):
     assert told[-1][3] == len(alone.faults)
 
 
-# --- tars -----------------------------------------------------------------------------------------
-
-
-def test_a_changed_pixel_names_shard_sample_and_byte(broken: Path):
-    path, sidecar = first(broken)
-    record = sidecar.index[0]
-    offset, size = record.members["00003.png"]
-    edit(path, lambda data: data.__setitem__(slice(offset, offset + size), bytes(size)))
-    result = verify(broken)
-    assert result.bad_shards == (path.name,)
-    assert f"{path}: sha256 is" in texts(result)
-    assert f"{path}, sample {record.key}, 00003.png at byte {offset}: " in texts(result)
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (slice(136, 148), b"00000000001\0", "is not the one that stm writes"),  # time
-        (slice(108, 116), b"0001750\0", "is not the one that stm writes"),  # owner
-        (slice(156, 157), b"2", "is a symbolic link; a shard holds plain files only"),
-        (slice(156, 157), b"1", "is a hard link"),
-        (slice(156, 157), b"S", "is a sparse file"),
-        (slice(156, 157), b"L", "is a long name"),
-        (slice(0, 3), b"../", "expected member"),
-        (slice(124, 136), b"\x80" + bytes(10) + b"\xff", "is not an octal number"),
-        (slice(124, 136), b"77777777777\0", "the file ends at byte"),
-    ],
-)
-def test_headers_of_a_consistent_set(broken: Path, place: slice, value: bytes, message: str):
-    path, _ = first(broken)
-
-    def change(data: bytearray) -> None:
-        data[place] = value
-        data[148:156] = b" " * 8
-        data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
-
-    edit(path, change)
-    accept(broken)
-    result = verify(broken)
-    assert message in texts(result)
-    assert result.bad_shards == (path.name,)
-
-
-def test_a_flipped_header_is_named_by_its_byte(broken: Path):
-    path, sidecar = first(broken)
-    byte = sidecar.index[0].members["00001.jpg"][0] - 512
-    edit(path, lambda data: data.__setitem__(byte, data[byte] ^ 1))
-    accept(broken)
-    assert f"{path}: header at byte {byte} is damaged (its checksum is wrong)" in texts(
-        verify(broken)
-    )
-
-
-def test_something_after_the_end_mark(broken: Path):
-    path, _ = first(broken)
-    size = path.stat().st_size
-    edit(path, lambda data: data.extend(bytes(512) + b"hidden" + bytes(506)))
-    accept(broken)
-    assert f"something follows at byte {size + 512}" in texts(verify(broken))
-
-
-def test_a_tar_without_its_end_mark(broken: Path):
-    path, sidecar = first(broken)
-    offset, size = sidecar.index[-1].members["json"]
-    end = offset + -(-size // 512) * 512
-    edit(path, lambda data: data.__delitem__(slice(end, None)))
-    accept(broken)
-    assert f"expected a member or the end mark at byte {end}" in texts(verify(broken))
-    edit(path, lambda data: data.extend(bytes(600)))
-    accept(broken)
-    assert f"the end mark at byte {end} is cut short" in texts(verify(broken))
-
-
-def test_members_that_the_index_does_not_know(broken: Path):
-    path, sidecar = first(broken)
-    end = sidecar.index[0].members["00001.jpg"][0] - 512
-    last = sidecar.index[-1].members["json"]
-    after = last[0] + -(-last[1] // 512) * 512
-    edit(path, lambda data: data.__setitem__(slice(after, after), data[:end]))
-    accept(broken)
-    assert f"00000.jpg at byte {after + 512} is not in the sidecar" in texts(verify(broken))
-
-
 # --- records --------------------------------------------------------------------------------------
 
 
@@ -210,7 +96,7 @@ def one_sample(**changes: Any) -> Callable[[Job], list[Sample]]:
         ({"areas": ((6,),)}, "record's areas (pixels by object id): 3 should be 5, found 6"),
         ({"object_ids": (3, 9), "areas": ((5,), (0,))}, "object ids [9], which no mask shows"),
         ({"object_ids": (4,)}, "record's areas (pixels by object id): 3 should be 5, found 0"),
-        ({"height": 5}, "0.jpg at byte 512: expected 6x5 pixels, found 6x4"),
+        ({"height": 5}, ": expected 6x5 pixels, found 6x4"),
     ],
 )
 def test_records_are_compared_with_pixels(tmp_path: Path, changes: dict[str, Any], message: str):
@@ -274,7 +160,7 @@ def test_without_a_manifest_the_plan_says_what_should_be_there(broken: Path):
     path.with_suffix(".json").unlink()
     result = verify(broken)
     assert "the set is incomplete (no manifest.json)" in texts(result)
-    assert "sidecar cannot be read (No such file or directory)" in texts(result)
+    assert "the sidecar is missing; pack it again" in texts(result)
     assert result.bad_shards == (path.name,)
     (broken / "config.json").write_text("{}")
     with pytest.raises(ShardError, match="incomplete"):
@@ -303,21 +189,26 @@ def test_every_fault_is_found_or_harmless(
 ):
     """The small form of ``python -m benchmarks.soak_shards fuzz``."""
     folder: Path = request.getfixturevalue(which)
-    files, reference = shard_faults.load(folder), shard_faults.observe(folder)
+    files, reference = shard_faults.load(folder), observe(folder)
     work = Path(shutil.copytree(folder, tmp_path / "work"))
     rng = np.random.default_rng(list(f"{which} {target}".encode()))
     there = files
     for damage in shard_faults.FAULTS[target]:
         for _ in range(2):
-            broken = damage(files, shard_faults.pick_file(files, target, rng), rng)
+            name = shard_faults.pick_file(files, target, rng)
+            broken = damage(files, name, rng)
             shard_faults.lay_out(work, there, broken)
             there = broken
-            outcome = shard_faults.try_fault(work, reference)
+            outcome = try_fault(work, reference)
             assert outcome.where in ("open", "read", "verify", "harmless"), (damage, outcome)
             if broken == files or damage.__name__ == "copy":
                 assert outcome.where == "harmless"
             elif target in ("tar", "sidecar"):
                 assert outcome.where != "harmless", damage
+            beside = broken.get(sidecar_name(name)) == files.get(sidecar_name(name))
+            if target == "tar" and outcome.where != "harmless" and name in broken and beside:
+                named = how_named(outcome.faults, name, files[name], broken[name])
+                assert named in ("sample and byte", "byte"), (damage, outcome.faults)
 
 
 @pytest.mark.parametrize(

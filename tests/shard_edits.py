@@ -1,0 +1,46 @@
+"""Changes made by hand to shard sets, for tests of what finds them."""
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from stmtrain.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.spec import sidecar_name
+from stmtrain.verify import Verification
+
+__all__ = ["accept", "edit", "first", "texts"]
+
+Edit = Callable[[bytearray], Any]
+
+
+def texts(result: Verification) -> str:
+    return "\n".join(map(str, result.faults))
+
+
+def edit(path: Path, change: Edit) -> None:
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
+
+
+def first(folder: Path) -> tuple[Path, Sidecar]:
+    path = sorted(folder.glob("*.tar"))[0]
+    return path, Sidecar.from_json(path.with_suffix(".json").read_bytes(), "sidecar")
+
+
+def accept(folder: Path) -> None:
+    """Bring sidecar and manifest into line with the tars, as one who covers his tracks would."""
+    manifest = Manifest.from_json((folder / "manifest.json").read_bytes(), "m")
+    entries = []
+    for entry in manifest.shards:
+        path = folder / sidecar_name(entry.name)
+        data = (folder / entry.name).read_bytes()
+        value = json.loads(path.read_bytes())
+        value |= {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+        sidecar = Sidecar.from_json(json.dumps(value).encode(), "s")
+        path.write_bytes(sidecar.to_json())
+        entries.append(ShardEntry.of(sidecar))
+    changed = Manifest(manifest.config, tuple(entries), manifest.totals, manifest.skipped)
+    (folder / "manifest.json").write_bytes(changed.to_json())

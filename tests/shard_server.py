@@ -1,0 +1,142 @@
+"""Servers on the loopback for tests of shards behind a URL: byte ranges and faults, a hub, S3."""
+
+import json
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+__all__ = ["Hub", "Server", "in_bucket", "serving"]
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder with byte ranges and does wrong what it is told to.
+
+    Attributes:
+        faults: What goes wrong with the next requests of a file, first to last; ``"ok"`` does not.
+        asked: Each request's file and first byte.
+        gate: Tars wait for it.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, kind: type[BaseHTTPRequestHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), kind or Handler)
+        self.folder = folder
+        self.faults: dict[str, list[str]] = {}
+        self.asked: list[tuple[str, int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.closed = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/sets/a"
+
+    def count(self, name: str) -> int:
+        return Counter(asked for asked, _ in self.asked)[name]
+
+    def handle_error(self, *_: object) -> None:
+        """Clients hang up; that is what some tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        path = self.server.folder / name
+        first, last = self._range()
+        self.server.asked.append((name, first))
+        fault = next(iter(self.server.faults.get(name, [])), "ok")
+        self.server.faults[name] = self.server.faults.get(name, [])[1:]
+        if name.endswith(".tar"):
+            self.server.gate.wait(20)
+        if fault.isdecimal() or not path.is_file():
+            self.send_error(int(fault) if fault.isdecimal() else 404)
+        elif fault == "drop":
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault == "stall":
+            self.server.closed.wait(20)
+        else:
+            data = path.read_bytes()
+            if fault == "flip":
+                data = bytes([data[0] ^ 1]) + data[1:]
+            whole = fault == "no ranges" or "Range" not in self.headers
+            if first >= len(data) and not whole:
+                self.send_error(416)
+            else:
+                self._send(data if whole else data[first : last + 1], len(data), first, fault)
+
+    def _range(self) -> tuple[int, int]:
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        return int(first), int(last or 1 << 60)
+
+    def _send(self, body: bytes, total: int, first: int, fault: str) -> None:
+        self.send_response(200 if len(body) == total else 206)
+        self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{total}")
+        if fault != "cut without length":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if fault.startswith("cut") else body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Hub(Handler):
+    """The few answers of the Hugging Face Hub that reading needs."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/api/"):
+            super().do_GET()
+            return
+        files = [
+            {"type": "file", "path": f"sets/a/{p.name}", "size": p.stat().st_size, "oid": "0" * 40}
+            for p in self.server.folder.iterdir()
+        ]
+        answer = files if "/tree/" in self.path else {"id": "me/set", "sha": "0" * 40}
+        self._send(json.dumps(answer).encode(), -1, 0, "ok")
+
+
+@contextmanager
+def serving(folder: Path, kind: type[BaseHTTPRequestHandler] = Handler) -> Iterator[Server]:
+    with Server(folder, kind) as server:
+        thread = threading.Thread(target=partial(server.serve_forever, 0.01), daemon=True)
+        thread.start()
+        yield server
+        server.closed.set()
+        server.gate.set()
+        server.shutdown()
+        thread.join(5)
+
+
+@contextmanager
+def in_bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Put a folder's files into a bucket of a real S3 server; yield their URL."""
+    server_module = pytest.importorskip("moto.server")
+    import boto3
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "hidden-id",
+        "AWS_SECRET_ACCESS_KEY": "hidden-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="shards")
+    for path in folder.iterdir():
+        client.upload_file(str(path), "shards", f"sets/a/{path.name}")
+    yield "s3://shards/sets/a"
+    client.close()
+    server.stop()
