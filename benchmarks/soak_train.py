@@ -36,7 +36,15 @@ def train_once(shards: Path, out: Path, recipe: TrainRecipe) -> None:
     torch.set_num_threads(1)
     resume = (out / "checkpoint.pt").exists()
     run = Run(
-        (str(shards),), (1.0,), out, "resnet18", "none", device="cpu", threads=1, resume=resume
+        shards=(str(shards),),
+        weights=(1.0,),
+        out=out,
+        backbone="resnet18",
+        backbone_weights="none",
+        device="cpu",
+        threads=1,
+        resume=resume,
+        val=shards,
     )
     train(run, recipe, lambda _progress: None)
 
@@ -55,11 +63,13 @@ def killed(shards: Path, out: Path, recipe: TrainRecipe, seconds: float) -> bool
     return False
 
 
-def outcome(out: Path) -> tuple[list[tuple[int, float]], dict[str, torch.Tensor]]:
-    """Return (step, loss) of every step as logged, and the final weights."""
+def outcome(out: Path) -> tuple[list[tuple[int, str]], dict[str, torch.Tensor]]:
+    """Return (step, loss or validation) as logged, and the final and the averaged weights."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    state = load_checkpoint(out / "checkpoint.pt").model
-    return [(line["step"], line["loss"]) for line in lines], dict(state)
+    saved = load_checkpoint(out / "checkpoint.pt")
+    averages = {f"average of {name}": value for name, value in (saved.ema or {}).items()}
+    logged = [(line["step"], str(line.get("loss", line.get("validation")))) for line in lines]
+    return logged, {**saved.model, **averages}
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -80,7 +90,16 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     recipe = replace(
-        MAIN, size=32, batch_size=1, steps=options.steps, log_every=1, save_every=1, window=2
+        MAIN,
+        size=32,
+        batch_size=1,
+        steps=options.steps,
+        log_every=1,
+        save_every=1,
+        keep_every=7,
+        val_every=10,
+        ema=0.9,
+        window=2,
     )
     counts = {"kills": 0, "kills before the first checkpoint": 0, "finished runs": 0, "wrong": 0}
     with tempfile.TemporaryDirectory() as folder:

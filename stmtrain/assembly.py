@@ -68,8 +68,10 @@ def begin(
     if team.world > 1:
         # Frozen statistics are the same on every rank; those that are trained follow rank 0's.
         task = DistributedDataParallel(task, broadcast_buffers=batchnorm == "train")
-    step, best = (0, None) if saved is None else (saved.step, saved.best)
-    return TrainState(model, task, optimizer, batchnorm, ema, step, best)
+    state = TrainState(model, task, optimizer, batchnorm, ema)
+    if saved is not None:
+        state.step, state.best, state.validated = saved.step, saved.best, saved.validated
+    return state
 
 
 def _acceleration(recipe: TrainRecipe) -> Acceleration:

@@ -40,6 +40,7 @@ class Checkpoint:
         batchnorm: ``frozen`` or ``train``, as it was resolved when the run began.
         ema: State dict of the averaged weights, or ``None``.
         best: Best J&F on the validation videos so far, in [0, 1], or ``None``.
+        validated: Step of the last validation, 0 before the first.
     """
 
     backbone: str
@@ -51,6 +52,7 @@ class Checkpoint:
     batchnorm: Literal["frozen", "train"]
     ema: Mapping[str, Tensor] | None = None
     best: float | None = None
+    validated: int = 0
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -68,6 +70,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "batchnorm": checkpoint.batchnorm,
         "ema": None if checkpoint.ema is None else dict(checkpoint.ema),
         "best": checkpoint.best,
+        "validated": checkpoint.validated,
     }
     with temporary.open("wb") as file:
         torch.save(value, file)
@@ -118,6 +121,7 @@ def _checkpoint_in(value: Mapping[Any, Any], path: Path) -> Checkpoint:
             batchnorm="frozen" if value["batchnorm"] == "frozen" else "train",
             ema=value["ema"],
             best=None if value["best"] is None else float(value["best"]),
+            validated=int(value["validated"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: checkpoint is malformed ({error!r})") from None

@@ -44,11 +44,13 @@ class Keeper:
             self._keep_as(f"step-{step:08d}.pt")
 
     def after_validation(self, score: float) -> None:
-        """Keep the checkpoint whose score is the best so far."""
-        if self.state.best is None or score > self.state.best:
-            self.state.best = score
-            self.saved = -1  # the best score is part of the checkpoint
-            self.save()
+        """Save that this step is validated, and keep it if its score is the best so far."""
+        better = self.state.best is None or score > self.state.best
+        self.state.validated = self.state.step
+        self.state.best = score if better else self.state.best
+        self.saved = -1
+        self.save()
+        if better:
             self._keep_as(BEST_NAME)
 
     def write_replay(self, error: NonFiniteError) -> None:
@@ -84,4 +86,5 @@ def _picture(state: TrainState, run: Run, recipe: TrainRecipe, sources: Sources)
         batchnorm=state.batchnorm,
         ema=None if state.ema is None else state.ema.module.state_dict(),
         best=state.best,
+        validated=state.validated,
     )

@@ -83,6 +83,7 @@ class TrainState:
         ema: Averaged weights, if the recipe wants them.
         step: Optimiser steps done.
         best: Best J&F on the validation videos so far.
+        validated: Step of the last validation, 0 before the first.
     """
 
     model: STM
@@ -92,6 +93,7 @@ class TrainState:
     ema: AveragedModel | None = None
     step: int = 0
     best: float | None = None
+    validated: int = 0
 
     @property
     def to_evaluate(self) -> STM:
@@ -106,7 +108,7 @@ def averaged(model: STM, decay: float) -> AveragedModel:
     the random weights of the beginning would stay in the average for thousands of steps.
     """
 
-    def follow(averages: Any, values: Any, count: Tensor) -> None:
+    def follow(averages: Any, values: Any, count: Tensor | int) -> None:
         taken = int(count)
         now = min(decay, (1 + taken) / (10 + taken))
         get_ema_multi_avg_fn(now)(averages, values, count)  # type: ignore[no-untyped-call]

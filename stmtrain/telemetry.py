@@ -140,8 +140,17 @@ class Journal:
 
 
 @contextmanager
-def open_journal(out: Path, first: int, *, active: bool = True) -> Iterator[Journal]:
-    """Open a run's records for appending, after dropping lines of steps that will run again."""
+def open_journal(
+    out: Path, first: int, validated: int = 0, *, active: bool = True
+) -> Iterator[Journal]:
+    """Open a run's records for appending, after dropping lines of what will be done again.
+
+    Args:
+        out: The run's folder.
+        first: Steps that are done, by the checkpoint.
+        validated: Step of the last validation that is done, by the checkpoint.
+        active: Whether this rank writes at all.
+    """
     if not active:
         yield Journal(out)
         return
@@ -149,7 +158,7 @@ def open_journal(out: Path, first: int, *, active: bool = True) -> Iterator[Jour
     kept = []
     if first and path.exists():
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n") and json.loads(line)["step"] <= first:
+            if line.endswith("\n") and _stays(json.loads(line), first, validated):
                 kept.append(line)
     # Renamed into place: killed in between, the lines of the steps that are kept must not be lost.
     temporary = path.with_name(path.name + ".tmp")
@@ -162,6 +171,10 @@ def open_journal(out: Path, first: int, *, active: bool = True) -> Iterator[Jour
     finally:
         if board is not None:
             board.close()
+
+
+def _stays(line: Mapping[str, Any], first: int, validated: int) -> bool:
+    return bool(line["step"] <= (validated if "validation" in line else first))
 
 
 def _open_board(folder: Path, first: int) -> "SummaryWriter | None":

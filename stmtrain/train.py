@@ -77,7 +77,7 @@ def train(
         ahead = FetchAhead(sets, plan, limit=cache_limit, stop=recipe.steps, rank=rank, world=world)
         with ahead, loader:
             ahead.wait(state.step, fetched)  # before signals are held back: Ctrl-C ends the waiting
-            with open_journal(run.out, state.step, active=rank == 0) as journal:
+            with open_journal(run.out, state.step, state.validated, active=rank == 0) as journal:
                 keeper = Keeper(run, recipe, sources, state, team)
                 steps = _steps(state, loader, ahead, recipe, team)
                 _run(steps, keeper, journal, validation, report)
@@ -95,6 +95,7 @@ def _run(
     recipe, state, first = keeper.recipe, keeper.state, keeper.state.step
     with stop_signals() as stop:
         try:
+            _validate(keeper, journal, validation)  # what an earlier process was stopped before
             for progress, look in steps(stop.is_set):
                 report(progress)
                 step, last = progress.step, progress.step == recipe.steps
@@ -105,11 +106,7 @@ def _run(
                 if progress.stopping or (keeper.team.world == 1 and stop.is_set()):
                     raise KeyboardInterrupt
                 keeper.after_step()
-                due = last or (recipe.val_every and step % recipe.val_every == 0)
-                if validation is not None and due:
-                    scores = validation.run(state.to_evaluate)
-                    journal.write_validation(step, scores)
-                    keeper.after_validation(scores["j_and_f"])
+                _validate(keeper, journal, validation)
         except NonFiniteError as error:
             keeper.write_replay(error)
             raise
@@ -118,6 +115,17 @@ def _run(
             if state.step > first or keeper.saved < 0:
                 keeper.save()
     journal.draw_curves()
+
+
+def _validate(keeper: Keeper, journal: Journal, validation: Validation | None) -> None:
+    """Validate where it is due at this step and not done."""
+    recipe, state = keeper.recipe, keeper.state
+    due = state.step == recipe.steps or (recipe.val_every and state.step % recipe.val_every == 0)
+    if validation is None or not due or state.validated == state.step:
+        return
+    scores = validation.run(state.to_evaluate)
+    journal.write_validation(state.step, scores)
+    keeper.after_validation(scores["j_and_f"])
 
 
 def _steps(

@@ -6,8 +6,7 @@ here, with the file that is missing, rather than later with a wrong number.
 """
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.decode import decode_frame, decode_mask
+from stmtrain.decode import decode_frame, decode_mask, frame_size
 from stmtrain.errors import DataError, UsageError
+from stmtrain.masks import resample_mask
 from stmtrain.spec import MAX_OBJECT_ID
+from stmtrain.tree_files import find_folder, pair_files, plain_name, read_file, some
 
 __all__ = ["DAVIS_SPLITS", "Video", "davis_videos", "youtube_vos_videos"]
 
@@ -28,8 +29,6 @@ DAVIS_SPLITS: Mapping[int, tuple[str, ...]] = {
 
 _MASKED_SPLITS = ("train", "val", "trainval")
 """DAVIS splits in which every frame has a mask; in the others only the first has."""
-
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Video:
         binary: One object, any non-zero pixel of a mask (DAVIS 2016).
         first_seen: Object id to the name of the frame that gives its mask (YouTube-VOS).
         required: Object id to the names of the frames to export, in time order (YouTube-VOS).
+        misfits: Names of the masks that differ from their frames' size by a pixel or two, which
+            :func:`stmtrain.video_sets.fit_masks` found: they are sampled at that size when read.
     """
 
     name: str
@@ -51,11 +52,21 @@ class Video:
     binary: bool = False
     first_seen: Mapping[int, str] = field(default_factory=dict)
     required: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    misfits: tuple[str, ...] = ()
+
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) of the frames, pixels; the first one's header tells."""
+        path = next(iter(self.frames.values()))
+        return frame_size(read_file(path), str(path))
+
+    def original_size(self) -> tuple[int, int]:
+        """Return the size of the data set's own frames: these are they."""
+        return self.size()
 
     def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a frame to (H, W, 3) uint8 RGB; :class:`DataError` if it is missing or broken."""
         path = self._path(self.frames, frame_name, "frame")
-        return decode_frame(_read(path), str(path))
+        return decode_frame(read_file(path), str(path))
 
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a mask to (H, W) uint8 object ids; :class:`DataError` if missing or broken.
@@ -63,14 +74,16 @@ class Video:
         Ids are as stored, 255 is void; in a binary video every non-zero pixel becomes 1.
         """
         path = self._path(self.masks, frame_name, "mask")
-        mask = decode_mask(_read(path), str(path))
+        mask = decode_mask(read_file(path), str(path))
+        if frame_name in self.misfits:
+            mask = resample_mask(mask, self.size())
         return (mask > 0).astype(np.uint8) if self.binary else mask
 
     def _path(self, files: Mapping[str, Path], frame_name: str, kind: str) -> Path:
         if frame_name not in files:
             raise DataError(
                 f"video {self.name!r}: expected a {kind} for frame {frame_name!r}, found none; "
-                f"there are {len(files)}: {_some(files)}"
+                f"there are {len(files)}: {some(files)}"
             )
         return files[frame_name]
 
@@ -93,23 +106,23 @@ def davis_videos(root: Path, year: int, split: str, resolution: str = "480p") ->
         DataError: A folder, split list, sequence, frame or mask is missing.
     """
     if year not in DAVIS_SPLITS:
-        raise UsageError(f"year: expected one of {_some(map(str, DAVIS_SPLITS))}, found {year}")
+        raise UsageError(f"year: expected one of {some(map(str, DAVIS_SPLITS))}, found {year}")
     if split not in DAVIS_SPLITS[year]:
         raise UsageError(
             f"split: DAVIS {year} has {', '.join(DAVIS_SPLITS[year])}, found {split!r}"
         )
     names = _davis_names(root, year, split)
-    frames_root = _folder(root, "JPEGImages", resolution)
-    masks_root = _folder(root, "Annotations", resolution)
+    frames_root = find_folder(root, "JPEGImages", resolution)
+    masks_root = find_folder(root, "Annotations", resolution)
     videos = []
     for name in names:
-        frames, masks = _pair(frames_root / name, masks_root / name)
+        frames, masks = pair_files(frames_root / name, masks_root / name)
         needed = frames if split in _MASKED_SPLITS else [next(iter(frames))]
         bare = [frame for frame in needed if frame not in masks]
         if bare:
             raise DataError(
                 f"{masks_root / name}: expected a mask for each of {len(needed)} frames, found "
-                f"none for {_some(bare)}; unpack DAVIS {year} again"
+                f"none for {some(bare)}; unpack DAVIS {year} again"
             )
         videos.append(Video(name, frames, masks, binary=year == 2016))
     return videos
@@ -133,17 +146,17 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
         DataError: A folder, video, frame or mask is missing, or ``meta.json`` does not fit.
     """
     own, base = root / split, root / split.removesuffix("_all_frames")
-    frames_root = _folder(root, split, "JPEGImages")
+    frames_root = find_folder(root, split, "JPEGImages")
     masks_root = own / "Annotations"
     if not masks_root.is_dir():
-        masks_root = _folder(root, base.name, "Annotations")
+        masks_root = find_folder(root, base.name, "Annotations")
     meta_path = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
     listed = _read_meta(meta_path)
     found = {p.name for p in frames_root.iterdir() if p.is_dir() and not p.name.startswith(".")}
     unlisted = sorted(found - set(listed))
     if unlisted:
         raise DataError(
-            f"{frames_root}: expected the videos of {meta_path}, found {_some(unlisted)} beside "
+            f"{frames_root}: expected the videos of {meta_path}, found {some(unlisted)} beside "
             "them; take the meta.json of this split"
         )
     return [
@@ -155,7 +168,7 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
 def _youtube_video(
     frames_folder: Path, masks_folder: Path, objects: Mapping[int, Sequence[str]], meta_path: Path
 ) -> Video:
-    frames, masks = _pair(frames_folder, masks_folder)
+    frames, masks = pair_files(frames_folder, masks_folder)
     position = {name: i for i, name in enumerate(frames)}
     required = {}
     for object_id, listed in objects.items():
@@ -163,7 +176,7 @@ def _youtube_video(
         strange = [name for name in listed if name not in position]
         if strange:
             raise DataError(
-                f"{where}: lists frames that {frames_folder} does not have, {_some(strange)}; "
+                f"{where}: lists frames that {frames_folder} does not have, {some(strange)}; "
                 "unpack the split again"
             )
         required[object_id] = tuple(sorted(listed, key=position.__getitem__))
@@ -180,14 +193,14 @@ def _youtube_video(
 def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
     """Return video name to object id to frame names."""
     try:
-        meta = json.loads(_read(path))
+        meta = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected JSON ({error}); unpack the split again") from None
     videos = meta.get("videos") if isinstance(meta, dict) else None
     if not isinstance(videos, dict) or not videos:
         raise DataError(f'{path}: expected a JSON object with "videos"; take YouTube-VOS\'s own')
     return {
-        _plain_name(name, str(path)): _read_objects(video, f"{path}: video {name!r}")
+        plain_name(name, str(path)): _read_objects(video, f"{path}: video {name!r}")
         for name, video in videos.items()
     }
 
@@ -210,7 +223,7 @@ def _read_objects(video: Any, where: str) -> dict[int, list[str]]:
 
 def _davis_names(root: Path, year: int, split: str) -> list[str]:
     """Read a split's list; the 2016 release has its lists, of paths, in ``ImageSets/480p``."""
-    sets = _folder(root, "ImageSets")
+    sets = find_folder(root, "ImageSets")
     for folder in [sets / str(year)] + ([sets / "480p"] if year == 2016 else []):
         if (folder / f"{split}.txt").is_file():
             return _read_names(folder / f"{split}.txt")
@@ -227,84 +240,13 @@ def _davis_names(root: Path, year: int, split: str) -> list[str]:
 def _read_names(path: Path) -> list[str]:
     """Read sequence names, one per line, or out of lines of ``/JPEGImages/480p/<name>/<file>``."""
     try:
-        lines = _read(path).decode("utf-8-sig").splitlines()
+        lines = read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected text ({error}); replace the file") from None
     names = []
     for entry in (line.split()[0].strip("/") for line in lines if line.strip()):
         name = entry.split("/")[-2] if "/" in entry else entry
-        names.append(_plain_name(name, str(path)))
+        names.append(plain_name(name, str(path)))
     if not names:
         raise DataError(f"{path}: expected sequence names, found an empty list; replace the file")
     return list(dict.fromkeys(names))
-
-
-def _plain_name(name: str, where: str) -> str:
-    """Refuse names that could lead out of the tree."""
-    if not _NAME.fullmatch(name):
-        raise DataError(f"{where}: expected names of letters, digits, '_' and '-', found {name!r}")
-    return name
-
-
-def _pair(frames_folder: Path, masks_folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return a video's frames and masks by name; every mask must have its frame."""
-    frames = _images(frames_folder, (".jpg", ".jpeg"))
-    masks = _images(masks_folder, (".png",))
-    orphans = [name for name in masks if name not in frames]
-    if orphans:
-        raise DataError(
-            f"{masks_folder}: found masks without a frame in {frames_folder}: {_some(orphans)}; "
-            "unpack the data set again or remove them"
-        )
-    return frames, masks
-
-
-def _images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """List a sequence's images in time order; hidden files (``._00000.jpg``) are none."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: expected a folder of {suffixes[0]} files, found none; unpack the data set "
-            "again or take the sequence out of the split's list"
-        )
-    images: dict[str, Path] = {}
-    # Shorter names first, so that frames 9 and 10 stand in order without leading zeros too.
-    for path in sorted(folder.iterdir(), key=lambda p: (len(p.stem), p.name)):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if path.stem in images:
-            raise DataError(f"{folder}: {images[path.stem].name} and {path.name} share one name")
-        images[path.stem] = path
-    if not images:
-        raise DataError(f"{folder}: expected {suffixes[0]} files, found none; unpack it again")
-    return images
-
-
-def _folder(root: Path, *parts: str) -> Path:
-    """Return ``root/parts``, which must be a folder; suggest a nested one if that has it."""
-    folder = root.joinpath(*parts)
-    if folder.is_dir():
-        return folder
-    nested = sorted(root.glob("/".join(["*", *parts]))) if root.is_dir() else []
-    beside = folder.parent if folder.parent.is_dir() else root
-    found = sorted(p.name for p in beside.iterdir() if p.is_dir()) if beside.is_dir() else []
-    advice = (
-        f"pass {nested[0].parents[len(parts) - 1]}"
-        if nested
-        else f"{beside} has {_some(found) or 'no folders'}; pass the data set's root folder"
-    )
-    raise DataError(f"{folder}: expected a folder, found none; {advice}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason}); unpack the data set again") from None
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    """Join the first few names and say how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more

@@ -199,6 +199,53 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         Cache(tmp_path, 1000).open(digest(b""), 0, full, "x.tar")
 
 
+def test_a_borrowed_file_counts_while_it_is_there(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 3000)
+    for number in (1, 2, 3):
+        use(cache, content(number))
+        time.sleep(0.01)
+    with cache.borrow(1000, lambda file: file.write(b"whatever"), "x") as file:
+        assert cache.used() == 3000  # 1 made room for its whole size
+        file.seek(0)
+        assert file.read() == b"whatever"
+        assert use(cache, content(1))  # takes the place of 2, not of the borrowed one
+        assert not file.closed
+        assert cache.used() == 3000
+    assert file.closed
+    assert cache.used() == 2000
+    assert {p.name for p in tmp_path.iterdir()} == {"lock", *(digest(content(n)) for n in (1, 3))}
+
+
+def test_a_borrowed_file_is_gone_whatever_happens(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 3000)
+
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise ShardError("not there")
+
+    with pytest.raises(ShardError, match="not there"), cache.borrow(10, fail, "x"):
+        pass
+    with pytest.raises(KeyError), cache.borrow(10, lambda _: None, "x"):
+        raise KeyError
+    assert {p.name for p in tmp_path.iterdir()} == {"lock"}
+    with pytest.raises(StmError, match="cache cannot be written"), cache.borrow(9, _full, "x"):
+        pass
+    with pytest.raises(OSError, match="of the reader"), cache.borrow(10, lambda _: None, "x"):
+        raise OSError("of the reader")
+    with pytest.raises(UsageError, match="--cache-size"), cache.borrow(3001, _full, "x"):
+        pass
+    assert {p.name for p in tmp_path.iterdir()} == {"lock"}
+    left = tmp_path / f"{digest(b'x')}.2000.part"  # as of a process that was killed
+    left.touch()
+    for number in range(3):
+        use(cache, content(number))
+    assert not left.exists()
+
+
+def _full(_file: BinaryIO) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_threads_share_one_fetch_and_keep_the_file(tmp_path: Path) -> None:
     cache, data, held, fetches = Cache(tmp_path, 10_000), content(1), [], []
 

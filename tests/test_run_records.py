@@ -1,7 +1,9 @@
 """What a run leaves behind: checkpoints by policy, records, pictures, and a way to replay."""
 
 import json
+import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +144,27 @@ def test_stopped_with_every_option_and_resumed_is_the_same_to_the_bit(
         assert a is not None
         assert b is not None
         assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+def test_a_validation_that_was_due_when_stopped_is_made_up_for(
+    shards: Path, tmp_path: Path, done: tuple[Path, list[Progress]]
+) -> None:
+    def report(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(_run(shards, tmp_path, val=shards), RECIPE, report)
+    assert load_checkpoint(tmp_path / "checkpoint.pt").validated == 0
+    with (tmp_path / "metrics.jsonl").open("a") as file:  # written, but killed before the save
+        file.write('{"step": 2, "validation": {"j_and_f": 0.5, "j": 0.5, "f": 0.5}}\n')
+    train(_run(shards, tmp_path, val=shards, resume=True), RECIPE, lambda _: None)
+    both = [
+        [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        for out in (tmp_path, done[0])
+    ]
+    ours, theirs = ([line for line in lines if "validation" in line] for lines in both)
+    assert ours == theirs
 
 
 def test_the_average_follows_quickly_at_first() -> None:
