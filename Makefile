@@ -19,7 +19,7 @@ demo: .venv/.installed  ## the main job on drawn data: prepare, pack, preview, t
 	$(BIN)/stm demo --out runs/demo
 
 test: .venv/.installed  ## the fast tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: .venv/.installed  ## every test that this machine can run, the slow ones too
 	$(BIN)/python -m pytest -m "not gpu"

@@ -10,8 +10,11 @@ import typer
 from stmdata import commands as offline
 from stmdata import shard_commands
 from stmtrain import commands as lean
-from stmtrain import evaluation_commands, weight_commands
+from stmtrain import weight_commands
 from stmtrain.command import show_tracebacks
+from stmtrain.evaluation import commands as evaluation
+from stmtrain.report import commands as report
+from stmtrain.tracking import commands as tracking
 
 __all__ = ["app", "main"]
 
@@ -19,7 +22,9 @@ _HELP = "Prepare video object segmentation data as tar shards and train STM from
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(offline.app)
 app.add_typer(lean.app)
-app.add_typer(evaluation_commands.app)
+app.add_typer(evaluation.app)
+app.add_typer(tracking.app)
+app.add_typer(report.app)
 app.add_typer(shard_commands.app, name="shards")
 app.add_typer(weight_commands.app, name="weights")
 

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from benchmarks.common import report, side_by_side
 from benchmarks.reference_inference import ConcatenatedMemory, reference_video
 from stmtrain.checkpoint import load_model
-from stmtrain.evaluate import evaluate
-from stmtrain.infer import Inference, segment_video
-from stmtrain.memory_bank import MemoryBank
+from stmtrain.evaluation.evaluate import evaluate
+from stmtrain.evaluation.infer import Inference, segment_video
+from stmtrain.evaluation.memory_bank import MemoryBank
+from stmtrain.evaluation.video_sets import davis_set
 from stmtrain.model import STM, read_memory
 from stmtrain.parallel import usable_device
-from stmtrain.video_sets import davis_set
 
 PUBLISHED = "published way"
 OPTIONS: Mapping[str, Inference] = {

@@ -17,8 +17,8 @@ from common import report, side_by_side
 from numpy.typing import NDArray
 
 from stmtrain.decode import decode_mask
-from stmtrain.metrics import TOLERANCE, j_and_f
-from stmtrain.trees import davis_videos
+from stmtrain.evaluation.metrics import TOLERANCE, j_and_f
+from stmtrain.evaluation.trees import davis_videos
 
 Mask = NDArray[np.bool_]
 Pair = tuple[Mask, Mask]

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from stmdata.drawn import draw_davis
-from stmtrain.comparison import compare
-from stmtrain.html_report import write_report
+from stmtrain.evaluation.trees import Video, davis_videos
 from stmtrain.palette import encode_mask
-from stmtrain.trees import Video, davis_videos
+from stmtrain.report.comparison import compare
+from stmtrain.report.page import write_report
 
 PICTURE = Path(__file__).parent / "report.png"
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from stmdata.drawn import draw_coco, draw_davis
 from stmtrain.errors import StmError, UsageError
-from stmtrain.trees import davis_videos
+from stmtrain.evaluation.trees import davis_videos
 
 __all__ = ["demo"]
 

@@ -16,7 +16,7 @@ __all__ = ["make"]
 def make(out: Path, unit: str, work: "Callable[[PackProgress], Manifest]") -> None:
     """Run an offline command with a progress bar, then say what was made and what was skipped."""
     from stmtrain.console import progress_bar
-    from stmtrain.report import manifest_table
+    from stmtrain.manifest_table import manifest_table
 
     console = open_console()
     with progress_bar(console, str(out), unit) as report:

@@ -37,7 +37,7 @@ Root = Annotated[Path, typer.Option(help="Data set root (holds JPEGImages).")]
 @command(app, "info")
 def shards_info(shards: Location) -> None:
     """Say what a shard set holds and how it was made."""
-    from stmtrain.report import manifest_table
+    from stmtrain.manifest_table import manifest_table
     from stmtrain.shards import ShardSet
 
     shard_set = ShardSet.open(shards)

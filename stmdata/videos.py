@@ -1,6 +1,6 @@
 """DAVIS and YouTube-VOS to shards: one sample per video, frames and masks paired by name.
 
-In come the videos of :mod:`stmtrain.trees`, out come shards of several whole videos. Without a
+In come the videos of ``evaluation.trees``, out come shards of several whole videos. Without a
 resize the JPEG bytes are the data set's own; masks are always written anew, as palette PNGs whose
 index is the object id. Every frame and mask is decoded once, so that what is packed is known to
 be readable, and of one size within its video.
@@ -22,10 +22,10 @@ from stmdata.pack import Job, Progress, pack
 from stmtrain.cores import resolve_workers
 from stmtrain.decode import decode_frame
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.trees import Video, davis_videos, youtube_vos_videos
 from stmtrain.manifest import Manifest
 from stmtrain.palette import encode_mask
 from stmtrain.spec import VOID, Sample, SampleMeta, Skipped, canonical_json
-from stmtrain.trees import Video, davis_videos, youtube_vos_videos
 
 __all__ = ["JPEG_QUALITY", "SHARD_BYTES", "PackVideos", "pack_davis", "pack_youtube_vos"]
 
@@ -57,7 +57,7 @@ def pack_davis(
     Args:
         root: The folder with ``JPEGImages``, ``Annotations`` and ``ImageSets``.
         year: 2016 or 2017.
-        split: ``train``, ``val``, ... (:data:`stmtrain.trees.DAVIS_SPLITS`).
+        split: ``train``, ``val``, ... (:data:`stmtrain.evaluation.trees.DAVIS_SPLITS`).
         out: Folder of the shards.
         resize: Short side of the packed frames, pixels; ``None`` keeps size and JPEG bytes.
         resolution: Subfolder of the frames, ``480p`` or ``Full-Resolution``.

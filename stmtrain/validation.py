@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stmtrain.errors import DataError
-from stmtrain.evaluate import predict_video
-from stmtrain.infer import Inference
+from stmtrain.evaluation.evaluate import predict_video
+from stmtrain.evaluation.infer import Inference
+from stmtrain.evaluation.score import score_video
+from stmtrain.evaluation.scores import ObjectScore, Scores
+from stmtrain.evaluation.shard_videos import shard_videos
+from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.model import STM
 from stmtrain.palette import encode_mask
 from stmtrain.parallel import Team
 from stmtrain.recipes import TrainRecipe
 from stmtrain.run import Run
-from stmtrain.score import score_video
-from stmtrain.scores import ObjectScore, Scores
-from stmtrain.shard_videos import shard_videos
-from stmtrain.video_source import VideoSource
 
 __all__ = ["VALIDATION_NAME", "Validation", "open_validation"]
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stmdata.drawn import draw_davis
-from stmtrain.charts import sparkline
-from stmtrain.comparison import Comparison, Difference, Result, compare, name_results
-from stmtrain.comparison_table import comparison_table, mean_j_over_time
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.score import score_results
+from stmtrain.evaluation.scores import ObjectScore, Scores
+from stmtrain.evaluation.trees import Video, davis_videos
 from stmtrain.palette import encode_mask
-from stmtrain.score import score_results
-from stmtrain.scores import ObjectScore, Scores
-from stmtrain.trees import Video, davis_videos
+from stmtrain.report.charts import sparkline
+from stmtrain.report.comparison import Comparison, Difference, Result, compare, name_results
+from stmtrain.report.comparison_table import comparison_table, mean_j_over_time
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,14 @@ from typer.testing import CliRunner, Result
 import cli
 from stmdata.drawn import draw_davis, draw_youtube_vos
 from stmdata.videos import pack_davis, pack_youtube_vos
-from stmtrain import evaluate as evaluate_module
 from stmtrain.errors import DataError, UsageError
-from stmtrain.evaluate import Tally, evaluate, predict_video
-from stmtrain.evaluation import Evaluation
-from stmtrain.infer import Inference
-from stmtrain.model import STM
-from stmtrain.palette import encode_mask
-from stmtrain.results_folder import RECORD_NAME
-from stmtrain.shard_videos import ShardVideo
-from stmtrain.spec import SampleMeta
-from stmtrain.video_sets import (
+from stmtrain.evaluation import evaluate as evaluate_module
+from stmtrain.evaluation.evaluate import Tally, evaluate, predict_video
+from stmtrain.evaluation.infer import Inference
+from stmtrain.evaluation.outcome import Evaluation
+from stmtrain.evaluation.results_folder import RECORD_NAME
+from stmtrain.evaluation.shard_videos import ShardVideo
+from stmtrain.evaluation.video_sets import (
     VideoSet,
     davis_set,
     given_objects,
@@ -33,6 +30,9 @@ from stmtrain.video_sets import (
     plain_set,
     youtube_vos_set,
 )
+from stmtrain.model import STM
+from stmtrain.palette import encode_mask
+from stmtrain.spec import SampleMeta
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE = (48, 64)

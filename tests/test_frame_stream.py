@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stmtrain.errors import DataError
-from stmtrain.frame_stream import decode_ahead, start_fetch, upload_ahead
+from stmtrain.evaluation.frame_stream import decode_ahead, start_fetch, upload_ahead
 
 
 @pytest.mark.parametrize("depth", [0, 1, 4, 100])

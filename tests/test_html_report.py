@@ -19,15 +19,15 @@ from typer.testing import CliRunner
 
 from cli import app
 from stmdata.drawn import draw_davis
-from stmtrain import html_report as module
-from stmtrain.charts import DASHES, dot_strip, line_chart
-from stmtrain.comparison import MOST_RESULTS, compare
-from stmtrain.error_pictures import ERROR_COLOURS, data_uri, error_picture, window
 from stmtrain.errors import UsageError
-from stmtrain.html_report import html_report, write_report
-from stmtrain.markup import Markup, join, tag
+from stmtrain.evaluation.trees import davis_videos
 from stmtrain.palette import encode_mask
-from stmtrain.trees import davis_videos
+from stmtrain.report import page as module
+from stmtrain.report.charts import DASHES, dot_strip, line_chart
+from stmtrain.report.comparison import MOST_RESULTS, compare
+from stmtrain.report.error_pictures import ERROR_COLOURS, data_uri, error_picture, window
+from stmtrain.report.markup import Markup, join, tag
+from stmtrain.report.page import html_report, write_report
 
 EVIL = "<script>alert(1)</script>&\"'"
 VOID_TAGS = {"br", "img", "link", "meta"}

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmtrain import infer
 from stmtrain.errors import DataError
-from stmtrain.infer import Inference, segment_video, segment_video_soft
-from stmtrain.memory_bank import MemoryBank
+from stmtrain.evaluation import infer
+from stmtrain.evaluation.infer import Inference, segment_video, segment_video_soft
+from stmtrain.evaluation.memory_bank import MemoryBank
 from stmtrain.model import STM
 
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stmtrain.evaluation.metrics import jaccard
 from stmtrain.losses import clip_losses, dice_loss, mean_jaccard, pixel_loss
-from stmtrain.metrics import jaccard
 from stmtrain.model import STM
 from stmtrain.spec import VOID
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmtrain import memory_bank
-from stmtrain.memory_bank import History, MemoryBank
+from stmtrain.evaluation import memory_bank
+from stmtrain.evaluation.memory_bank import History, MemoryBank
 from stmtrain.model import read_memory
 
 

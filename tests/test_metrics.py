@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stmtrain.decode import decode_mask
-from stmtrain.metrics import boundary_f, j_and_f, jaccard, statistics
+from stmtrain.evaluation.metrics import boundary_f, j_and_f, jaccard, statistics
 
 GOLDEN = Path(__file__).parent / "golden" / "jf"
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stmtrain.infer import Inference, segment_video_soft
+from stmtrain.evaluation.infer import Inference, segment_video_soft
 from stmtrain.model import STM, aggregate
 
 pytestmark = pytest.mark.golden

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from stmdata.drawn import draw_youtube_vos
 from stmtrain.errors import DataError, UsageError
-from stmtrain.metrics import j_and_f
+from stmtrain.evaluation.metrics import j_and_f
+from stmtrain.evaluation.score import score_davis, score_results, score_video
+from stmtrain.evaluation.scores import GLOBAL_COLUMNS
+from stmtrain.evaluation.trees import Video, davis_videos, youtube_vos_videos
 from stmtrain.palette import encode_mask
-from stmtrain.score import score_davis, score_results, score_video
-from stmtrain.scores import GLOBAL_COLUMNS
-from stmtrain.trees import Video, davis_videos, youtube_vos_videos
 
 GOLDEN = Path(__file__).parent / "golden" / "jf"
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -19,11 +19,11 @@ from stmdata.pack import Job, pack
 from stmdata.videos import pack_davis
 from stmtrain.decode import decode_mask
 from stmtrain.errors import ShardError
+from stmtrain.evaluation.trees import davis_videos
 from stmtrain.interop import webdataset_samples
 from stmtrain.manifest import Sidecar
 from stmtrain.shards import ShardSet
 from stmtrain.spec import Sample, SampleMeta, sidecar_name
-from stmtrain.trees import davis_videos
 from stmtrain.verify import verify
 
 

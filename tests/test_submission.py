@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 import cli
 from stmdata.drawn import draw_davis, draw_youtube_vos
-from stmtrain import submission
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation import submission
+from stmtrain.evaluation.submission import check_export_path, check_submission, write_submission
+from stmtrain.evaluation.video_sets import VideoSet, davis_set, youtube_vos_set
 from stmtrain.palette import encode_mask
-from stmtrain.submission import check_export_path, check_submission, write_submission
-from stmtrain.video_sets import VideoSet, davis_set, youtube_vos_set
 
 SIZE = (48, 64)
 Members = dict[str, bytes]

@@ -18,14 +18,16 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import cli
-from stmtrain import overlay_writer, own_frames, track
 from stmtrain.errors import DataError, UsageError
-from stmtrain.infer import Inference
+from stmtrain.evaluation.infer import Inference
+from stmtrain.evaluation.overlap import one_ahead, writing_behind
 from stmtrain.model import STM
-from stmtrain.overlap import one_ahead, writing_behind
-from stmtrain.own_frames import open_frames
-from stmtrain.own_masks import read_masks
 from stmtrain.palette import encode_mask
+from stmtrain.tracking import frames as own_frames
+from stmtrain.tracking import overlay as overlay_writer
+from stmtrain.tracking import track
+from stmtrain.tracking.frames import open_frames
+from stmtrain.tracking.masks import read_masks
 
 SIZE = (48, 64)
 CPU = torch.device("cpu")

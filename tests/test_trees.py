@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.trees import Video, davis_videos, youtube_vos_videos
 from stmtrain.palette import encode_mask
-from stmtrain.trees import Video, davis_videos, youtube_vos_videos
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not REAL.exists(), reason="needs the real data in ../shared/data")

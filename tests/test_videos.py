@@ -16,10 +16,10 @@ from PIL import Image
 from stmdata.videos import _group, pack_davis, pack_youtube_vos
 from stmtrain.decode import decode_frame, decode_mask
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.trees import Video, davis_videos, youtube_vos_videos
 from stmtrain.palette import DAVIS_PALETTE, encode_mask
 from stmtrain.shards import ShardSet
 from stmtrain.spec import Sample
-from stmtrain.trees import Video, davis_videos, youtube_vos_videos
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 

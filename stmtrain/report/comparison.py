@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import UsageError
-from stmtrain.run_record import RECORD_NAME, claimed_score, facts_of, read_record
-from stmtrain.score import score_results
-from stmtrain.scores import ObjectScore, Scores
-from stmtrain.video_source import VideoSource
+from stmtrain.evaluation.score import score_results
+from stmtrain.evaluation.scores import ObjectScore, Scores
+from stmtrain.evaluation.video_source import VideoSource
+from stmtrain.report.run_record import RECORD_NAME, claimed_score, facts_of, read_record
 
 __all__ = ["Comparison", "Difference", "Result", "compare", "name_results"]
 
@@ -183,7 +183,7 @@ def compare(
 ) -> Comparison:
     """Score named folders of results; a sequence that a result has no folder for is left out.
 
-    Within a sequence every scored frame must be there, as for :func:`stmtrain.score.score_results`.
+    Within a sequence every scored frame must be there, as for ``score.score_results``.
 
     Raises:
         DataError: A result has none of the videos, or one that cannot be scored.

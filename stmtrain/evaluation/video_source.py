@@ -12,7 +12,7 @@ __all__ = ["VideoSource"]
 class VideoSource(Protocol):
     """A video whose pixels are read on request; picklable, so that scoring can use processes.
 
-    :class:`stmtrain.trees.Video` and :class:`stmtrain.shard_videos.ShardVideo` are of this kind.
+    ``trees.Video`` and ``shard_videos.ShardVideo`` are of this kind.
     Pixels, ids and names are the same from either.
     """
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmtrain.metrics import DECAY_BINS, RECALL_THRESHOLD, TOLERANCE, Statistics, statistics
+from stmtrain.evaluation.metrics import (
+    DECAY_BINS,
+    RECALL_THRESHOLD,
+    TOLERANCE,
+    Statistics,
+    statistics,
+)
 from stmtrain.spec import VOID
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 
 from stmtrain.errors import DataError
+from stmtrain.evaluation.shard_videos import shard_videos
+from stmtrain.evaluation.tree_files import find_folder, pair_files
+from stmtrain.evaluation.trees import Video, davis_videos, youtube_vos_videos
+from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.locations import shown
 from stmtrain.masks import png_header
-from stmtrain.shard_videos import shard_videos
 from stmtrain.spec import VOID, canonical_json
-from stmtrain.tree_files import find_folder, pair_files
-from stmtrain.trees import Video, davis_videos, youtube_vos_videos
-from stmtrain.video_source import VideoSource
 
 __all__ = [
     "MISFIT",
@@ -93,7 +93,7 @@ class VideoSet:
 
 
 def davis_set(root: Path, year: int, split: str, resolution: str = "480p") -> VideoSet:
-    """Open a split of DAVIS; arguments and errors of :func:`stmtrain.trees.davis_videos`."""
+    """Open a split of DAVIS; arguments and errors of :func:`davis_videos`."""
     videos = [fit_masks(video) for video in davis_videos(root, year, split, resolution)]
     return VideoSet(f"DAVIS {year} {split}", tuple(videos))
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stmtrain.errors import DataError
-from stmtrain.frame_stream import start_fetch, upload_ahead
-from stmtrain.memory_bank import MemoryBank
+from stmtrain.evaluation.frame_stream import start_fetch, upload_ahead
+from stmtrain.evaluation.memory_bank import MemoryBank
 from stmtrain.model import STM
 from stmtrain.spec import VOID
 
@@ -36,7 +36,7 @@ class Inference:
         memory_every: Every how many frames one stays in memory, >= 1.
         memory_frames: Most frames that an object's memory holds, >= 2; ``None`` has no limit, as
             in the paper. The frame where it was given and the latest always stay, the others thin
-            out evenly: see :class:`stmtrain.memory_bank.History`. One takes 4.1 MB per object at
+            out evenly: see ``memory_bank.History``. One takes 4.1 MB per object at
             480p with ResNet-50, and time in proportion.
         top_k: Memory positions that a query position reads, the most similar ones; ``None`` reads
             all. Costs a selection among all positions, and with bfloat16 on a GPU the fused read.

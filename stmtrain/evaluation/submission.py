@@ -17,10 +17,10 @@ import numpy as np
 
 from stmtrain.decode import decode_mask
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.tree_files import some
+from stmtrain.evaluation.video_sets import VideoSet, given_objects
+from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.masks import png_header
-from stmtrain.tree_files import some
-from stmtrain.video_sets import VideoSet, given_objects
-from stmtrain.video_source import VideoSource
 
 __all__ = ["check_export_path", "check_submission", "write_submission"]
 

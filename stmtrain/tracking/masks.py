@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from stmtrain.decode import decode_mask
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.tree_files import read_file
+from stmtrain.evaluation.video_sets import MISFIT
 from stmtrain.masks import resample_mask
-from stmtrain.own_frames import OwnFrames
 from stmtrain.spec import MAX_OBJECT_ID, VOID
-from stmtrain.tree_files import read_file
-from stmtrain.video_sets import MISFIT
+from stmtrain.tracking.frames import OwnFrames
 
 __all__ = ["GivenMasks", "read_masks"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stmtrain.decode import MAX_PIXELS, decode_frame, decode_still
 from stmtrain.errors import DataError, UsageError
-from stmtrain.tree_files import list_images, read_file
+from stmtrain.evaluation.tree_files import list_images, read_file
 
 if TYPE_CHECKING:
     import av

@@ -7,9 +7,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from stmtrain.charts import sparkline
-from stmtrain.comparison import Comparison, Result
-from stmtrain.scores import Scores
+from stmtrain.evaluation.scores import Scores
+from stmtrain.report.charts import sparkline
+from stmtrain.report.comparison import Comparison, Result
 
 __all__ = ["comparison_table", "mean_j_over_time"]
 
@@ -79,7 +79,7 @@ def _cells(row: list[Scores | None], sparks: int, pictures: bool = True) -> list
 
 
 def _in_time(frame: str) -> tuple[int, str]:
-    """Order frame names as :mod:`stmtrain.trees` does, with leading zeros or without."""
+    """Order frame names as :mod:`stmtrain.evaluation.trees` does, with leading zeros or without."""
     return len(frame), frame
 
 

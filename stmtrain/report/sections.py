@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stmtrain.charts import line_chart
-from stmtrain.comparison import Comparison, Result
-from stmtrain.error_pictures import data_uri, error_picture, window
-from stmtrain.markup import Markup, tag
-from stmtrain.report_tables import DASH, percent
-from stmtrain.score import given_ids, read_result
-from stmtrain.scores import ObjectScore
-from stmtrain.video_source import VideoSource
+from stmtrain.evaluation.score import given_ids, read_result
+from stmtrain.evaluation.scores import ObjectScore
+from stmtrain.evaluation.video_source import VideoSource
+from stmtrain.report.charts import line_chart
+from stmtrain.report.comparison import Comparison, Result
+from stmtrain.report.error_pictures import data_uri, error_picture, window
+from stmtrain.report.markup import Markup, tag
+from stmtrain.report.tables import DASH, percent
 
 __all__ = ["PICTURE_WIDTH", "Pictures", "video_section"]
 

@@ -7,7 +7,7 @@ import typer
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
-    from stmtrain.infer import Inference
+    from stmtrain.evaluation.infer import Inference
 
 __all__ = [
     "Flip",
@@ -56,7 +56,7 @@ def inference_of(
     *, scales: str, memory_frames: int | None, size: int | None, **options: Any
 ) -> "Inference":
     """Build the options from what the user typed; :class:`UsageError` names the wrong one."""
-    from stmtrain.infer import Inference
+    from stmtrain.evaluation.infer import Inference
 
     try:
         factors = tuple(float(part) for part in scales.split(","))

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from stmtrain.infer import Inference
-from stmtrain.results_folder import VideoRecord, write_json
-from stmtrain.scores import Scores
-from stmtrain.video_sets import VideoSet
+from stmtrain.evaluation.infer import Inference
+from stmtrain.evaluation.results_folder import VideoRecord, write_json
+from stmtrain.evaluation.scores import Scores
+from stmtrain.evaluation.video_sets import VideoSet
 
 __all__ = ["Evaluation", "add_up", "options_in_words", "protocol_of", "write_results"]
 

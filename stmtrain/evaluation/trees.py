@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from stmtrain.decode import decode_frame, decode_mask, frame_size
 from stmtrain.errors import DataError, UsageError
+from stmtrain.evaluation.tree_files import find_folder, pair_files, plain_name, read_file, some
 from stmtrain.masks import resample_mask
 from stmtrain.spec import MAX_OBJECT_ID
-from stmtrain.tree_files import find_folder, pair_files, plain_name, read_file, some
 
 __all__ = ["DAVIS_SPLITS", "Video", "davis_videos", "youtube_vos_videos"]
 
@@ -43,7 +43,7 @@ class Video:
         first_seen: Object id to the name of the frame that gives its mask (YouTube-VOS).
         required: Object id to the names of the frames to export, in time order (YouTube-VOS).
         misfits: Names of the masks that differ from their frames' size by a pixel or two, which
-            :func:`stmtrain.video_sets.fit_masks` found: they are sampled at that size when read.
+            ``video_sets.fit_masks`` found: they are sampled at that size when read.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Score a folder of result masks against a data set's ground truth: J, F, recall, decay.
 
 In comes a folder ``<results>/<video>/<frame>.png``, whoever wrote it, and the videos of
-:mod:`stmtrain.trees`; out comes :class:`stmtrain.scores.Scores`. For DAVIS the protocol is that of
+``trees``; out comes :class:`Scores`. For DAVIS the protocol is that of
 the official semi-supervised evaluation: the first and the last frame are not scored, and a scored
 frame without a result is an error, never an empty mask. Where the official tool stops at an id that
 the ground truth does not have, here it counts as background, and a note says so.
@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from stmtrain.decode import decode_mask
 from stmtrain.errors import DataError, StmError, UsageError
-from stmtrain.metrics import j_and_f
-from stmtrain.scores import DAVIS_EXCLUDED, ObjectScore, Scores
+from stmtrain.evaluation.metrics import j_and_f
+from stmtrain.evaluation.scores import DAVIS_EXCLUDED, ObjectScore, Scores
+from stmtrain.evaluation.trees import davis_videos
+from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.spec import VOID
-from stmtrain.trees import davis_videos
-from stmtrain.video_source import VideoSource
 
 __all__ = ["VideoScore", "given_ids", "read_result", "score_davis", "score_results", "score_video"]
 

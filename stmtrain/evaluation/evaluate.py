@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from stmtrain.checkpoint import load_model
 from stmtrain.errors import DataError
-from stmtrain.evaluation import Evaluation, add_up, protocol_of, write_results
-from stmtrain.frame_stream import decode_ahead
-from stmtrain.infer import Inference, segment_video
+from stmtrain.evaluation.frame_stream import decode_ahead
+from stmtrain.evaluation.infer import Inference, segment_video
+from stmtrain.evaluation.outcome import Evaluation, add_up, protocol_of, write_results
+from stmtrain.evaluation.overlap import writing_behind
+from stmtrain.evaluation.results_folder import ResultsFolder, VideoRecord, write_mask
+from stmtrain.evaluation.score import score_results
+from stmtrain.evaluation.submission import check_export_path, write_submission
+from stmtrain.evaluation.video_sets import VideoSet, given_objects
+from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.masks import resample_mask
 from stmtrain.model import STM
-from stmtrain.overlap import writing_behind
-from stmtrain.results_folder import ResultsFolder, VideoRecord, write_mask
-from stmtrain.score import score_results
-from stmtrain.submission import check_export_path, write_submission
-from stmtrain.video_sets import VideoSet, given_objects
-from stmtrain.video_source import VideoSource
 
 __all__ = ["RESULTS_NAME", "Tally", "evaluate", "predict_video"]
 
@@ -64,7 +64,7 @@ def evaluate(
 
     Args:
         checkpoint: Ours, or published STM weights.
-        videos: From :mod:`stmtrain.video_sets`.
+        videos: From :mod:`stmtrain.evaluation.video_sets`.
         out: Folder of the results.
         device: Where the network runs.
         options: Of inference.

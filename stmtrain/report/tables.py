@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from stmtrain.charts import dot_strip, line_sample
-from stmtrain.comparison import Comparison, Difference, Result
-from stmtrain.markup import Markup, join, tag
-from stmtrain.scores import Scores
-from stmtrain.video_source import VideoSource
+from stmtrain.evaluation.scores import Scores
+from stmtrain.evaluation.video_source import VideoSource
+from stmtrain.report.charts import dot_strip, line_sample
+from stmtrain.report.comparison import Comparison, Difference, Result
+from stmtrain.report.markup import Markup, join, tag
 
 __all__ = [
     "DASH",

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from stmtrain.checkpoint import load_model
 from stmtrain.errors import DataError, UsageError
-from stmtrain.evaluation import options_in_words
-from stmtrain.infer import Inference, segment_video
+from stmtrain.evaluation.infer import Inference, segment_video
+from stmtrain.evaluation.outcome import options_in_words
+from stmtrain.evaluation.overlap import one_ahead, writing_behind
+from stmtrain.evaluation.results_folder import write_mask
 from stmtrain.model import STM
-from stmtrain.overlap import one_ahead, writing_behind
-from stmtrain.overlay_writer import FILM_NAME, FOLDER_NAME, film, pictures
-from stmtrain.own_frames import OwnFrames, has_av, open_frames
-from stmtrain.own_masks import GivenMasks, read_masks
-from stmtrain.results_folder import write_mask
+from stmtrain.tracking.frames import OwnFrames, has_av, open_frames
+from stmtrain.tracking.masks import GivenMasks, read_masks
+from stmtrain.tracking.overlay import FILM_NAME, FOLDER_NAME, film, pictures
 
 __all__ = ["MASKS_NAME", "SUMMARY_NAME", "Tracked", "track"]
 

@@ -22,7 +22,7 @@ __all__ = ["ShardVideo", "shard_videos"]
 
 @dataclass(frozen=True)
 class ShardVideo:
-    """One sample of a shard set; see :class:`stmtrain.video_source.VideoSource`.
+    """One sample of a shard set; see :class:`stmtrain.evaluation.video_source.VideoSource`.
 
     Attributes:
         location: Folder or URL of the set.

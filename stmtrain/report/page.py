@@ -1,6 +1,6 @@
 """A comparison as one HTML file that needs nothing else: no network, no fonts, no server.
 
-The page is put together from :mod:`stmtrain.markup`, which escapes every text; its own style sheet
+The page is put together from ``markup``, which escapes every text; its own style sheet
 and script are named by their hashes in a content security policy, so that a browser refuses to load
 or run anything else. Pictures are counted, and the file stays below ``MAX_BYTES``.
 """
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from stmtrain.charts import line_sample
-from stmtrain.comparison import Comparison
-from stmtrain.error_pictures import ERROR_COLOURS
 from stmtrain.errors import UsageError
-from stmtrain.markup import Markup, join, tag
-from stmtrain.report_sections import Pictures, video_section
-from stmtrain.report_tables import facts_table, objects_table, sequences_table, summary_table
+from stmtrain.report.charts import line_sample
+from stmtrain.report.comparison import Comparison
+from stmtrain.report.error_pictures import ERROR_COLOURS
+from stmtrain.report.markup import Markup, join, tag
+from stmtrain.report.sections import Pictures, video_section
+from stmtrain.report.tables import facts_table, objects_table, sequences_table, summary_table
 
 __all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
 
@@ -163,7 +163,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("stmtrain").joinpath("assets", name).read_text(encoding="utf-8")
+    return resources.files("stmtrain.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _listed(names: list[str]) -> str:

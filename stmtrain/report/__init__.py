@@ -1,0 +1,1 @@
+"""Results compared: where they fail, in the terminal and as one HTML page. No torch."""

@@ -1,0 +1,1 @@
+"""Objects followed through a user's own frames or video file."""
