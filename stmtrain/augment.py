@@ -64,8 +64,8 @@ def _grid(matrices: Tensor, sizes: Tensor, padded: torch.Size, size: int) -> Ten
     # Mirror at the frame's edges 0 and extent; then the outer half pixel takes the border's value.
     mirrored = extent - (torch.remainder(point, 2 * extent) - extent).abs()
     inside = torch.minimum(mirrored.clamp_min(0.5), extent - 0.5)
-    whole = torch.tensor([padded[1], padded[0]], device=matrices.device)[:, None, None]
-    return (2 * inside / whole - 1).permute(0, 2, 3, 1)
+    x, y = (2 * inside[:, axis] / padded[1 - axis] - 1 for axis in (0, 1))
+    return torch.stack([x, y], dim=-1)
 
 
 def _recolour(image: Tensor, colours: Tensor) -> Tensor:

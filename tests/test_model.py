@@ -3,6 +3,7 @@
 import copy
 import doctest
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from stmtrain.model import BACKBONES, STM, aggregate, memory, objects, read_memory, set_batchnorm
 from stmtrain.model import slots as slots_of
 from stmtrain.model import stm as stm_module
+from stmtrain.model.decoder import ASPP
 from stmtrain.model.encoders import BatchNorm
 from stmtrain.model.objects import other_masks, spread
 
@@ -186,9 +188,12 @@ def test_the_other_objects_of_a_clip_matter_and_other_clips_do_not(model: STM) -
     assert float((same_clip[0] - alone[0]).abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnest101"])
 @pytest.mark.parametrize("mode", ["frozen", "train"])
-def test_a_batch_without_objects_is_certain_background_and_trains_nothing(mode: str) -> None:
-    model = STM("resnet18")
+def test_a_batch_without_objects_is_certain_background_and_trains_nothing(
+    mode: Literal["frozen", "train"], name: str
+) -> None:
+    model = STM(name)
     set_batchnorm(model, mode)
     model.train()
     frames, nobody = random(2, 2, 3, 32, 40), torch.zeros(0, dtype=torch.int64)
@@ -281,8 +286,41 @@ def test_training_batchnorm_learns_statistics_only_in_training_mode() -> None:
     assert not any(m.training for m in norms)
 
 
+def test_batchnorm_of_one_value_per_channel_uses_the_stored_statistics() -> None:
+    """A split attention normalises the mean of a picture: of a single one, a single value."""
+    norm = BatchNorm(3)
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    x = random(1, 3, 1, 1)
+    expected = norm(x)
+    set_batchnorm(norm, "train")
+    norm.train()
+    assert torch.equal(norm(x), expected)
+    assert norm.running_mean.tolist() == [1, 2, 3]
+    norm(random(2, 3, 1, 1))
+    assert norm.running_mean.tolist() != [1, 2, 3]
+
+
+def test_a_pooled_backbone_trains_on_one_object_of_one_clip() -> None:
+    model = STM("resnest101")
+    set_batchnorm(model, "train")
+    logits = predict(model.train(), random(1, 2, 3, 32, 48), random(1, 32, 48), owner_of([1]))
+    F.cross_entropy(logits, torch.ones(1, 32, 48, dtype=torch.int64)).backward()
+    without = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert without <= {"KV_M_r4.Key.bias", "Encoder_M.conv1_o.weight"}  # there is no other object
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_readout_is_dropped_out_in_training_only() -> None:
+    aspp, readout = ASPP(8), random(1, 8, 4, 4)
+    torch.manual_seed(0)
+    assert not torch.equal(aspp(readout), aspp(readout))
+    aspp.eval()
+    assert torch.equal(aspp(readout), aspp(readout))
+
+
 def test_wrong_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected a backbone of resnet50, resnet18, found 'vgg'"):
+    known = "resnet50, resnet18, resnest101"
+    with pytest.raises(ValueError, match=f"expected a backbone of {known}, found 'vgg'"):
         STM("vgg")
     with pytest.raises(ValueError, match="'frozen' or 'train', found 'eval'"):
         set_batchnorm(torch.nn.Linear(1, 1), "eval")  # type: ignore[arg-type]

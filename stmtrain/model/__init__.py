@@ -2,7 +2,7 @@
 
 from stmtrain.model.encoders import BACKBONES, Backbone
 from stmtrain.model.memory import read_memory
-from stmtrain.model.objects import aggregate, slots
+from stmtrain.model.objects import aggregate, on_device, per_object, slots
 from stmtrain.model.stm import STM, Query, set_batchnorm
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "Backbone",
     "Query",
     "aggregate",
+    "on_device",
+    "per_object",
     "read_memory",
     "set_batchnorm",
     "slots",

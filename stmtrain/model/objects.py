@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stmtrain.model.precision import at_least_float32
 
-__all__ = ["aggregate", "other_masks", "slots", "spread"]
+__all__ = ["aggregate", "on_device", "other_masks", "per_object", "slots", "spread"]
 
 _CLAMP = 1e-7  # Oh et al. 2019, published code: keeps the logit of 0 and 1 finite in float32
 
@@ -32,6 +32,44 @@ def slots(owner: Tensor) -> Tensor:
     return position - torch.searchsorted(owner, owner)
 
 
+def on_device(index: Tensor, device: torch.device) -> Tensor:
+    """Copy a small tensor to a device without waiting for the device.
+
+    A copy from ordinary memory to a GPU waits until the GPU has done all it was told before, and so
+    does an index that PyTorch copies by itself.
+    """
+    if device.type == "cuda" and index.device.type == "cpu":
+        return index.pin_memory().to(device, non_blocking=True)
+    return index.to(device)
+
+
+def per_object(values: Tensor, owner: Tensor) -> Tensor:
+    """Give every object what its clip has: ``values[owner]``, at less cost.
+
+    No copy where there is one clip, or one object in each. The gradient is a sum over each clip's
+    objects in a fixed order, where that of an index adds row after row to zeros.
+
+    Args:
+        values: (B,C,H,W).
+        owner: (N,) int64 clip index, non-decreasing; on the CPU it costs no device synchronisation.
+
+    Returns:
+        (N,C,H,W); its rows may share memory, so it must not be written to.
+    """
+    if owner.device.type != "cpu":
+        return values[owner]
+    if len(values) == 1:
+        return values.expand(len(owner), -1, -1, -1)
+    counts = torch.bincount(owner, minlength=len(values)).tolist()
+    if all(count == 1 for count in counts):
+        return values
+    last = values.is_contiguous(memory_format=torch.channels_last)
+    stored = values.permute(0, 2, 3, 1) if last else values  # the result is laid out the same
+    rows = [row.expand(n, -1, -1, -1) for row, n in zip(stored.split(1), counts, strict=True)]
+    copied = torch.cat(rows)
+    return copied.permute(0, 3, 1, 2) if last else copied
+
+
 def spread(values: Tensor, owner: Tensor, clips: int) -> Tensor:
     """Place per-object maps into their clips' slots; slots without an object hold zeros.
 
@@ -46,7 +84,8 @@ def spread(values: Tensor, owner: Tensor, clips: int) -> Tensor:
     slot = slots(owner)
     most = int(slot.max()) if len(slot) else 0
     dense = values.new_zeros(clips, most, *values.shape[1:])
-    return dense.index_put((owner, slot - 1), values)
+    place = tuple(on_device(index, values.device) for index in (owner, slot - 1))
+    return dense.index_put(place, values)
 
 
 def other_masks(masks: Tensor, owner: Tensor) -> Tensor:
@@ -60,9 +99,10 @@ def other_masks(masks: Tensor, owner: Tensor) -> Tensor:
         (N,H,W).
     """
     together = owner.unsqueeze(1) == owner  # N N
-    others = together.fill_diagonal_(False).to(masks)
+    others = on_device(together.fill_diagonal_(False), masks.device).to(masks.dtype)
     # A sum over the others, not everyone minus oneself: the difference would lose small masks.
-    return torch.mm(others, masks.flatten(1)).clamp(0, 1).view_as(masks)
+    with torch.autocast(masks.device.type, enabled=False):
+        return torch.mm(others, masks.flatten(1)).clamp(0, 1).view_as(masks)
 
 
 def aggregate(prob: Tensor) -> Tensor:
@@ -80,5 +120,8 @@ def aggregate(prob: Tensor) -> Tensor:
         has the logit of 1e-7.
     """
     prob = at_least_float32(prob)
-    background = (1 - prob).prod(dim=1, keepdim=True)
+    background = prob.new_ones(len(prob), 1, *prob.shape[2:])
+    # Factor by factor: the gradient of prod() asks the device whether a factor is zero, and waits.
+    for absent in (1 - prob).unbind(1):
+        background = background * absent.unsqueeze(1)
     return torch.cat([background, prob], dim=1).clamp(_CLAMP, 1 - _CLAMP).logit()

@@ -5,13 +5,14 @@
 Source: Oh, Lee, Xu, Kim, "Video Object Segmentation Using Space-Time Memory Networks", ICCV 2019.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stmtrain.model.decoder import Decoder
+from stmtrain.model.checkpointing import run_again
+from stmtrain.model.decoder import ASPP, Decoder
 from stmtrain.model.encoders import (
     BACKBONES,
     BatchNorm,
@@ -21,7 +22,7 @@ from stmtrain.model.encoders import (
     QueryEncoder,
 )
 from stmtrain.model.memory import read_memory
-from stmtrain.model.objects import aggregate, other_masks, spread
+from stmtrain.model.objects import aggregate, other_masks, per_object, spread
 
 __all__ = ["STM", "Query", "set_batchnorm"]
 
@@ -43,6 +44,14 @@ class Query(NamedTuple):
     features: Features
     size: torch.Size
 
+    def split(self, clips: int) -> "list[Query]":
+        """Cut into queries of ``clips`` frames each, without a copy; the last may have fewer."""
+        parts = (part.split(clips) for part in (self.key, self.value, *self.features))
+        return [
+            Query(key, value, Features(*features), self.size)
+            for key, value, *features in zip(*parts, strict=True)
+        ]
+
 
 class STM(nn.Module):
     """The model; the caller keeps the memory.
@@ -60,6 +69,9 @@ class STM(nn.Module):
         >>> model.segment(frames, key.unsqueeze(2), value.unsqueeze(2), owner).shape
         torch.Size([1, 3, 64, 64])
     """
+
+    checkpoint_activations = False
+    """Keep only what enters encoders and decoder, and compute their inside again for gradients."""
 
     def __init__(self, backbone: str) -> None:
         """Build with random weights.
@@ -79,6 +91,8 @@ class STM(nn.Module):
         self.KV_M_r4 = KeyValue(self.backbone)
         self.KV_Q_r4 = KeyValue(self.backbone)
         self.Decoder = Decoder(self.backbone)
+        width = 2 * self.backbone.value_channels
+        self.aspp = ASPP(width) if self.backbone.aspp else nn.Identity()
 
     def memorize(self, frames: Tensor, masks: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
         """Encode one frame per clip, with the masks of its objects, into memory.
@@ -93,7 +107,7 @@ class STM(nn.Module):
         """
         frames, masks = _pad(frames), _pad(masks)
         others = other_masks(masks, owner)
-        return self.KV_M_r4(self.Encoder_M(frames, masks, others, owner).r4)
+        return self.KV_M_r4(self._run(self.Encoder_M, frames, masks, others, owner).r4)
 
     def segment(self, frames: Tensor, keys: Tensor, values: Tensor, owner: Tensor) -> Tensor:
         """Segment one frame per clip from its objects' memories.
@@ -109,11 +123,14 @@ class STM(nn.Module):
             ``owner``. A slot without an object has the logit of probability 1e-7.
         """
         query = self.encode_query(frames)
-        return self.decode(query, read_memory(query.key[owner], keys, values), owner)
+        return self.decode(query, read_memory(per_object(query.key, owner), keys, values), owner)
 
     def encode_query(self, frames: Tensor) -> Query:
-        """Encode frames (B,3,H,W) to be segmented; the first half of :meth:`segment`."""
-        features = self.Encoder_Q(_pad(frames))
+        """Encode frames (B,3,H,W) to be segmented; the first half of :meth:`segment`.
+
+        It depends on no memory, so frames of several times can be encoded at once.
+        """
+        features = self._run(self.Encoder_Q, _pad(frames))
         key, value = self.KV_Q_r4(features.r4)
         return Query(key, value, features, frames.shape[-2:])
 
@@ -128,9 +145,12 @@ class STM(nn.Module):
         Returns:
             (B,1+K,H,W) float32 logits, as :meth:`segment`.
         """
-        readout = torch.cat([read, query.value[owner]], dim=1)  # N 2Cv h w
-        prob = _crop(self.Decoder(readout, query.features, owner), query.size)  # N H W
-        return aggregate(spread(prob, owner, len(query.value)))
+        readout = torch.cat([read, per_object(query.value, owner)], dim=1)  # N 2Cv h w
+        prob = self._run(self.Decoder, self.aspp(readout), query.features, owner)  # N 16h 16w
+        return aggregate(spread(_crop(prob, query.size), owner, len(query.value)))
+
+    def _run(self, part: nn.Module, *inputs: Any) -> Any:
+        return run_again(part, *inputs) if self.checkpoint_activations else part(*inputs)
 
 
 def set_batchnorm(model: nn.Module, mode: Literal["frozen", "train"]) -> None:

@@ -1,0 +1,48 @@
+"""Activations that are computed again in the backward pass instead of being kept until then."""
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["run_again"]
+
+
+def run_again(part: nn.Module, *inputs: Any) -> Any:
+    """Return ``part(*inputs)``; of its activations only the inputs are kept for the backward pass.
+
+    The second run is bit for bit the first (dropout included), except that BatchNorm in training
+    mode leaves its running statistics alone: they have seen this batch already.
+    """
+    if not torch.is_grad_enabled():
+        return part(*inputs)
+    return checkpoint(
+        part,
+        *inputs,
+        use_reentrant=False,
+        context_fn=lambda: (contextlib.nullcontext(), _StatisticsKept(part)),
+    )
+
+
+class _StatisticsKept:
+    """While entered, BatchNorm normalises with the batch's statistics and learns nothing.
+
+    By a momentum of zero and not by ``track_running_stats = False``: then the second run would save
+    other tensors for the backward pass than the first, which is refused.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        self._norms = [m for m in part.modules() if isinstance(m, _BatchNorm) and m.training]
+        self._kept: list[tuple[_BatchNorm, float | None, torch.Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *_error: object) -> None:
+        for norm, momentum, batches in self._kept:
+            norm.momentum, norm.num_batches_tracked = momentum, batches
