@@ -137,6 +137,11 @@ def _compare(tour: _Tour, davis: Path, out: Path) -> None:
             (still / video.name / f"{name}.png").write_bytes(first)
     report = still / "results.json"
     tour.stm(f"{report}", "score", "--results", still, "--davis", davis, "--json", report)
+    page = out / "report.html"
+    tour.stm(
+        f"{page}",
+        *("report", f"STM={results}", f"first mask={still}", "--davis", davis, "--out", page),
+    )
     ours = json.loads((results / "results.json").read_text())["scores"]["global"]["J&F-Mean"]
     theirs = json.loads(report.read_text())["global"]["J&F-Mean"]
     tour.console.print(
