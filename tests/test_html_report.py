@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -299,3 +300,17 @@ def test_pictures_read_back():
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert image.size == (160, 90)
         assert np.abs(np.asarray(image).astype(int) - picture).max() < 6
+
+
+def test_fields_of_the_recipe_in_which_results_agree_are_folded_away(comparison):
+    told = (
+        {"checkpoint recipe size": "96", "checkpoint recipe steps": "300", "size": "80"},
+        {"checkpoint recipe size": "96", "checkpoint recipe steps": "100", "size": "80"},
+    )
+    results = [replace(r, facts=f) for r, f in zip(comparison.results, told, strict=True)]
+    page = html_report(replace(comparison, results=tuple(results)))
+    shown, folded = page.split("1 more fields of the training recipe")
+    assert "recipe steps" in shown.split("How they were made")[1]
+    assert ">size<" in shown.split("How they were made")[1]
+    assert "recipe size" not in shown
+    assert "recipe size" in folded

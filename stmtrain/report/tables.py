@@ -18,6 +18,7 @@ __all__ = [
     "summary_table",
 ]
 
+_RECIPE = "checkpoint recipe "
 _MEASURES = ("J&F", "J", "J recall", "J decay", "F", "F recall", "F decay")
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -87,23 +88,31 @@ def _summary_row(
 
 
 def facts_table(comparison: Comparison) -> Markup | None:
-    """How each result was made, where ``results.json`` tells; rows that differ are marked."""
+    """How each result was made, where ``results.json`` tells; rows that differ are marked.
+
+    Fields of the training recipe in which all results agree are folded away.
+    """
     told = [result.facts or {} for result in comparison.results]
     keys = list(dict.fromkeys(key for facts in told for key in facts))
     if not keys:
         return None
-    rows = []
+    rows: dict[bool, list[Markup]] = {False: [], True: []}
     for key in keys:
         values = [facts.get(key) for facts in told]
         differs = len({value for value in values if value is not None}) > 1
         cells = [tag("td", DASH if value is None else value) for value in values]
-        label = tag("th", key, scope="row")
-        rows.append(tag("tr", label, *cells, class_="differs" if differs else None))
+        label = tag("th", key.replace(_RECIPE, "recipe "), scope="row")
+        row = tag("tr", label, *cells, class_="differs" if differs else None)
+        rows[key.startswith(_RECIPE) and not differs].append(row)
     heads = ["", *(result.name for result in comparison.results)]
-    return join(
+    parts = [
         tag("h2", "How they were made"),
-        _table(heads, rows, "As results.json says; ≠ marks what differs.", "facts"),
-    )
+        _table(heads, rows[False], "As results.json says; ≠ marks what differs.", "facts"),
+    ]
+    if rows[True]:
+        title = tag("summary", f"{len(rows[True])} more fields of the training recipe")
+        parts.append(tag("details", title, _table(heads, rows[True], "", "facts")))
+    return join(*parts)
 
 
 def sequences_table(comparison: Comparison, videos: Sequence[VideoSource]) -> Markup:
