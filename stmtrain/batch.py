@@ -64,25 +64,26 @@ class BatchArrays:
         self._matrices = self._new(clips, length, 3, 3, dtype=torch.float32)
         self._colours = self._new(clips, length, 3, 4, dtype=torch.float32)
         self._views = self._frames.numpy(), self._masks.numpy()  # NumPy's side of the same memory
-        self._matrix_view, self._colour_view = self._matrices.numpy(), self._colours.numpy()
+        self._size_view, self._matrix_view = self._sizes.numpy(), self._matrices.numpy()
+        self._colour_view = self._colours.numpy()
+        self._forward = np.zeros(self._matrix_view.shape)
         self._sides: tuple[tuple[int, int], ...] = ()
         self._copied: Any = None  # a CUDA event
 
-    def lay_out(self, sizes: Sequence[tuple[int, int]]) -> None:
-        """Make room for frames of these heights and widths, one pair per clip."""
+    def lay_out(self, sizes: Sequence[tuple[int, int]], colours: NDArray[np.float64]) -> None:
+        """Make room for frames of these heights and widths, one pair per clip; keep its colours.
+
+        ``colours`` are (B, T, 3, 4).
+        """
         if self._copied is not None:
             self._copied.synchronize()  # the device may still be reading the last batch
         height, width = (max(side) for side in zip(*sizes, strict=True))
         shape = (*self._shape, height, width)
-        pixels = math.prod(shape)
-        if pixels > len(self._flat_masks):
-            self._flat_masks = self._new(pixels, dtype=torch.uint8)
-            self._flat_frames = self._new(pixels * 3, dtype=torch.uint8)
-        self._frames = self._flat_frames[: pixels * 3].view(*shape, 3)
-        self._masks = self._flat_masks[:pixels].view(shape)
-        self._views = self._frames.numpy(), self._masks.numpy()
+        if shape != self._masks.shape:
+            self._reshape(shape)
         self._sides = tuple(sizes)
-        self._sizes.copy_(torch.tensor(sizes))
+        self._size_view[:] = sizes
+        self._colour_view[:] = colours
 
     def clip(self, slot: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return views of one clip's frames (T, h, w, 3) and masks (T, h, w), without padding."""
@@ -90,10 +91,9 @@ class BatchArrays:
         frames, masks = self._views
         return frames[slot, :, :height, :width], masks[slot, :, :height, :width]
 
-    def draw(self, slot: int, matrices: NDArray[np.float64], colours: NDArray[np.float64]) -> None:
-        """Keep a clip's numbers."""
-        self._matrix_view[slot] = matrices
-        self._colour_view[slot] = colours
+    def warp(self, slot: int, forward: NDArray[np.float64]) -> None:
+        """Keep a clip's matrices (T, 3, 3) from source points to the output."""
+        self._forward[slot] = forward
 
     def pad(self, slot: int) -> None:
         """Repeat the last column and row once, which interpolation may touch by rounding."""
@@ -106,6 +106,7 @@ class BatchArrays:
 
     def batch(self, step: int, keys: tuple[str, ...], num_objects: Tensor) -> Batch:
         """Return the arrays as a batch, without a copy."""
+        self._matrix_view[:] = np.linalg.inv(self._forward)  # of all clips in the time of one
         numbers = (self._sizes, self._matrices, self._colours)
         return Batch(step, keys, num_objects, self._frames, self._masks, *numbers)
 
@@ -119,6 +120,15 @@ class BatchArrays:
                 self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 self._copied.record()
         return moved
+
+    def _reshape(self, shape: tuple[int, ...]) -> None:
+        pixels = math.prod(shape)
+        if pixels > len(self._flat_masks):
+            self._flat_masks = self._new(pixels, dtype=torch.uint8)
+            self._flat_frames = self._new(pixels * 3, dtype=torch.uint8)
+        self._frames = self._flat_frames[: pixels * 3].view(*shape, 3)
+        self._masks = self._flat_masks[:pixels].view(shape)
+        self._views = self._frames.numpy(), self._masks.numpy()
 
     def _new(self, *shape: int, dtype: torch.dtype) -> Tensor:
         return torch.empty(*shape, dtype=dtype, pin_memory=self._pinned)

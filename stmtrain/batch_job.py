@@ -1,16 +1,15 @@
 """One batch in the making: a job that follows the plan, then a job for each clip.
 
-The small steps of all clips (records, choice of frames and objects, colours) are done together in
-the first job: there they take half the time that they take between the decoders, where nothing of
-them is left in the processor's caches. What is drawn depends on the step alone, never on which
-thread comes first.
+A JPEG decoder leaves little of anything else in the processor's caches, so what comes after one
+takes twice its time. Hence like comes after like: the first job reads the records and draws the
+frames, objects and colours of all clips, and each clip's job pauses before its frames are decoded,
+until the other clips are as far. What is drawn depends on the step alone, never on which thread
+comes first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +19,15 @@ from stmtrain.batch import Batch, BatchArrays
 from stmtrain.clips import ClipChoice, ClipRecipe, choose_clip
 from stmtrain.decode import MAX_PIXELS, decode_frame, decode_mask
 from stmtrain.errors import DataError, ShardError
-from stmtrain.geometry import colour_matrices, colour_numbers, draw_geometry
+from stmtrain.geometry import colour_matrices, colour_numbers, draw_forward
 from stmtrain.plan import Plan, Ticket
 from stmtrain.slots import ids_to_slots
 from stmtrain.spec import Sample, SampleMeta
-from stmtrain.workers import Jobs, Workers
+from stmtrain.workers import Job, Jobs, Workers, job
 
 __all__ = ["BatchJob", "Source", "Stream"]
+
+T = TypeVar("T")
 
 _MOST_IN_A_ROW = 64  # bad samples after which skipping stops: then the data or the disk is at fault
 
@@ -89,7 +90,7 @@ class BatchJob:
         self.bad: dict[int, str] = {}
         self._stream, self._step, self._workers = stream, step, workers
         self._clips: list[_Clip] = []
-        self._opening = workers.submit([self._open])
+        self._opening = workers.submit([job(self._open)])
 
     def result(self, patience: float) -> Batch:
         """Wait for every clip; the first failed one, in the plan's order, raises its error.
@@ -98,17 +99,27 @@ class BatchJob:
         because the new ones may be of another size.
         """
         while True:
-            _check(self._opening.wait(patience), [f"step {self._step}"], patience)
+            self._wait(self._opening, [f"step {self._step}"], patience)
             filling, clips = self._opening.result(0), self._clips
-            _check(filling.wait(patience), [clip.where for clip in clips], patience)
+            self._wait(filling, [clip.where for clip in clips], patience)
             known, counts = len(self.bad), []
             for slot, clip in enumerate(clips):
-                with self._passed_over(clip.ticket.position):
+                try:
                     counts.append(filling.result(slot))
+                except DataError as error:
+                    self._pass_over(clip.ticket.position, error)
             if len(self.bad) == known:
                 keys = tuple(clip.meta.sample_key for clip in clips)
                 return self.arrays.batch(self._step, keys, torch.tensor(counts))
-            self._opening = self._workers.submit([self._open])
+            self._opening = self._workers.submit([job(self._open)])
+
+    def _wait(self, jobs: Jobs[T], names: Sequence[str], patience: float) -> None:
+        stalled = self._workers.wait(jobs, patience)
+        if stalled is not None:
+            raise _Unreadable(
+                f"{names[stalled]}: no data after {patience:g} seconds; check the disk or network "
+                "that holds it"
+            )
 
     def _open(self) -> Jobs[int]:
         """Read the records, draw the clips, lay out the arrays, and start a job for each clip."""
@@ -117,7 +128,7 @@ class BatchJob:
         self._clips = clips = [self._find(ticket) for ticket in tickets]
         colours = colour_matrices(stream.recipe, np.array([clip.numbers for clip in clips]))
         self.arrays.lay_out([(clip.meta.height, clip.meta.width) for clip in clips], colours)
-        return self._workers.submit([partial(self._fill, *pair) for pair in enumerate(clips)])
+        return self._workers.submit([self._fill(slot, clip) for slot, clip in enumerate(clips)])
 
     def _find(self, ticket: Ticket) -> _Clip:
         """Return the ticket's clip, or that of the first position after it that is not bad."""
@@ -126,51 +137,57 @@ class BatchJob:
                 continue
             if position > ticket.position:
                 ticket = self._stream.plan.ticket(position)
-            with self._passed_over(position):
+            try:
                 return self._draw(ticket)
+            except DataError as error:
+                self._pass_over(position, error)
         raise DataError(
             f"{self.bad[position]} - and so are {_MOST_IN_A_ROW} samples in a row of the plan; "
             'run "stm shards verify"'
         )
 
-    @contextmanager
-    def _passed_over(self, position: int) -> Iterator[None]:
+    def _pass_over(self, position: int, error: DataError) -> None:
         """Note what is wrong with the sample at ``position``, if bad samples are passed over."""
-        try:
-            yield
-        except DataError as error:
-            if not self._stream.skip_bad or isinstance(error, _Unreadable):
-                raise
-            self.bad[position] = str(error)
+        if not self._stream.skip_bad or isinstance(error, _Unreadable):
+            raise error
+        self.bad[position] = str(error)
 
     def _draw(self, ticket: Ticket) -> _Clip:
         """Read a sample's record, and draw frames, objects and colours."""
         stream = self._stream
         source, rng = stream.sources[ticket.source], stream.plan.rng(ticket)
         where = source.where(ticket.index)
-        with _named(where):
+        try:
             meta = source.meta(ticket.index)
             _check_pixels(meta, where)
             choice = choose_clip(meta, stream.recipe, stream.max_skip(self._step), rng)
+        except (OSError, ValueError) as error:
+            raise _named(error, where) from error
         return _Clip(ticket, where, meta, choice, rng.random(colour_numbers(stream.recipe)), rng)
 
-    def _fill(self, slot: int, clip: _Clip) -> int:
+    def _fill(self, slot: int, clip: _Clip) -> Job[int]:
         """Make one clip in its place in the arrays; return its number of objects."""
+        try:
+            yield from self._decode(slot, clip)
+        except (OSError, ValueError) as error:
+            raise _named(error, clip.where) from error
+        return len(clip.choice.object_ids)
+
+    def _decode(self, slot: int, clip: _Clip) -> Job[None]:
         stream, where = self._stream, clip.where
         names, object_ids = clip.choice.frames, clip.choice.object_ids
-        with _named(where):
-            sample = stream.sources[clip.ticket.source].read(clip.ticket.index, names, clip.meta)
-            frames, masks = self.arrays.clip(slot)
-            # Masks first: the crop follows the objects.
-            for name, out in zip(names, masks, strict=True):
-                decode_mask(sample.masks[name], f"{where}, mask {name}", out)
-            ids_to_slots(masks, object_ids)
-            matrices = draw_geometry(masks, len(object_ids), stream.recipe, stream.size, clip.rng)
-            self.arrays.warp(slot, matrices)
-            for name, out in zip(names, frames, strict=True):
-                decode_frame(sample.frames[name], f"{where}, frame {name}", out)
-            self.arrays.pad(slot)
-        return len(object_ids)
+        sample = stream.sources[clip.ticket.source].read(clip.ticket.index, names, clip.meta)
+        frames, masks = self.arrays.clip(slot)
+        # Masks first: the crop follows the objects.
+        for name, out in zip(names, masks, strict=True):
+            decode_mask(sample.masks[name], f"{where}, mask {name}", out)
+        ids_to_slots(masks, object_ids)
+        forward = draw_forward(masks, len(object_ids), stream.recipe, stream.size, clip.rng)
+        self.arrays.warp(slot, forward)
+        yield  # for the sake of the caches, see above
+        for name, out in zip(names, frames, strict=True):
+            decode_frame(sample.frames[name], f"{where}, frame {name}", out)
+        self.arrays.pad(slot)
 
 
 class _Unreadable(ShardError):
@@ -185,21 +202,8 @@ def _check_pixels(meta: SampleMeta, where: str) -> None:
         )
 
 
-@contextmanager
-def _named(where: str) -> Iterator[None]:
+def _named(error: OSError | ValueError, where: str) -> ShardError:
     """Turn what is wrong with a sample's bytes or record into an error that names the sample."""
-    try:
-        yield
-    except OSError as error:
-        raise _Unreadable(f"{where}: cannot be read ({error})") from error
-    except ValueError as error:
-        raise ShardError(f"{where}: {error}") from error
-
-
-def _check(stalled: int | None, names: Sequence[str], patience: float) -> None:
-    """Raise an error that names the job that has not ended, if there is one."""
-    if stalled is not None:
-        raise _Unreadable(
-            f"{names[stalled]}: no data after {patience:g} seconds; check the disk or network that "
-            "holds it"
-        )
+    if isinstance(error, OSError):
+        return _Unreadable(f"{where}: cannot be read ({error})")
+    return ShardError(f"{where}: {error}")

@@ -5,14 +5,14 @@ clip's warps and colours, and ``augment.py`` applies them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stmtrain.settings import setting
-from stmtrain.spec import MAX_OBJECT_ID, VOID, SampleMeta
+from stmtrain.spec import MAX_OBJECT_ID, SampleMeta
 
 __all__ = [
     "PSEUDO",
@@ -24,7 +24,6 @@ __all__ = [
     "choose_objects",
     "mask_stride",
     "sample_frames",
-    "slot_table",
 ]
 
 REFERENCE_SIZE = 384
@@ -122,19 +121,21 @@ def choose_clip(
         >>> choose_clip(meta, VIDEO, 0, np.random.default_rng(0))
         ClipChoice(frames=('0', '1', '2'), object_ids=(7,))
     """
-    areas = np.array(meta.areas, np.int64).reshape(len(meta.object_ids), len(meta.mask_frames))
-    if areas.shape[1] < recipe.frames:
+    if len(meta.mask_frames) < recipe.frames:
         raise ValueError(
-            f"has {areas.shape[1]} frames with a mask, a clip needs {recipe.frames}; leave it out"
+            f"has {len(meta.mask_frames)} frames with a mask, a clip needs {recipe.frames}; leave "
+            "it out"
         )
     if max_skip:
         max_skip = max(0, (max_skip + 1) // mask_stride(meta) - 1)
     in_crop = min(meta.height, meta.width) / (recipe.short_side * REFERENCE_SIZE)
+    largest = [max(areas) for areas in zip(*meta.areas, strict=True)]  # of each frame's objects
     for least in (max(1.0, recipe.min_area * in_crop**2), 1.0):
-        visible = np.any(areas >= least, axis=0)
+        visible = [area >= least for area in largest]
         frames = _frames_from_visible(visible, recipe, max_skip, rng)
         if frames is not None:
-            chosen = choose_objects(areas[:, frames[0]], recipe.max_objects, least, rng)
+            areas = [row[frames[0]] for row in meta.areas]
+            chosen = choose_objects(areas, recipe.max_objects, least, rng)
             return ClipChoice(
                 tuple(meta.mask_frames[f] for f in frames),
                 tuple(meta.object_ids[o] for o in chosen),
@@ -204,35 +205,21 @@ def mask_stride(meta: SampleMeta) -> int:
 
 
 def choose_objects(
-    areas: NDArray[np.int64], max_objects: int, min_area: float, rng: np.random.Generator
+    areas: Sequence[int], max_objects: int, min_area: float, rng: np.random.Generator
 ) -> list[int]:
     """Choose at most ``max_objects`` of those with ``areas >= min_area``; ascending positions."""
-    large = np.flatnonzero(areas >= min_area)
+    large = [number for number, area in enumerate(areas) if area >= min_area]
     if len(large) > max_objects:
-        large = np.sort(rng.choice(large, max_objects, replace=False))
-    return [int(o) for o in large]
-
-
-def slot_table(object_ids: tuple[int, ...]) -> bytes:
-    """Return, for each value 0..255 of a mask, its slot: 1.. in order, void 255, others 0.
-
-    Example:
-        >>> list(slot_table((7, 4))[:9]), slot_table((7, 4))[255]
-        ([0, 0, 0, 0, 2, 0, 0, 1, 0], 255)
-    """
-    table = bytearray(256)
-    for slot, object_id in enumerate(object_ids, start=1):
-        table[object_id] = slot
-    table[VOID] = VOID
-    return bytes(table)
+        large = sorted(rng.choice(large, max_objects, replace=False).tolist())
+    return large
 
 
 def _frames_from_visible(
-    visible: NDArray[np.bool_], recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
+    visible: Sequence[bool], recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
 ) -> list[int] | None:
     """Draw frames of which the first is visible; None if no clip can start with such a frame."""
     last, clip = len(visible) - 1, recipe.frames
-    if not visible.any():
+    if not any(visible):
         return None
     for _ in range(_TRIES):
         frames = sample_frames(last + 1, clip, max_skip=max_skip, rng=rng, reverse=recipe.reverse)
@@ -243,7 +230,7 @@ def _frames_from_visible(
     backward = rng.random() < recipe.reverse
     for direction in (-1, 1) if backward else (1, -1):
         room = np.arange(last + 1) if direction < 0 else np.arange(last, -1, -1)
-        starts = np.flatnonzero(visible & (room >= clip - 1))
+        starts = np.flatnonzero(np.array(visible) & (room >= clip - 1))
         if len(starts):
             start = int(rng.choice(starts))
             gaps = _draw_gaps(int(room[start]), clip, max_skip, rng)
@@ -254,4 +241,6 @@ def _frames_from_visible(
 def _draw_gaps(room: int, clip_length: int, max_skip: int, rng: np.random.Generator) -> list[int]:
     """Draw uniform gaps from 1 to the widest that lets every clip fit into ``room``."""
     widest = min(1 + max_skip, room // max(1, clip_length - 1))
+    if widest <= 1:  # NumPy takes 7 µs to see that, and uses up no random bits either
+        return [1] * (clip_length - 1)
     return [int(gap) for gap in rng.integers(1, widest, clip_length - 1, endpoint=True)]

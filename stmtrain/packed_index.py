@@ -5,17 +5,19 @@ that each sidecar is read once in a run, however widely the samples are shuffled
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar, overload
 
 from stmtrain.manifest import Record
 from stmtrain.spec import SampleMeta
 
 __all__ = ["PackedIndex"]
 
+T = TypeVar("T")
+
 
 class PackedIndex(Sequence[Record]):
-    """A read-only sequence of records; each is rebuilt when it is asked for, in microseconds."""
+    """A read-only sequence of records, rebuilt when asked for; a long video costs no more."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._keys = " ".join(record.key for record in records).encode()
@@ -39,7 +41,10 @@ class PackedIndex(Sequence[Record]):
             if record.meta is not None:
                 self._metas[number] = record.meta
         self._shrink()
-        self._known = tuple(self._shapes)
+        self._known = tuple(
+            ({suffix: column for column, suffix in enumerate(suffixes)}, has_crcs)
+            for suffixes, has_crcs in self._shapes
+        )
 
     def __len__(self) -> int:
         return len(self._key_ends)
@@ -58,17 +63,20 @@ class PackedIndex(Sequence[Record]):
         if not -len(self) <= number < len(self):
             raise IndexError(f"record {number} of {len(self)}")
         number %= len(self)
-        key_start = self._key_ends[number - 1] + 1 if number else 0
-        start, stop = self._member_ends[number - 1] if number else 0, self._member_ends[number]
-        places = zip(self._offsets[start:stop], self._sizes[start:stop], strict=True)
-        suffixes, has_crcs = self._known[self._shape[number]]
-        crcs = self._crcs[start:stop] if has_crcs else ()
+        start = self._member_ends[number - 1] if number else 0
+        columns, has_crcs = self._known[self._shape[number]]
+        offsets, sizes, crcs = self._offsets, self._sizes, self._crcs
         return Record(
-            key=self._keys[key_start : self._key_ends[number]].decode(),
-            members=dict(zip(suffixes, places, strict=True)),
-            crc32=dict(zip(suffixes, crcs, strict=has_crcs)),
+            key=self.key(number),
+            members=_Row(columns, lambda column: (offsets[start + column], sizes[start + column])),
+            crc32=_Row(columns, lambda column: crcs[start + column]) if has_crcs else {},
             meta=self._metas.get(number),
         )
+
+    def key(self, number: int) -> str:
+        """Return the key of the record at ``number``, which must be in ``[0, len(self))``."""
+        start = self._key_ends[number - 1] + 1 if number else 0
+        return self._keys[start : self._key_ends[number]].decode()
 
     def _shrink(self) -> None:
         """Keep each column in the narrowest integers that hold it."""
@@ -76,3 +84,21 @@ class PackedIndex(Sequence[Record]):
             column = getattr(self, name)
             narrow = next(c for c in "BHIQ" if max(column, default=0) < 1 << 8 * array(c).itemsize)
             setattr(self, name, array(narrow, column))
+
+
+class _Row(Mapping[str, T]):
+    """What the columns say of a sample, by suffix; looked up when it is asked for."""
+
+    __slots__ = ("_columns", "_value")
+
+    def __init__(self, columns: Mapping[str, int], value: Callable[[int], T]) -> None:
+        self._columns, self._value = columns, value
+
+    def __getitem__(self, suffix: str) -> T:
+        return self._value(self._columns[suffix])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)

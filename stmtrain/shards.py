@@ -84,10 +84,11 @@ class ShardSet:
 
     def where(self, index: int) -> str:
         """Name a sample for an error message: set, shard and sample key."""
-        shard, local = self._locate(index)
-        key = self._shard(shard).index[local].key
-        folder = self.name.rpartition("/")[2]
-        return f"{folder}/{self.manifest.shards[shard].name}, sample {key}"
+        number, local = self._locate(index)
+        if number not in self._indices:
+            self._shard(number)
+        key, folder = self._indices[number].key(local), self.name.rpartition("/")[2]
+        return f"{folder}/{self.manifest.shards[number].name}, sample {key}"
 
     def meta(self, index: int) -> SampleMeta:
         """Read a sample's record."""
@@ -193,7 +194,8 @@ class OpenShard:
 
     def members(self, record: Record, suffixes: Sequence[str]) -> list[bytes]:
         """Read several members as :meth:`member` does, in one piece where they lie together."""
-        places = [record.members[suffix] for suffix in suffixes if suffix in record.members]
+        known = record.members
+        places = [known[suffix] for suffix in suffixes if suffix in known]
         start = min((offset for offset, _ in places), default=0)
         stop = max((offset + size for offset, size in places), default=0)
         close = stop - start <= sum(size + _BETWEEN for _, size in places)

@@ -30,7 +30,7 @@ METRICS_NAME = "metrics.jsonl"
 CURVES_NAME = "curves.png"
 TENSORBOARD_NAME = "tensorboard"
 
-_SMOOTH = 0.02  # share of the lines that the smoothed curve averages over
+_SMOOTH = 0.05  # share of the lines that the smoothed curve averages over
 
 
 @dataclass(frozen=True)
@@ -202,14 +202,17 @@ def draw_curves(out: Path) -> Path | None:
     for panel, name, title in zip(
         panels, ("loss", "jaccard", "learning_rate"), ("loss", "J", "learning rate"), strict=False
     ):
-        _curve(panel, [s["step"] for s in steps], [s[name] for s in steps])
+        smooth = _SMOOTH if name != "learning_rate" else 0.0
+        _curve(panel, [s["step"] for s in steps], [s[name] for s in steps], smooth)
         panel.set(title=title, xlabel="step")
         panel.grid(alpha=0.3)
     if checks:
         values = [c["validation"]["j_and_f"] for c in checks]
-        panels[1].plot([c["step"] for c in checks], values, "o-", label="J&F, validation")
+        panels[1].plot(
+            [c["step"] for c in checks], values, "o-", color="C1", label="J&F, validation"
+        )
     panels[1].set_ylim(0, 1)
-    panels[1].legend(loc="lower right", fontsize="small")
+    panels[1].legend(loc="best", fontsize="small")
     path = out / CURVES_NAME
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
@@ -218,10 +221,10 @@ def draw_curves(out: Path) -> Path | None:
     return path
 
 
-def _curve(panel: Any, steps: list[int], values: list[float]) -> None:
-    """Plot the values faintly and their moving average clearly."""
-    width = max(1, round(_SMOOTH * len(values)))
+def _curve(panel: Any, steps: list[int], values: list[float], smooth: float) -> None:
+    """Plot the values faintly and their moving average, over a share of them, clearly."""
+    width = max(1, round(smooth * len(values)))
     panel.plot(steps, values, alpha=0.3 if width > 1 else 1.0, color="C0", label="training clips")
     if width > 1:
-        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        panel.plot(steps[width - 1 :], smooth, color="C0")
+        means = np.convolve(values, np.ones(width) / width, mode="valid")
+        panel.plot(steps[width - 1 :], means, color="C0")

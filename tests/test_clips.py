@@ -16,10 +16,16 @@ from stmtrain.clips import (
     choose_objects,
     mask_stride,
     sample_frames,
-    slot_table,
 )
 from stmtrain.errors import UsageError
-from stmtrain.geometry import _locate, draw_colours, draw_geometry
+from stmtrain.geometry import (
+    _locate,
+    _nth_true,
+    colour_matrices,
+    colour_numbers,
+    draw_colours,
+    draw_geometry,
+)
 from stmtrain.settings import from_toml, to_toml
 from stmtrain.spec import SampleMeta
 
@@ -152,12 +158,6 @@ def test_samples_that_make_no_clip_are_refused():
         choose_clip(record(np.zeros((0, 9))), VIDEO, 0, rng())
 
 
-def test_slot_table():
-    table = slot_table((3, 4, 200))
-    assert [table[i] for i in (0, 1, 3, 4, 200, 254, 255)] == [0, 0, 1, 2, 3, 0, 255]
-    assert len(table) == 256
-
-
 # --- geometry -------------------------------------------------------------------------------------
 
 
@@ -271,6 +271,15 @@ def test_a_record_that_lists_an_object_the_mask_lacks_is_refused():
         draw_geometry(slots, 2, VIDEO, 384, rng())
 
 
+@given(st.integers(1, 9000), st.floats(0.01, 1), seeds)
+def test_the_nth_pixel_is_found(length, share, seed):
+    flags = rng(seed).random(length) < share
+    flags[seed % length] = True
+    places = np.flatnonzero(flags)
+    n = seed % len(places)
+    assert _nth_true(flags, n) == places[n]
+
+
 # --- colours --------------------------------------------------------------------------------------
 
 
@@ -281,6 +290,16 @@ def test_grey_stays_grey(seed):
     assert matrices.shape == (3, 3, 4)
     grey = matrices @ [0.3, 0.3, 0.3, 1.0]
     assert np.allclose(grey, grey[:, :1])
+
+
+@given(st.integers(1, 5), seeds)
+@settings(max_examples=20)
+def test_many_clips_are_coloured_as_each_alone(count, seed):
+    recipe = replace(VIDEO, hue=90, greyscale=0.5)
+    numbers = rng(seed).random((count, colour_numbers(recipe)))
+    together = colour_matrices(recipe, numbers)
+    alone = rng(seed)
+    assert all(np.array_equal(clip, draw_colours(recipe, alone)) for clip in together)
 
 
 def test_no_jitter_is_exactly_nothing():

@@ -203,10 +203,15 @@ def test_the_stalled_clip_is_the_one_named(threads, on_bad_sample):
     loader.close()
 
 
-def test_slow_is_not_stalled():
-    """Patience is for one clip: a batch may take longer, as long as clips keep coming."""
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_slow_is_not_stalled(prefetch):
+    """Patience is for one clip: a batch may take longer, or stand behind others, if clips come."""
     loader = load(
-        Memory(SAMPLES, lambda _i: time.sleep(0.12)), threads=1, patience=0.4, prefetch=1, stop=2
+        Memory(SAMPLES, lambda _i: time.sleep(0.12)),
+        threads=1,
+        patience=0.4,
+        prefetch=prefetch,
+        stop=2,
     )
     with loader:
         assert [batch.step for batch in loader] == [0, 1]

@@ -35,6 +35,7 @@ def test_it_is_the_list_of_its_records(wanted):
     assert packed[1:3] == wanted[1:3]
     for number in range(-len(wanted), len(wanted)):
         assert packed[number] == wanted[number]
+        assert packed.key(number % len(wanted)) == wanted[number].key
     for outside in (len(wanted), -len(wanted) - 1):
         with pytest.raises(IndexError):
             packed[outside]

@@ -5,12 +5,13 @@ import pickle
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stmtrain.errors import UsageError
-from stmtrain.plan import MIX_BLOCK, Plan
+from stmtrain.plan import MIX_BLOCK, Plan, Ticket
 
 sizes = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(sum).map(tuple)
 windows = st.none() | st.integers(1, 30)
@@ -162,6 +163,14 @@ def test_rng_depends_on_the_sample_and_epoch_only():
     assert len(set(draws)) == len(draws)
     other_batch = Plan(((4,), (4,)), (1.0, 1.0), 0, 2)
     assert [other_batch.rng(t).integers(2**62) for t in stream(other_batch, 200)] == draws
+
+
+@given(st.integers(0, 2**70), st.integers(0, 3), st.integers(0, 2**33), st.integers(0, 2**33))
+def test_the_rng_is_the_default_one_of_its_key(seed, source, epoch, index):
+    plan = Plan(((4,),), (1.0,), seed, 1)
+    expected = np.random.default_rng([seed, source, epoch, index])
+    found = plan.rng(Ticket(0, source, epoch, index))
+    assert found.bit_generator.state == expected.bit_generator.state
 
 
 def test_a_million_samples_cost_little():
