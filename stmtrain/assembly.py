@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import nn
@@ -30,27 +31,7 @@ def begin(
     run: Run, recipe: TrainRecipe, saved: Checkpoint | None, device: torch.device, team: Team
 ) -> TrainState:
     """Build model and optimiser, from the checkpoint, the initial weights, or at random."""
-    if run.backbone not in BACKBONES:
-        raise UsageError(
-            f"--backbone {run.backbone}: expected one of {', '.join(BACKBONES)}, found another name"
-        )
-    torch.manual_seed(recipe.seed)
-    model = STM(run.backbone)
-    loaded = True
-    if saved is not None:
-        model.load_state_dict(saved.model)
-    elif run.init is not None:
-        load_weights(model, run.init)
-    else:
-        loaded = run.backbone_weights != "none"
-        load_backbone(model, run.backbone_weights)
-    if saved is not None:
-        batchnorm = saved.batchnorm
-    elif recipe.batchnorm == "auto":
-        # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
-        batchnorm = "frozen" if loaded else "train"
-    else:
-        batchnorm = recipe.batchnorm
+    model, batchnorm = _model(run, recipe, saved)
     set_batchnorm(model.to(device).train(), batchnorm)
     prepare(model, _acceleration(recipe))
     optimizer = adam(
@@ -72,6 +53,30 @@ def begin(
     if saved is not None:
         state.step, state.best, state.validated = saved.step, saved.best, saved.validated
     return state
+
+
+def _model(
+    run: Run, recipe: TrainRecipe, saved: Checkpoint | None
+) -> tuple[STM, Literal["frozen", "train"]]:
+    """Build the model on the CPU, and decide what its BatchNorm does."""
+    if run.backbone not in BACKBONES:
+        raise UsageError(
+            f"--backbone {run.backbone}: expected one of {', '.join(BACKBONES)}, found another name"
+        )
+    torch.manual_seed(recipe.seed)
+    model = STM(run.backbone)
+    if saved is not None:
+        model.load_state_dict(saved.model)
+        return model, saved.batchnorm
+    if run.init is not None:
+        load_weights(model, run.init)
+    else:
+        load_backbone(model, run.backbone_weights)
+    if recipe.batchnorm != "auto":
+        return model, recipe.batchnorm
+    # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
+    random = run.init is None and run.backbone_weights == "none"
+    return model, "train" if random else "frozen"
 
 
 def _acceleration(recipe: TrainRecipe) -> Acceleration:
