@@ -177,10 +177,10 @@ def test_a_damaged_results_json_is_named(videos, folders, text):
 
 def test_strange_facts_are_shortened(videos, folders):
     record = {"protocol": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "x": "y" * 999, "scores": 5}
-    record |= {str(i): i for i in range(100)}
+    record |= {str(i): i for i in range(200)}
     (folders["good"] / "results.json").write_text(json.dumps(record))
     facts = compare({"good": folders["good"]}, videos).results[0].facts
-    assert len(facts) == 60
+    assert len(facts) == 120
     assert facts["a b c d"] == "{'e': 1}"
     assert len(facts["x"]) == 200
 
