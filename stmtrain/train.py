@@ -123,6 +123,7 @@ def _validate(keeper: Keeper, journal: Journal, validation: Validation | None) -
     due = state.step == recipe.steps or (recipe.val_every and state.step % recipe.val_every == 0)
     if validation is None or not due or state.validated == state.step:
         return
+    keeper.save()  # it takes minutes, and who is impatient must not lose steps
     scores = validation.run(state.to_evaluate)
     journal.write_validation(state.step, scores)
     keeper.after_validation(scores["j_and_f"])
