@@ -6,7 +6,6 @@ Written to a temporary name, flushed, renamed: a file that exists is whole. Read
 ``weights_only=True``: a checkpoint is untrusted input.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from torch import Tensor
 
 from stmtrain.errors import CheckpointError
 from stmtrain.model import BACKBONES, STM
-from stmtrain.weights import backbone_of, load_file, load_state, state_in
+from stmtrain.weight_files import load_file, state_in
+from stmtrain.weights import backbone_of, load_state
+from stmtrain.whole_file import whole_file
 
 __all__ = ["Checkpoint", "keep_as", "load_checkpoint", "load_model", "save_checkpoint"]
 
@@ -57,7 +58,6 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` so that ``path`` is either the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
     value = {
         "format": FORMAT_NAME,
         "format_version": FORMAT_VERSION,
@@ -72,11 +72,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "best": checkpoint.best,
         "validated": checkpoint.validated,
     }
-    with temporary.open("wb") as file:
+    with whole_file(path, sync=True) as file:
         torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def keep_as(path: Path, name: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stmtrain.errors import UsageError
 from stmtrain.palette import DAVIS_PALETTE
 from stmtrain.spec import VOID
+from stmtrain.whole_file import write_whole
 
 __all__ = [
     "COLOURS",
@@ -211,11 +212,8 @@ def save_gif(path: Path, pictures: Sequence[Pixels], milliseconds: int = 120) ->
 def _save(path: Path, image: Image.Image, options: dict[str, Any]) -> None:
     out = io.BytesIO()
     image.save(out, **options)
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(out.getvalue())
-        part.replace(path)
+        write_whole(path, out.getvalue())
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}); choose another --save"

@@ -10,6 +10,7 @@ from stmtrain.recipes import TrainRecipe
 from stmtrain.run import BEST_NAME, CHECKPOINT_NAME, REPLAY_NAME, Run
 from stmtrain.settings import to_mapping
 from stmtrain.step import NonFiniteError, TrainState
+from stmtrain.whole_file import write_whole
 
 __all__ = ["Keeper", "Sources"]
 
@@ -67,8 +68,7 @@ class Keeper:
                 "checkpoint": CHECKPOINT_NAME,
                 "recipe": to_mapping(self.recipe),
             }
-            path = self.run.out / REPLAY_NAME
-            path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            write_whole(self.run.out / REPLAY_NAME, json.dumps(value, indent=1) + "\n")
 
     def _keep_as(self, name: str) -> None:
         if self.team.rank == 0:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.draw import overlay, strip
+from stmtrain.whole_file import whole_file, write_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -161,9 +162,7 @@ def open_journal(
             if line.endswith("\n") and _stays(json.loads(line), first, validated):
                 kept.append(line)
     # Renamed into place: killed in between, the lines of the steps that are kept must not be lost.
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(kept))
     board = _open_board(out / TENSORBOARD_NAME, first)
     try:
         with path.open("a", encoding="utf-8", buffering=1) as file:
@@ -214,10 +213,8 @@ def draw_curves(out: Path) -> Path | None:
     panels[1].set_ylim(0, 1)
     panels[1].legend(loc="best", fontsize="small")
     path = out / CURVES_NAME
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
-    temporary.replace(path)
     return path
 
 

@@ -28,6 +28,7 @@ from stmtrain.settings import to_toml
 from stmtrain.step import Look, NonFiniteError, TrainState, train_step
 from stmtrain.telemetry import Journal, Progress, open_journal
 from stmtrain.validation import Validation, open_validation
+from stmtrain.whole_file import write_whole
 
 __all__ = ["train"]
 
@@ -70,8 +71,7 @@ def train(
         validation = open_validation(run, recipe, team)
         team.wait()  # every rank has read what is there before rank 0 writes
         if team.rank == 0:
-            run.out.mkdir(parents=True, exist_ok=True)
-            (run.out / RECIPE_NAME).write_text(to_toml(recipe), encoding="utf-8")
+            write_whole(run.out / RECIPE_NAME, to_toml(recipe))
         rank, world = team.rank, team.world
         loader = stream(run, recipe, sets, plan, device, state.step, team)
         ahead = FetchAhead(sets, plan, limit=cache_limit, stop=recipe.steps, rank=rank, world=world)

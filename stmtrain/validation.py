@@ -7,12 +7,12 @@ from pathlib import Path
 from stmtrain.errors import DataError
 from stmtrain.evaluation.evaluate import predict_video
 from stmtrain.evaluation.infer import Inference
+from stmtrain.evaluation.results_folder import write_mask
 from stmtrain.evaluation.score import score_video
 from stmtrain.evaluation.scores import ObjectScore, Scores
 from stmtrain.evaluation.shard_videos import shard_videos
 from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.model import STM
-from stmtrain.palette import encode_mask
 from stmtrain.parallel import Team
 from stmtrain.recipes import TrainRecipe
 from stmtrain.run import Run
@@ -40,10 +40,8 @@ class Validation:
         model.eval()
         objects: list[ObjectScore] = []
         for video in self.videos[self.team.rank :: self.team.world]:
-            folder = self.out / video.name
-            folder.mkdir(parents=True, exist_ok=True)
             for name, mask, _ in predict_video(model, video, self.options):
-                (folder / f"{name}.png").write_bytes(encode_mask(mask))
+                write_mask(self.out / video.name / f"{name}.png", mask)
             objects += score_video(self.out, video).objects
         model.train(training)
         parts = self.team.gather(objects)

@@ -6,7 +6,6 @@ Files are untrusted: no code in them runs, and whatever is wrong with one is a s
 """
 
 import json
-import os
 import pickle
 import struct
 import warnings
@@ -20,6 +19,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from stmtrain.errors import CheckpointError
+from stmtrain.whole_file import whole_file
 
 __all__ = [
     "SAFETENSORS",
@@ -141,18 +141,11 @@ def write_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, 
     plain = {
         name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in state.items()
     }
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            if path.suffix == SAFETENSORS:
-                _write_safetensors(file, plain, metadata)
-            else:
-                torch.save(plain, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, sync=True) as file:
+        if path.suffix == SAFETENSORS:
+            _write_safetensors(file, plain, metadata)
+        else:
+            torch.save(plain, file)
 
 
 def shown(value: object) -> str:

@@ -18,7 +18,7 @@ from torchvision.models import get_model_weights
 
 from stmtrain.errors import CheckpointError
 from stmtrain.model import BACKBONES, STM
-from stmtrain.weight_files import load_file, read_state, state_in
+from stmtrain.weight_files import read_state
 
 __all__ = [
     "Differences",
@@ -28,11 +28,8 @@ __all__ = [
     "describe",
     "expected_state",
     "load_backbone",
-    "load_file",
     "load_state",
     "load_weights",
-    "read_state",
-    "state_in",
     "with_counters",
 ]
 

@@ -9,6 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from stmdata.drawn import draw_coco, draw_davis, draw_youtube_vos
+from stmdata.prepare import Options, prepare_coco
+from stmdata.recipes import DEFAULT
+from stmdata.videos import pack_davis
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,21 @@ def davis2016_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def youtube_vos_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YouTube-VOS: two train videos and one valid video, masks on every fifth frame."""
     return draw_youtube_vos(tmp_path_factory.mktemp("youtube_vos"), size=(80, 112))
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
+    """Drawn videos, a shard each; to be read only, a test that breaks them takes a copy."""
+    out = tmp_path_factory.mktemp("verify") / "davis"
+    pack_davis(davis_tree, 2017, "train", out, workers=1, shard_bytes=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
+    """Pseudo-video clips of drawn images, five to a shard; to be read only."""
+    out = tmp_path_factory.mktemp("verify") / "clips"
+    annotations = coco_tree / "annotations" / "instances_train2017.json"
+    options = Options(DEFAULT, size=64, clips_per_shard=5)
+    prepare_coco(coco_tree / "train2017", annotations, out, options)
+    return out

@@ -1,7 +1,7 @@
 """What makes a step faster or smaller leaves its numbers alone."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -22,15 +22,6 @@ CPU = torch.device("cpu")
 PLAIN = Acceleration()
 Clips = tuple[Tensor, Tensor, Tensor]
 Step = tuple[float, dict[str, Tensor]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small convolutions lose more by waiting for threads than they gain, on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

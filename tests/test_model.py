@@ -2,7 +2,6 @@
 
 import copy
 import doctest
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -18,15 +17,6 @@ from stmtrain.model import stm as stm_module
 from stmtrain.model.decoder import ASPP
 from stmtrain.model.encoders import BatchNorm
 from stmtrain.model.objects import other_masks, spread
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small convolutions lose more by waiting for threads than they gain, on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 
 import cli
 from benchmarks.shard_faults import with_other_pixels
-from stmdata.videos import pack_davis
 from stmtrain.cache import Cache
 from stmtrain.errors import RemoteError, ShardError, UsageError
 from stmtrain.manifest import Sidecar
@@ -22,13 +21,6 @@ from stmtrain.shards import ShardSet
 from stmtrain.verify import Fault, verify
 
 TARS = ("davis2017-train-000000.tar", "davis2017-train-000001.tar")
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
-    out = tmp_path_factory.mktemp("remote-shards") / "set"
-    pack_davis(davis_tree, 2017, "train", out, workers=1, shard_bytes=1)
-    return out
 
 
 @pytest.fixture

@@ -107,11 +107,10 @@ def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(
     lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 3)]
     path.write_text("".join(lines))
 
-    def killed(_self: Path, *_arguments: object, **_options: object) -> None:
-        _self.open("w").close()
+    def killed(_self: Path, _target: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", killed)
+    monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt), open_journal(tmp_path, 2):
         pass
     assert path.read_text() == "".join(lines)

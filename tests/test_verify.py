@@ -15,30 +15,12 @@ from benchmarks import shard_faults
 from benchmarks.shard_outcome import how_named, observe, try_fault
 from stmdata.engines import map_unordered
 from stmdata.pack import Job, pack
-from stmdata.prepare import Options, prepare_coco
-from stmdata.recipes import DEFAULT
-from stmdata.videos import pack_davis, pack_youtube_vos
+from stmdata.videos import pack_youtube_vos
 from stmtrain.errors import ShardError
 from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.palette import encode_mask
 from stmtrain.spec import Sample, SampleMeta, sidecar_name
 from stmtrain.verify import verify
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
-    out = tmp_path_factory.mktemp("verify") / "davis"
-    pack_davis(davis_tree, 2017, "train", out, workers=1, shard_bytes=1)
-    return out
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
-    out = tmp_path_factory.mktemp("verify") / "clips"
-    annotations = coco_tree / "annotations" / "instances_train2017.json"
-    options = Options(DEFAULT, size=64, clips_per_shard=5)
-    prepare_coco(coco_tree / "train2017", annotations, out, options)
-    return out
 
 
 @pytest.fixture

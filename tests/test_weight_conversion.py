@@ -1,6 +1,7 @@
 """``stm weights``: the same weights in another file, and what a file holds."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import cli
-from stmtrain import weight_files
 from stmtrain.checkpoint import load_model
 from stmtrain.errors import CheckpointError
 from stmtrain.model import STM
@@ -247,7 +247,7 @@ def test_a_write_that_fails_leaves_the_old_file(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weight_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_state(path, {"a": torch.zeros(2)}, {})
     assert path.read_bytes() == before

@@ -18,7 +18,8 @@ from torch import Tensor
 from stmtrain.errors import CheckpointError
 from stmtrain.model import STM
 from stmtrain.model.resnest import ResNeSt
-from stmtrain.weights import backbone_of, load_backbone, load_file, load_weights, read_state
+from stmtrain.weight_files import load_file, read_state
+from stmtrain.weights import backbone_of, load_backbone, load_weights
 
 
 @pytest.fixture(scope="module")

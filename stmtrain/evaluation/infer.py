@@ -7,6 +7,7 @@ Memory holds the frames where objects were given, every Nth frame and the previo
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stmtrain.acceleration import autocast
 from stmtrain.errors import DataError
 from stmtrain.evaluation.frame_stream import start_fetch, upload_ahead
 from stmtrain.evaluation.memory_bank import MemoryBank
+from stmtrain.masks import resample_mask
 from stmtrain.model import STM
 from stmtrain.spec import VOID
 
@@ -207,9 +210,8 @@ class _View:
         objects = self._banks[0].objects if objects is None else objects
         return torch.arange(len(self._banks)).repeat_interleave(objects)
 
-    def _autocast(self) -> torch.autocast:
-        half = self._options.precision == "bfloat16"
-        return torch.autocast(self._images.device.type, torch.bfloat16, enabled=half)
+    def _autocast(self) -> AbstractContextManager[None]:
+        return autocast(self._images.device, self._options.precision)
 
 
 def _labels(ids: list[int], fetch: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -240,11 +242,7 @@ def _fit_mask(
             f"frame {frame}: expected a mask of {native[1]}x{native[0]} pixels, found "
             f"{mask.shape[1]}x{mask.shape[0]}; masks must have the size of their frames"
         )
-    rows, columns = (
-        ((np.arange(n) + 0.5) * m / n).astype(np.intp)
-        for n, m in zip(working.shape[-2:], native, strict=True)
-    )
-    return mask[np.ix_(rows, columns)]
+    return resample_mask(mask, (working.shape[-2], working.shape[-1]))
 
 
 def _give_objects(

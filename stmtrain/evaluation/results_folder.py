@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stmtrain.errors import DataError, UsageError
 from stmtrain.masks import png_header
 from stmtrain.palette import encode_mask
+from stmtrain.whole_file import write_whole
 
 __all__ = ["RECORD_NAME", "ResultsFolder", "VideoRecord", "write_json", "write_mask"]
 
@@ -159,16 +160,12 @@ class ResultsFolder:
 
 def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
     """Write a label map as a palette PNG that is whole or absent."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(encode_mask(mask))
-    temporary.replace(path)
+    write_whole(path, encode_mask(mask))
 
 
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON so that ``path`` is either the old file or the whole new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager

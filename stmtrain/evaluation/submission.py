@@ -21,6 +21,7 @@ from stmtrain.evaluation.tree_files import some
 from stmtrain.evaluation.video_sets import VideoSet, given_objects
 from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.masks import png_header
+from stmtrain.whole_file import whole_file
 
 __all__ = ["check_export_path", "check_submission", "write_submission"]
 
@@ -56,19 +57,13 @@ def write_submission(path: Path, results: Path, videos: VideoSet) -> None:
     Raises:
         DataError: A mask is missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # Stored, not deflated: PNGs are compressed already.
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for video in sorted(videos.videos, key=lambda video: video.name):
-                for frame in videos.exported(video):
-                    info = zipfile.ZipInfo(_member(videos, video.name, frame), _TIME)
-                    info.external_attr, info.create_system = _MODE, _UNIX
-                    archive.writestr(info, _result(results / video.name / f"{frame}.png"))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Stored, not deflated: PNGs are compressed already.
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for video in sorted(videos.videos, key=lambda video: video.name):
+            for frame in videos.exported(video):
+                info = zipfile.ZipInfo(_member(videos, video.name, frame), _TIME)
+                info.external_attr, info.create_system = _MODE, _UNIX
+                archive.writestr(info, _result(results / video.name / f"{frame}.png"))
 
 
 def check_submission(path: Path, videos: VideoSet, progress: Progress | None = None) -> list[str]:

@@ -18,6 +18,7 @@ from stmtrain.report.error_pictures import ERROR_COLOURS
 from stmtrain.report.markup import Markup, join, tag
 from stmtrain.report.sections import Pictures, video_section
 from stmtrain.report.tables import facts_table, objects_table, sequences_table, summary_table
+from stmtrain.whole_file import write_whole
 
 __all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
 
@@ -39,11 +40,8 @@ def write_report(out: Path, comparison: Comparison, progress: Progress | None = 
         UsageError: The file cannot be written.
     """
     text = html_report(comparison, progress).encode()
-    part = out.with_name(out.name + ".part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(text)
-        part.replace(out)
+        write_whole(out, text)
     except OSError as error:
         raise UsageError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"

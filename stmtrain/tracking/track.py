@@ -10,7 +10,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -30,6 +30,7 @@ from stmtrain.model import STM
 from stmtrain.tracking.frames import OwnFrames, has_av, open_frames
 from stmtrain.tracking.masks import GivenMasks, read_masks
 from stmtrain.tracking.overlay import FILM_NAME, FOLDER_NAME, film, pictures
+from stmtrain.whole_file import write_whole
 
 __all__ = ["MASKS_NAME", "SUMMARY_NAME", "Tracked", "track"]
 
@@ -168,7 +169,7 @@ def _never_larger(options: Inference, size: tuple[int, int]) -> Inference:
     """Shrink to the asked size, but leave a smaller video as it is."""
     if options.size is None or options.size < min(size):
         return options
-    return Inference(**{**asdict(options), "size": None})
+    return replace(options, size=None)
 
 
 def _drawing(out: Path, frames: OwnFrames, rate: float | None) -> Any:
@@ -246,9 +247,7 @@ def _write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     objects = ",\n".join(f'  "{i}": {json.dumps(found)}' for i, found in summary["objects"].items())
     others = [f' "{key}": {json.dumps(v)}' for key, v in summary.items() if key != "objects"]
     text = "{\n" + ",\n".join([*others, f' "objects": {{\n{objects}\n }}']) + "\n}\n"
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text)
 
 
 def _runs(areas: Sequence[int]) -> list[tuple[int, int]]:
