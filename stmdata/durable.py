@@ -3,19 +3,17 @@
 Every failure of the disk becomes one line that names the file (:class:`StmError`).
 """
 
-import fcntl
 import os
 import re
 import secrets
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from stmtrain.errors import StmError, UsageError
+from stmtrain.errors import StmError
 
-__all__ = ["lock", "locked", "remove", "remove_temporaries", "replacing", "write_file", "writing"]
+__all__ = ["remove", "remove_temporaries", "replacing", "write_file", "writing"]
 
 _BUFFER = 1 << 20
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
@@ -67,41 +65,6 @@ def remove_temporaries(folder: Path, names: Collection[str]) -> None:
     """Remove what an interrupted :func:`replacing` left of these files, and nothing else."""
     found = [path for path in folder.glob("*.tmp") if _TEMPORARY.search(path.name)]
     remove([path for path in found if _TEMPORARY.sub("", path.name) in names])
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it however the process ends.
-
-    Raises:
-        UsageError: Another process holds it.
-    """
-    with writing(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if not lock(descriptor, fcntl.LOCK_EX):
-            raise UsageError(
-                f"{folder}: another run is writing here; wait for it, or use another folder"
-            )
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def lock(descriptor: int, kind: int, patience: float = 0) -> bool:
-    """Lock a descriptor until it is closed; False if others hold it for ``patience`` seconds."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.05)
-            continue
-        except OSError:
-            pass  # a file system without locks: two runs at once are the user's to avoid
-        return True
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stmdata.durable import lock, remove, remove_temporaries, write_file
+from stmdata.durable import remove, remove_temporaries, write_file
 from stmtrain.errors import StmError, UsageError
+from stmtrain.locks import lock
 from stmtrain.set_config import SHARD_NAME, is_indexed, plan_json
 from stmtrain.spec import CONFIG_NAME, FORMAT_NAME, MANIFEST_NAME, sidecar_name
 

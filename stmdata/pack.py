@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmdata.durable import locked, remove, write_file, writing
+from stmdata.durable import remove, write_file, writing
 from stmdata.engines import map_unordered
 from stmdata.folder import clear_leftovers, holding_plan, prepare_folder
 from stmdata.writer import write_shard
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.locks import locked
 from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.set_config import plan_value
 from stmtrain.spec import MANIFEST_NAME, Sample, Skipped, config_hash, sidecar_name

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stmdata.durable import locked, remove, write_file
+from stmdata.durable import remove, write_file
 from stmdata.pack import Progress, manifest_of
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.locks import locked
 from stmtrain.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.set_config import is_indexed, parse_plan, plan_json, plan_value
 from stmtrain.settings import from_mapping

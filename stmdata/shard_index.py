@@ -20,10 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from stmdata.derive_record import derive_record
-from stmdata.durable import locked, remove, write_file
+from stmdata.durable import remove, write_file
 from stmdata.engines import count, map_unordered
 from stmdata.folder import clear_leftovers
 from stmtrain.errors import ShardError, UsageError
+from stmtrain.locks import locked
 from stmtrain.manifest import Manifest, Record, ShardEntry, Sidecar
 from stmtrain.set_config import INDEXED, SHARD_NAME, is_indexed, parse_plan, plan_json, plan_value
 from stmtrain.spec import CONFIG_NAME, MANIFEST_NAME, SampleMeta, Skipped, config_hash, sidecar_name

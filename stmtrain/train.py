@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from stmtrain.ahead import FetchAhead
 from stmtrain.assembly import begin, make_plan, stream
 from stmtrain.keeper import Keeper
 from stmtrain.loader import Loader
+from stmtrain.locks import locked
 from stmtrain.parallel import ALONE, Team, join, usable_device
 from stmtrain.recipes import TrainRecipe, learning_rate
 from stmtrain.run import (
@@ -70,12 +72,13 @@ def train(
         state = begin(run, recipe, saved, device, team)
         validation = open_validation(run, recipe, team)
         team.wait()  # every rank has read what is there before rank 0 writes
-        if team.rank == 0:
-            write_whole(run.out / RECIPE_NAME, to_toml(recipe))
         rank, world = team.rank, team.world
+        run.out.mkdir(parents=True, exist_ok=True)
         loader = stream(run, recipe, sets, plan, device, state.step, team)
         ahead = FetchAhead(sets, plan, limit=cache_limit, stop=recipe.steps, rank=rank, world=world)
-        with ahead, loader:
+        with locked(run.out) if rank == 0 else nullcontext(), ahead, loader:
+            if rank == 0:
+                write_whole(run.out / RECIPE_NAME, to_toml(recipe))
             ahead.wait(state.step, fetched)  # before signals are held back: Ctrl-C ends the waiting
             with open_journal(run.out, state.step, state.validated, active=rank == 0) as journal:
                 keeper = Keeper(run, recipe, sources, state, team)

@@ -14,6 +14,7 @@ from stmdata.videos import pack_davis
 from stmtrain.batch import Batch
 from stmtrain.checkpoint import load_checkpoint, load_model
 from stmtrain.errors import CheckpointError, DataError, UsageError
+from stmtrain.locks import locked
 from stmtrain.losses import clip_loss, clip_losses, segment_clip
 from stmtrain.model import STM, set_batchnorm
 from stmtrain.parallel import usable_device
@@ -97,6 +98,13 @@ def test_a_folder_holds_one_run(shards: Path, straight: tuple[Path, list[Progres
         _train(shards, out, replace(RECIPE, seed=1), resume=True)
     with pytest.raises(UsageError, match="another steps"):  # the poly schedule depends on it
         _train(shards, out, replace(RECIPE, steps=9), resume=True)
+
+
+def test_two_runs_never_write_into_one_folder(shards: Path, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(UsageError, match="another run is writing here"):
+        _train(shards, tmp_path)
+    assert not list(tmp_path.iterdir())
+    _train(shards, tmp_path, replace(RECIPE, steps=1))
 
 
 def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(

@@ -5,7 +5,6 @@ are finished. A video's masks are written into ``.<video>.part`` and the folder 
 last one is there, so that ``<video>`` is whole or absent. Torch-free.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, UsageError
+from stmtrain.locks import locked
 from stmtrain.masks import png_header
 from stmtrain.palette import encode_mask
 from stmtrain.whole_file import write_whole
@@ -83,7 +83,7 @@ class ResultsFolder:
             raise UsageError(f"{path}: expected a folder for the results, found a file")
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path, json.loads(json.dumps(settings)))
-        with _locked(path):
+        with locked(path):
             folder._take_over(names, overwrite)
             folder._save()
             yield folder
@@ -166,20 +166,6 @@ def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON so that ``path`` is either the old file or the whole new one."""
     write_whole(path, json.dumps(value, indent=1) + "\n")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(
-            f"{folder}: another evaluation is writing here; wait for it or choose another folder"
-        ) from None
-    finally:
-        os.close(descriptor)
 
 
 def _read_record(path: Path) -> dict[str, Any]:
