@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from stmdata import commands as offline
-from stmdata import shard_commands
-from stmtrain import commands as lean
-from stmtrain import weight_commands
-from stmtrain.command import show_tracebacks
-from stmtrain.evaluation import commands as evaluation
-from stmtrain.report import commands as report
-from stmtrain.tracking import commands as tracking
+from stmdata.commands import prepare as offline
+from stmdata.commands import shards as shard_commands
+from stmtrain.commands import evaluate as evaluation
+from stmtrain.commands import report
+from stmtrain.commands import track as tracking
+from stmtrain.commands import train as lean
+from stmtrain.commands import weights as weight_commands
+from stmtrain.commands.command import show_tracebacks
 
 __all__ = ["app", "main"]
 

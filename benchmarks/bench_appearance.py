@@ -21,7 +21,7 @@ from common import report, side_by_side
 from imgaug.augmentables import SegmentationMapsOnImage
 from numpy.typing import NDArray
 
-from stmdata.appearance import (
+from stmdata.synthesis.appearance import (
     POLICIES,
     Appearance,
     AppearancePolicy,

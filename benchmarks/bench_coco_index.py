@@ -79,7 +79,7 @@ def memory() -> dict[str, float]:
 def start(path: Path, touch: bool) -> dict[str, Any]:
     """Import, open and, if asked, read every annotation; the body of a child process."""
     began = time.perf_counter()
-    from stmdata.coco import CocoIndex
+    from stmdata.stills.coco import CocoIndex
 
     index = CocoIndex.open(path)
     rows = len(index.pasteable(3000))
@@ -116,7 +116,7 @@ def mask_times(path: Path, count: int = 1500) -> dict[str, float]:
     import numpy as np
     import pycocotools.mask as coco_mask
 
-    from stmdata.coco import CocoIndex, rasterise, rasterise_box
+    from stmdata.stills.coco import CocoIndex, rasterise, rasterise_box
 
     warnings.simplefilter("ignore", DeprecationWarning)
 

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from benchmarks.common import report, side_by_side
 from benchmarks.reference_inference import ConcatenatedMemory, reference_video
-from stmtrain.checkpoint import load_model
-from stmtrain.evaluation.evaluate import evaluate
-from stmtrain.evaluation.infer import Inference, segment_video
-from stmtrain.evaluation.memory_bank import MemoryBank
-from stmtrain.evaluation.video_sets import davis_set
+from stmtrain.datasets.video_set import davis_set
+from stmtrain.inference.evaluate import evaluate
+from stmtrain.inference.memory_bank import MemoryBank
+from stmtrain.inference.segment import Inference, segment_video
 from stmtrain.model import STM, read_memory
-from stmtrain.parallel import usable_device
+from stmtrain.training.distributed import usable_device
+from stmtrain.weights.checkpoint import load_model
 
 PUBLISHED = "published way"
 OPTIONS: Mapping[str, Inference] = {

@@ -16,9 +16,9 @@ import numpy as np
 from common import report, side_by_side
 from numpy.typing import NDArray
 
-from stmtrain.decode import decode_mask
-from stmtrain.evaluation.metrics import TOLERANCE, j_and_f
-from stmtrain.evaluation.trees import davis_videos
+from stmtrain.datasets.davis import davis_videos
+from stmtrain.images.decode import decode_mask
+from stmtrain.scoring.metrics import TOLERANCE, j_and_f
 
 Mask = NDArray[np.bool_]
 Pair = tuple[Mask, Mask]

@@ -15,10 +15,10 @@ import torch
 from common import report
 from torch import Tensor
 
-from stmtrain.acceleration import Acceleration, Precision, adam, autocast, prepare
-from stmtrain.losses import clip_loss, mean_jaccard
 from stmtrain.model import STM, set_batchnorm
-from stmtrain.parallel import usable_device
+from stmtrain.training.acceleration import Acceleration, Precision, adam, autocast, prepare
+from stmtrain.training.distributed import usable_device
+from stmtrain.training.losses import clip_loss, mean_jaccard
 
 BATCH, OBJECTS, HELD_OUT = 4, 3, 8
 TAIL = 10  # steps whose mean loss is a run's last loss

@@ -23,11 +23,11 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.common import report
-from stmdata.pack import Job, pack
-from stmtrain.palette import encode_mask
-from stmtrain.recipes import PRETRAIN
-from stmtrain.shards import read_manifest, read_sidecar
-from stmtrain.spec import Sample, SampleMeta, sidecar_name
+from stmdata.packing.pack import Job, pack
+from stmtrain.images.encode import encode_mask
+from stmtrain.shards.reader import read_manifest, read_sidecar
+from stmtrain.shards.sample import Sample, SampleMeta, sidecar_name
+from stmtrain.training.recipe import PRETRAIN
 
 PER_SHARD, BATCH, LATER = 400, 8, 500  # clips of a shard as "stm prepare-coco" makes them
 
@@ -81,10 +81,10 @@ def measure(folder: Path) -> dict[str, Any]:
     """Open the set, plan, take batches; libraries are loaded before the clock starts."""
     import torch
 
-    from stmtrain.clips import PSEUDO
-    from stmtrain.loader import Loader
-    from stmtrain.plan import Plan
-    from stmtrain.shards import ShardSet
+    from stmtrain.shards.reader import ShardSet
+    from stmtrain.streaming.clips import PSEUDO
+    from stmtrain.streaming.loader import Loader
+    from stmtrain.streaming.plan import Plan
 
     torch.set_num_threads(1)
     before, results = resident(), {}

@@ -35,9 +35,9 @@ import torch
 
 from benchmarks import rivals, stream_data
 from benchmarks.common import report
-from stmtrain.clips import PSEUDO, VIDEO
-from stmtrain.decode import decode_frame
-from stmtrain.shards import ShardSet
+from stmtrain.images.decode import decode_frame
+from stmtrain.shards.reader import ShardSet
+from stmtrain.streaming.clips import PSEUDO, VIDEO
 
 WARM_UP, BATCH, VIDEO_BATCH = 2, 8, 4
 

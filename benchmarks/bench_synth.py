@@ -22,15 +22,15 @@ import numpy as np
 import simplejpeg
 from common import report, side_by_side
 
-from stmdata.appearance import apply_frame
-from stmdata.layers import Cutout, Scene
-from stmdata.looks import draw_appearance, load_policy
-from stmdata.prepare import ClipMaker, Options, encode_clip, plan_jobs, prepare_coco
-from stmdata.recipes import SynthRecipe, load_recipe
-from stmdata.render import _LINEAR, _NEAREST, _box, _sample, _warp
-from stmdata.sources import CocoSource, Picture
-from stmdata.synth import Clip, Skip, _draw_scene, synthesise
-from stmtrain.palette import encode_mask
+from stmdata.packing.clips import ClipMaker, Options, encode_clip, plan_jobs, prepare_coco
+from stmdata.stills.source import CocoSource, Picture
+from stmdata.synthesis.appearance import apply_frame
+from stmdata.synthesis.appearance_policy import draw_appearance, load_policy
+from stmdata.synthesis.clip import Clip, Skip, _draw_scene, synthesise
+from stmdata.synthesis.layers import Cutout, Scene
+from stmdata.synthesis.recipe import SynthRecipe, load_recipe
+from stmdata.synthesis.render import _LINEAR, _NEAREST, _box, _sample, _warp
+from stmtrain.images.encode import encode_mask
 
 CLIPS = 40  # of which stages and kernels are measured
 

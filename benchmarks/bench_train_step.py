@@ -29,11 +29,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from stmtrain.acceleration import Acceleration, adam, autocast, prepare
-from stmtrain.losses import clip_loss, pixel_loss
 from stmtrain.model import STM, aggregate, memory, read_memory, set_batchnorm, slots
 from stmtrain.model.encoders import Features
-from stmtrain.parallel import usable_device
+from stmtrain.training.acceleration import Acceleration, adam, autocast, prepare
+from stmtrain.training.distributed import usable_device
+from stmtrain.training.losses import clip_loss, pixel_loss
 
 AS_TORCH = Acceleration(tf32=True)
 SLOTS = 11  # background and ten objects, in the published code

@@ -18,11 +18,11 @@ import numpy as np
 from common import report
 from numpy.typing import NDArray
 
-from stmdata.clip_stats import clip_statistics
-from stmdata.layers import Cutout
-from stmdata.recipes import CLASSIC
-from stmdata.sources import CocoSource
-from stmdata.synth import Clip, synthesise
+from benchmarks.clip_stats import clip_statistics
+from stmdata.stills.source import CocoSource
+from stmdata.synthesis.clip import Clip, synthesise
+from stmdata.synthesis.layers import Cutout
+from stmdata.synthesis.recipe import CLASSIC
 
 
 def clips(source: CocoSource, passes: int, seed: int) -> Iterator[NDArray[np.uint8]]:

@@ -18,12 +18,12 @@ import torch
 import webdataset
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from stmtrain.clips import ClipRecipe, choose_clip
-from stmtrain.decode import decode_frame, decode_mask
-from stmtrain.loader import Loader
-from stmtrain.plan import Plan
-from stmtrain.shards import ShardSet
-from stmtrain.spec import SampleMeta
+from stmtrain.images.decode import decode_frame, decode_mask
+from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.sample import SampleMeta
+from stmtrain.streaming.clips import ClipRecipe, choose_clip
+from stmtrain.streaming.loader import Loader
+from stmtrain.streaming.plan import Plan
 
 __all__ = ["bare_decode", "litdata", "loose_files", "mosaic", "stm", "video_files",
            "video_webdataset", "webdataset_ours", "webdataset_rgb8"]  # fmt: skip

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from stmdata.pack import Job, pack
-from stmtrain.palette import encode_mask
-from stmtrain.shards import ShardSet
-from stmtrain.spec import Sample, SampleMeta
+from stmdata.packing.pack import Job, pack
+from stmtrain.images.encode import encode_mask
+from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.sample import Sample, SampleMeta
 
 __all__ = ["draw_clips", "draw_videos", "drop_cache", "repeat", "write_files", "write_litdata",
            "write_mds"]  # fmt: skip

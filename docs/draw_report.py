@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stmdata.drawn import draw_davis
-from stmtrain.evaluation.trees import Video, davis_videos
-from stmtrain.palette import encode_mask
+from stmdata.drawn.trees import draw_davis
+from stmtrain.datasets.davis import Video, davis_videos
+from stmtrain.images.encode import encode_mask
 from stmtrain.report.comparison import compare
 from stmtrain.report.page import write_report
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
-from stmtrain.ahead import FetchAhead
-from stmtrain.assembly import begin, make_plan, stream
-from stmtrain.keeper import Keeper
-from stmtrain.loader import Loader
+from stmtrain.files import write_whole
 from stmtrain.locks import locked
-from stmtrain.parallel import ALONE, Team, join, usable_device
-from stmtrain.recipes import TrainRecipe, learning_rate
-from stmtrain.run import (
+from stmtrain.settings import to_toml
+from stmtrain.streaming.loader import Loader
+from stmtrain.streaming.prefetch import FetchAhead
+from stmtrain.training.distributed import ALONE, Team, join, usable_device
+from stmtrain.training.keeper import Keeper
+from stmtrain.training.recipe import TrainRecipe, learning_rate
+from stmtrain.training.records import Journal, Progress, open_journal
+from stmtrain.training.run_folder import (
     CHECKPOINT_NAME,
     RECIPE_NAME,
     Run,
@@ -26,11 +28,9 @@ from stmtrain.run import (
     saved_run,
     stop_signals,
 )
-from stmtrain.settings import to_toml
-from stmtrain.step import Look, NonFiniteError, TrainState, train_step
-from stmtrain.telemetry import Journal, Progress, open_journal
-from stmtrain.validation import Validation, open_validation
-from stmtrain.whole_file import write_whole
+from stmtrain.training.setup import begin, make_plan, stream
+from stmtrain.training.step import Look, NonFiniteError, TrainState, train_step
+from stmtrain.training.validation import Validation, open_validation
 
 __all__ = ["train"]
 
@@ -174,6 +174,6 @@ def _gpu_memory(device: torch.device) -> int:
 
 
 if __name__ == "__main__":
-    from stmtrain.commands import train_rank
+    from stmtrain.commands.train import train_rank
 
     train_rank()

@@ -8,10 +8,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from stmdata.drawn import draw_coco, draw_davis, draw_youtube_vos
-from stmdata.prepare import Options, prepare_coco
-from stmdata.recipes import DEFAULT
-from stmdata.videos import pack_davis
+from stmdata.drawn.trees import draw_coco, draw_davis, draw_youtube_vos
+from stmdata.packing.clips import Options, prepare_coco
+from stmdata.packing.videos import pack_davis
+from stmdata.synthesis.recipe import DEFAULT
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from stmtrain.manifest import Manifest, ShardEntry, Sidecar
-from stmtrain.spec import sidecar_name
-from stmtrain.verify import Verification
+from stmdata.checking.verify import Verification
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.shards.sample import sidecar_name
 
 __all__ = ["accept", "edit", "first", "texts"]
 

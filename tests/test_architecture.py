@@ -29,7 +29,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_offline_side_loads_no_torch() -> None:
-    modules = [f"stmdata.{path.stem}" for path in (ROOT / "stmdata").glob("[a-z]*.py")]
+    files = [path.relative_to(ROOT) for path in (ROOT / "stmdata").rglob("[a-z]*.py")]
+    modules = [".".join(path.with_suffix("").parts) for path in files]
     assert len(modules) > 10
     assert not _loaded("import " + ", ".join(modules)) & {"torch", "torchvision", "webdataset"}
 
@@ -54,6 +55,8 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("stm*/**/*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("stm*/**/*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_every_module_says_what_it_holds(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))

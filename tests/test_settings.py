@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 
-from stmtrain import recipes
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_mapping, from_toml, setting, to_mapping, to_toml
+from stmtrain.training import recipe as recipes
 
 
 @dataclass(frozen=True)

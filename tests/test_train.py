@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from stmdata.videos import pack_davis
-from stmtrain.batch import Batch
-from stmtrain.checkpoint import load_checkpoint, load_model
+from stmdata.packing.videos import pack_davis
 from stmtrain.errors import CheckpointError, DataError, UsageError
 from stmtrain.locks import locked
-from stmtrain.losses import clip_loss, clip_losses, segment_clip
 from stmtrain.model import STM, set_batchnorm
-from stmtrain.parallel import usable_device
-from stmtrain.recipes import MAIN, TrainRecipe
-from stmtrain.run import Run, parse_sources
-from stmtrain.step import ClipTask, TrainState, train_step
-from stmtrain.telemetry import Progress, open_journal
+from stmtrain.streaming.batch import Batch
 from stmtrain.train import train
+from stmtrain.training.distributed import usable_device
+from stmtrain.training.losses import clip_loss, clip_losses, segment_clip
+from stmtrain.training.recipe import MAIN, TrainRecipe
+from stmtrain.training.records import Progress, open_journal
+from stmtrain.training.run_folder import Run, parse_sources
+from stmtrain.training.step import ClipTask, TrainState, train_step
+from stmtrain.weights.checkpoint import load_checkpoint, load_model
 
 RECIPE = replace(
     MAIN, size=32, batch_size=2, steps=4, learning_rate=1e-3, log_every=1, save_every=2
@@ -110,7 +110,7 @@ def test_two_runs_never_write_into_one_folder(shards: Path, tmp_path: Path) -> N
 def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by benchmarks/soak_train.py: the file was emptied before it was written again."""
+    """Found by tests/soak/soak_train.py: the file was emptied before it was written again."""
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": step}) + "\n" for step in (1, 2, 3)]
     path.write_text("".join(lines))
@@ -142,7 +142,7 @@ def test_a_non_finite_loss_stops_and_names_the_clips(
         losses, logits = real(*args, **options)  # type: ignore[arg-type]
         return losses * float("nan"), logits
 
-    monkeypatch.setattr("stmtrain.step.clip_losses", poisoned)
+    monkeypatch.setattr("stmtrain.training.step.clip_losses", poisoned)
     with pytest.raises(
         DataError, match=r"step 0: the loss is nan .* on clips drawn-0\d, drawn-0\d"
     ):

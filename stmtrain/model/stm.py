@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stmtrain.model.checkpointing import run_again
 from stmtrain.model.decoder import ASPP, Decoder
 from stmtrain.model.encoders import (
     BACKBONES,
@@ -23,6 +22,7 @@ from stmtrain.model.encoders import (
 )
 from stmtrain.model.memory import read_memory
 from stmtrain.model.objects import aggregate, other_masks, per_object, spread
+from stmtrain.model.recompute import run_again
 
 __all__ = ["STM", "Query", "set_batchnorm"]
 

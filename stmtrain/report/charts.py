@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stmtrain.report.markup import Markup, join, tag
+from stmtrain.report.html import Markup, join, tag
 
 __all__ = ["DASHES", "dot_strip", "line_chart", "line_sample", "sparkline"]
 

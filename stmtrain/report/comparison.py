@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stmtrain.datasets.video import VideoSource
 from stmtrain.errors import UsageError
-from stmtrain.evaluation.score import score_results
-from stmtrain.evaluation.scores import ObjectScore, Scores
-from stmtrain.evaluation.video_source import VideoSource
 from stmtrain.report.run_record import RECORD_NAME, claimed_score, facts_of, read_record
+from stmtrain.scoring.score import score_results
+from stmtrain.scoring.scores import ObjectScore, Scores
 
 __all__ = ["Comparison", "Difference", "Result", "compare", "name_results"]
 

@@ -12,13 +12,13 @@ from importlib import resources
 from pathlib import Path
 
 from stmtrain.errors import UsageError
+from stmtrain.files import write_whole
 from stmtrain.report.charts import line_sample
 from stmtrain.report.comparison import Comparison
 from stmtrain.report.error_pictures import ERROR_COLOURS
-from stmtrain.report.markup import Markup, join, tag
+from stmtrain.report.html import Markup, join, tag
 from stmtrain.report.sections import Pictures, video_section
 from stmtrain.report.tables import facts_table, objects_table, sequences_table, summary_table
-from stmtrain.whole_file import write_whole
 
 __all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
 

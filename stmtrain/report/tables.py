@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from stmtrain.evaluation.scores import Scores
-from stmtrain.evaluation.video_source import VideoSource
+from stmtrain.datasets.video import VideoSource
 from stmtrain.report.charts import dot_strip, line_sample
 from stmtrain.report.comparison import Comparison, Difference, Result
-from stmtrain.report.markup import Markup, join, tag
+from stmtrain.report.html import Markup, join, tag
+from stmtrain.scoring.scores import Scores
 
 __all__ = [
     "DASH",

@@ -1,0 +1,1 @@
+"""Verify, index and repair shard sets; runs without OpenCV and imgaug."""

@@ -1,0 +1,266 @@
+"""Check one shard: its sidecar, every byte of its tar, every record against its pixels.
+
+In come a shard's line of the manifest and the set's configuration; out come faults, one line each,
+and what was counted on the way. Torch-free and picklable: processes can share a set.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmdata.checking.check_tar import find_damage, members_in_order
+from stmdata.packing.config import is_indexed
+from stmtrain.errors import DataError, ShardError
+from stmtrain.images.decode import decode_frame, decode_mask
+from stmtrain.shards.manifest import Manifest, Record, ShardEntry, Sidecar
+from stmtrain.shards.reader import OpenShard
+from stmtrain.shards.sample import VOID, SampleMeta, sidecar_name
+from stmtrain.shards.store import Store, open_store, parse_sidecar
+
+if TYPE_CHECKING:
+    from stmtrain.shards.cache import Cache
+
+__all__ = ["CheckShard", "Fault", "ShardCheck", "compare_counts"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        shard: In which tar; empty for the set's own files.
+        text: A line about it.
+        sample: In which sample; empty if it is not in one.
+        span: Which bytes of the tar, first and behind the last; None if it is not in the tar, or
+            cannot be told.
+    """
+
+    shard: str
+    text: str
+    sample: str = ""
+    span: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class ShardCheck:
+    """What was found in one shard; ``statistics`` are counted from its content."""
+
+    entry: ShardEntry
+    faults: tuple[Fault, ...]
+    keys: tuple[str, ...] = ()
+    statistics: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckShard:
+    """Checks shards of the set in a folder or behind a URL that was made with ``config``.
+
+    A shard from a URL is fetched anew, whatever the cache holds, and lies in the cache's folder
+    while it is checked.
+    """
+
+    location: Path | str
+    config: Mapping[str, Any]
+    cache: "Cache | None" = None
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self.location, self.cache)
+
+    def __call__(self, entry: ShardEntry) -> ShardCheck:
+        """Check one; each fault names shard, sample, member and byte."""
+        where = self._store.where(entry.name)
+        try:
+            sidecar = self._sidecar(entry)
+            with self._store.shard(entry) as file:
+                return self._check(entry, sidecar, file, where)
+        except ShardError as error:
+            return ShardCheck(entry, (Fault(entry.name, str(error)),))
+        except OSError as error:
+            text = f"{where}: cannot be read ({error.strerror})"
+            return ShardCheck(entry, (Fault(entry.name, text),))
+
+    def _sidecar(self, entry: ShardEntry) -> Sidecar:
+        name = sidecar_name(entry.name)
+        where, data = self._store.where(name), self._store.file(name)
+        if data is None:
+            raise ShardError(f"{where}: the sidecar is missing; pack it again")
+        return parse_sidecar(data, where, entry, Manifest(self.config, (), {}, {}))
+
+    def _check(self, entry: ShardEntry, sidecar: Sidecar, file: BinaryIO, where: str) -> ShardCheck:
+        digest = _sha256(file)
+        changed = digest != entry.sha256
+        index, made_here = sidecar.index, not is_indexed(self.config)
+        damages = find_damage(file, index, where, made_here=made_here, changed=changed)
+        faults = [Fault(entry.name, d.text, d.key, d.span) for d in damages]
+        if changed and (not damages or not all(record.crc32 for record in index)):
+            faults.append(Fault(entry.name, _only_hash(where, digest, sidecar)))
+        members = members_in_order(index)
+        bad = {(r.key, suffix) for d in damages for r, suffix in members[slice(*d.members)]}
+        counted = Counter({"skipped": len(sidecar.skipped)})
+        shard = OpenShard(where, index, os.dup(file.fileno()))
+        for record in index:
+            found, statistics = _check_record(shard, record, bad)
+            faults += [Fault(entry.name, text, record.key, span) for text, span in found]
+            counted.update(statistics)
+        if not faults:
+            name = self._store.where(sidecar_name(entry.name))
+            lines = compare_counts(f"{name}: statistics", sidecar.statistics, counted)
+            faults += [Fault(entry.name, text) for text in lines]
+        return ShardCheck(
+            entry,
+            tuple(faults),
+            tuple(record.key for record in index),
+            dict(counted),
+            Counter(item.reason for item in sidecar.skipped),
+        )
+
+
+def compare_counts(where: str, stated: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
+    """Return a line per number that is stated otherwise than it was counted."""
+    return [
+        f"{where}: {name} should be {counted.get(name, 0)}, found {stated.get(name, 0)}"
+        for name in sorted({*stated, *counted})
+        if stated.get(name, 0) != counted.get(name, 0)
+    ]
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _only_hash(where: str, digest: str, sidecar: Sidecar) -> str:
+    """Say that a tar has changed where nothing tells which of its bytes."""
+    text = f"{where}: sha256 is {digest[:16]}…, expected {sidecar.sha256[:16]}…"
+    if all(record.crc32 for record in sidecar.index):
+        return f"{text}; all its samples are as they were, what has changed is between them"
+    return f"{text}; the set was made before CRCs were recorded, so no byte can be named"
+
+
+_Found = tuple[str, tuple[int, int] | None]
+"""A line about a sample, and the bytes that it is about."""
+
+
+def _check_record(
+    shard: OpenShard, record: Record, bad: Collection[tuple[str, str]]
+) -> tuple[list[_Found], Mapping[str, int]]:
+    """Decode what is whole of one sample and compare it with its record.
+
+    Args:
+        shard: The tar.
+        record: The sample.
+        bad: (key, suffix) of members that are known to be damaged; nothing is said of these.
+
+    Returns:
+        What is wrong, and the sample's statistics.
+    """
+    where = f"{shard.path}, sample {record.key}"
+    if (record.key, "json") in bad:
+        return [], {}
+    try:
+        own = record.meta is None
+        meta = record.meta or SampleMeta.from_json(shard.member(record, "json"), where)
+        frames = {name: f"{name}.jpg" for name in meta.frames}
+        masks = {name: f"{name}.png" for name in meta.mask_frames}
+        suffixes = {*frames.values(), *masks.values(), *(["json"] if own else [])}
+        if meta.sample_key != record.key or suffixes != set(record.members):
+            return [(f"{where}: its record and the sidecar name different members", None)], {}
+    except ShardError as error:
+        return [(str(error), _span(record, "json"))], {}
+    sample = _Sample(shard, record, meta, {suffix for key, suffix in bad if key == record.key})
+    return [*_check_frames(sample), *_check_masks(sample)], {
+        "samples": 1,
+        "frames": len(frames),
+        "masks": len(masks),
+        "objects": len(meta.object_ids),
+        "jpg_bytes": sum(record.members[s][1] for s in frames.values()),
+        "png_bytes": sum(record.members[s][1] for s in masks.values()),
+    }
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A sample to decode, and which of its members are known to be damaged."""
+
+    shard: OpenShard
+    record: Record
+    meta: SampleMeta
+    bad: Collection[str]
+
+    def decoded(
+        self, suffix: str, decode: Callable[[bytes, str], NDArray[np.uint8]]
+    ) -> NDArray[np.uint8] | str | None:
+        """Decode a member; return its pixels, or what is wrong, or None for one that is bad."""
+        if suffix in self.bad:
+            return None
+        place = self.place(suffix)
+        try:
+            pixels = decode(self.shard.member(self.record, suffix), place)
+        except DataError as error:
+            return str(error)
+        height, width = self.meta.height, self.meta.width
+        if pixels.shape[:2] != (height, width):
+            found = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            return f"{place}: expected {width}x{height} pixels, found {found}"
+        return pixels
+
+    def place(self, suffix: str) -> str:
+        return f"{self.shard.path}, {self.record.place(suffix)}"
+
+
+def _check_frames(sample: _Sample) -> Iterator[_Found]:
+    for name in sample.meta.frames:
+        pixels = sample.decoded(f"{name}.jpg", decode_frame)
+        if isinstance(pixels, str):
+            yield pixels, _span(sample.record, f"{name}.jpg")
+
+
+def _check_masks(sample: _Sample) -> Iterator[_Found]:
+    """Decode every mask: size, and each object's pixels against ``areas``."""
+    meta, seen = sample.meta, set[int]()
+    unknown = False
+    for column, name in enumerate(meta.mask_frames):
+        pixels, span = (
+            sample.decoded(f"{name}.png", decode_mask),
+            _span(sample.record, f"{name}.png"),
+        )
+        if pixels is None or isinstance(pixels, str):
+            unknown = True
+            if pixels is not None:
+                yield pixels, span
+            continue
+        counts = np.bincount(pixels.ravel(), minlength=VOID + 1)
+        found = {int(i): int(counts[i]) for i in np.flatnonzero(counts) if 0 < i < VOID}
+        seen |= found.keys()
+        stated = {i: row[column] for i, row in zip(meta.object_ids, meta.areas, strict=True)}
+        for text in compare_counts(
+            f"{sample.place(f'{name}.png')}: record's areas (pixels by object id)",
+            {str(i): n for i, n in stated.items()},
+            {str(i): n for i, n in found.items()},
+        ):
+            yield text, span
+    missing = sorted(set(meta.object_ids) - seen)
+    if missing and meta.mask_frames and not unknown:
+        where = f"{sample.shard.path}, sample {sample.record.key}"
+        yield f"{where}: its record lists object ids {missing}, which no mask shows", None
+
+
+def _span(record: Record, suffix: str) -> tuple[int, int] | None:
+    place = record.members.get(suffix)
+    return None if place is None else (place[0], place[0] + place[1])

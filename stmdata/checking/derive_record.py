@@ -1,0 +1,89 @@
+"""A sample's record from its images alone, for tars that were made elsewhere."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmtrain.errors import DataError, ShardError
+from stmtrain.images.decode import decode_mask, frame_size
+from stmtrain.shards.sample import VOID, SampleMeta
+
+__all__ = ["derive_record"]
+
+
+def derive_record(
+    key: str, images: Mapping[str, Callable[[], bytes]], where: str, origin: Mapping[str, Any]
+) -> SampleMeta:
+    """Work a record out: sizes from the JPEG headers, ids and areas from the decoded masks.
+
+    Args:
+        key: The sample's key.
+        images: ``FRAME.jpg`` and ``FRAME.png`` to what reads them.
+        where: Tar and sample; opens every error message.
+        origin: Goes into the record.
+
+    Raises:
+        DataError: An image cannot be read, sizes differ, a mask has no frame, or all masks hold
+            void and no ids.
+    """
+    frames = _in_time_order(suffix[:-4] for suffix in images if suffix.endswith(".jpg"))
+    masks = [name for name in frames if f"{name}.png" in images]
+    lonely = {s[:-4] for s in images if s.endswith(".png")}.difference(frames)
+    if not frames or lonely:
+        what = f"mask {min(lonely)}.png has no frame" if lonely else "it has no frame"
+        raise ShardError(f"{where}: {what}; every sample needs KEY.FRAME.jpg members")
+    sizes = {}
+    for name in frames:
+        place = f"{where}, {name}.jpg"
+        sizes[f"{name}.jpg"] = frame_size(images[f"{name}.jpg"](), place)
+    table = np.zeros((len(masks), VOID + 1), np.int64)
+    for row, name in enumerate(masks):
+        mask = decode_mask(images[f"{name}.png"](), f"{where}, {name}.png")
+        sizes[f"{name}.png"] = (mask.shape[0], mask.shape[1])
+        table[row] = np.bincount(mask.ravel(), minlength=VOID + 1)
+    ids = _object_ids(table, where)
+    height, width = _one_size(sizes, where)
+    return SampleMeta(
+        sample_key=key,
+        height=height,
+        width=width,
+        frames=tuple(frames),
+        mask_frames=tuple(masks),
+        object_ids=tuple(ids),
+        areas=tuple(tuple(table[:, i].tolist()) for i in ids),
+        original_size=(height, width),
+        origin=origin,
+    )
+
+
+def _one_size(sizes: Mapping[str, tuple[int, int]], where: str) -> tuple[int, int]:
+    """Return the (height, width) that all images have."""
+    (first, size), *others = sizes.items()
+    for name, other in others:
+        if other != size:
+            raise DataError(
+                f"{where}: {name} has (height, width) {other}, {first} has {size}; all frames and "
+                "masks of a sample must have one size"
+            )
+    return size
+
+
+def _object_ids(table: NDArray[np.int64], where: str) -> list[int]:
+    """Return the ids that occur, from pixel counts (masks, 256)."""
+    ids = [i for i in range(1, VOID) if table[:, i].any()]
+    if table[:, VOID].any() and not ids:
+        raise DataError(
+            f"{where}: expected object ids in the masks, found only 0 and {VOID} (void); write "
+            "the ids as pixel values"
+        )
+    return ids
+
+
+def _in_time_order(names: Iterable[str]) -> list[str]:
+    """Sort frame names: by number where all are numbers (2 before 10), else as text."""
+    found = list(names)
+    if all(name.isdigit() for name in found):
+        return sorted(found, key=lambda name: (int(name), name))
+    return sorted(found)

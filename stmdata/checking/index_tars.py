@@ -1,0 +1,292 @@
+"""Index tars that were made elsewhere: sidecars and a manifest for them, the tars untouched.
+
+Any webdataset with our member names will do: ``<key>.<frame>.jpg``, masks ``<key>.<frame>.png``,
+and our record ``<key>.json`` if there is one; where there is none it is worked out from the images
+and stands in the sidecar. Input is untrusted: nothing is extracted, names, sizes and kinds of
+members are checked before anything is read.
+"""
+
+import hashlib
+import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from stmdata.checking.derive_record import derive_record
+from stmdata.durable import remove, write_file
+from stmdata.packing.config import (
+    INDEXED,
+    SHARD_NAME,
+    is_indexed,
+    parse_plan,
+    plan_json,
+    plan_value,
+)
+from stmdata.packing.folder import clear_leftovers
+from stmdata.packing.tar import Member, scan_tar
+from stmtrain.errors import ShardError, UsageError
+from stmtrain.locks import locked
+from stmtrain.processes import count, map_unordered
+from stmtrain.shards.manifest import Manifest, Record, ShardEntry, Sidecar
+from stmtrain.shards.sample import (
+    CONFIG_NAME,
+    MANIFEST_NAME,
+    SampleMeta,
+    Skipped,
+    config_hash,
+    sidecar_name,
+)
+
+__all__ = ["index_shards"]
+
+_MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.(?:([A-Za-z0-9_-]{1,24})\.(jpg|png)|json)")
+Places = dict[str, tuple[int, int]]
+"""Member suffix to (byte of its data, bytes)."""
+
+_CONFIG = {"kind": INDEXED}
+_MOST_BYTES = 1 << 28
+"""Largest member that is read, bytes: no frame, mask or record comes near."""
+_FOREIGN = "member is not a frame, a mask or a record"
+
+
+def index_shards(
+    folder: Path, *, workers: int = 1, progress: Callable[[int, int, int], None] | None = None
+) -> Manifest:
+    """Write a sidecar for every tar in ``folder``, then the manifest; the order is that of names.
+
+    Args:
+        folder: The tars lie in it; a former index of them is replaced.
+        workers: Processes.
+        progress: Told (samples done, 0, members passed over).
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        UsageError: No tars, a name that a shard cannot have, a set that stm made (its sidecars
+            hold more than its tars can tell), or files of others where ours must go.
+        ShardError: A tar is damaged or holds what a shard cannot; nothing says then that the set
+            is whole.
+    """
+    names = _tar_names(folder)
+    done = [0, 0]
+
+    def on_count(samples: int, skipped: int) -> None:
+        done[0] += samples
+        done[1] += skipped
+        if progress is not None:
+            progress(done[0], 0, done[1])
+
+    with locked(folder):
+        _refuse_others(folder, names)
+        remove([folder / MANIFEST_NAME, *(folder / sidecar_name(name) for name in names)])
+        write_file(folder / CONFIG_NAME, plan_json(plan_value(_CONFIG, names)))
+        jobs = map_unordered(_IndexShard(folder), names, workers, on_count=on_count)
+        try:
+            with closing(jobs) as results:
+                found = {entry.name: (entry, counts, skipped) for entry, counts, skipped in results}
+        finally:
+            clear_leftovers(folder, names)
+        totals: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
+        for name in names:
+            totals.update(found[name][1])
+            reasons.update(found[name][2])
+        entries = tuple(found[name][0] for name in names)
+        manifest = Manifest(_CONFIG, entries, dict(totals), dict(reasons))
+        write_file(folder / MANIFEST_NAME, manifest.to_json())
+    return manifest
+
+
+def _tar_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder of tars, found none")
+    names = sorted(path.name for path in folder.glob("*.tar"))
+    if not names:
+        raise UsageError(f"{folder}: holds no .tar file; give the folder in which they lie")
+    taken = {MANIFEST_NAME, CONFIG_NAME}
+    bad = [n for n in names if not SHARD_NAME.fullmatch(n) or sidecar_name(n) in taken]
+    if bad:
+        raise UsageError(
+            f"{folder / bad[0]}: expected a name of 1 to 80 letters, digits, '_' or '-' before "
+            "'.tar' (not 'manifest' or 'config'); rename it"
+        )
+    return names
+
+
+def _refuse_others(folder: Path, names: Sequence[str]) -> None:
+    """Refuse to replace JSON files that are not an index made here."""
+    for name, config in ((CONFIG_NAME, _config), (MANIFEST_NAME, _manifest_config)):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            kind = config(path)
+        except ShardError:
+            kind = None
+        if kind is None:
+            raise UsageError(f"{path}: is damaged or another program's; move it away first")
+        if not kind:
+            raise UsageError(
+                f"{path}: this set was made by stm, and its sidecars hold what the tars do not; "
+                'use "stm shards repair", or move config.json and manifest.json away to index '
+                "the tars as they are"
+            )
+    for name in names:
+        path = folder / sidecar_name(name)
+        if path.exists():
+            try:
+                Sidecar.from_json(path.read_bytes(), str(path))
+            except ShardError:
+                raise UsageError(
+                    f"{path}: stands where a sidecar must go, and is none; move it away first"
+                ) from None
+
+
+def _config(path: Path) -> bool:
+    return is_indexed(parse_plan(path.read_bytes(), str(path))["config"])
+
+
+def _manifest_config(path: Path) -> bool:
+    return is_indexed(Manifest.from_json(path.read_bytes(), str(path)).config)
+
+
+@dataclass(frozen=True)
+class _IndexShard:
+    """Indexes one tar; the function that the workers run."""
+
+    folder: Path
+
+    def __call__(self, name: str) -> tuple[ShardEntry, Counter[str], Counter[str]]:
+        path = self.folder / name
+        skipped: list[Skipped] = []
+        index: dict[str, Record] = {}
+        statistics: Counter[str] = Counter()
+        with path.open("rb") as file:
+            for key, places in _samples(file, path, skipped).items():
+                index[key], meta = _record(file, path, key, places, skipped)
+                statistics.update(_statistics(index[key], meta))
+                count(samples=1)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+        if not index:
+            example = skipped[0].input if skipped else "an empty tar"
+            raise ShardError(
+                f"{path}: expected members like KEY.00000.jpg, KEY.00000.png and KEY.json, found "
+                f"{example}; rename the members"
+            )
+        statistics["skipped"] = len(skipped)
+        count(skipped=len(skipped))
+        sidecar = Sidecar(
+            shard=name,
+            bytes=size,
+            sha256=digest,
+            config_hash=config_hash(_CONFIG),
+            index=tuple(index.values()),
+            statistics=dict(statistics),
+            skipped=tuple(skipped),
+        )
+        write_file(self.folder / sidecar_name(name), sidecar.to_json())
+        return ShardEntry.of(sidecar), statistics, Counter(item.reason for item in skipped)
+
+
+def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Places]:
+    """Return the members of each sample in tar order."""
+    samples: dict[str, Places] = {}
+    for key, members in groupby(_known(file, path, skipped), lambda member: member[0]):
+        where = f"{path}, sample {key}"
+        if key in samples:
+            raise ShardError(
+                f"{where}: its members do not stand together in the tar, which webdataset would "
+                "read as two samples; make the tar again, sorted by name (tar --sort=name)"
+            )
+        samples[key] = _places(where, members)
+    return samples
+
+
+def _known(file: BinaryIO, path: Path, skipped: list[Skipped]) -> Iterator[tuple[str, str, Member]]:
+    """Yield (key, suffix, member) of the members with our names; note the others."""
+    for member in scan_tar(file, str(path)):
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts:
+            raise ShardError(
+                f"{path}: member {member.name!r} at byte {member.offset} would leave the folder "
+                "that it is extracted to; do not use this tar"
+            )
+        match = _MEMBER.fullmatch(member.name)
+        if match is None:
+            skipped.append(Skipped(f"{path.name}: {member.name}", _FOREIGN))
+        else:
+            key = match[1]
+            yield key, member.name[len(key) + 1 :], member
+
+
+def _places(where: str, members: Iterable[tuple[str, str, Member]]) -> Places:
+    places: Places = {}
+    for _, suffix, member in members:
+        if suffix in places:
+            raise ShardError(f"{where}: {suffix} is there twice, again at byte {member.offset}")
+        if member.size > _MOST_BYTES:
+            raise ShardError(
+                f"{where}: {suffix} at byte {member.offset} has {member.size} bytes, more than "
+                f"the {_MOST_BYTES} of any frame or mask"
+            )
+        places[suffix] = member.offset, member.size
+    return places
+
+
+def _record(
+    file: BinaryIO,
+    path: Path,
+    key: str,
+    places: Places,
+    skipped: list[Skipped],
+) -> tuple[Record, SampleMeta]:
+    """Return a sample's entry, and its record: the tar's own, or one worked out from the images."""
+    where = f"{path}, sample {key}"
+    own = _own_record(_read(file, places["json"]), where) if "json" in places else None
+    if own is not None:
+        images = {f"{n}.jpg" for n in own.frames} | {f"{n}.png" for n in own.mask_frames}
+        if own.sample_key != key or images | {"json"} != set(places):
+            raise ShardError(f"{where}: its record names other members than the tar has")
+        return Record(key, places, _crcs(file, places)), own
+    if places.pop("json", None) is not None:
+        skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))
+    readers = {suffix: partial(_read, file, place) for suffix, place in places.items()}
+    meta = derive_record(key, readers, where, {"shard": path.name})
+    return Record(key, places, _crcs(file, places), meta), meta
+
+
+def _crcs(file: BinaryIO, places: Places) -> dict[str, int]:
+    return {suffix: zlib.crc32(_read(file, place)) for suffix, place in places.items()}
+
+
+def _own_record(data: bytes, where: str) -> SampleMeta | None:
+    """Read a record of ours; any other JSON, or none at all, is somebody's own business."""
+    if b'"sample_key"' not in data:
+        return None
+    return SampleMeta.from_json(data, where)
+
+
+def _read(file: BinaryIO, place: tuple[int, int]) -> bytes:
+    file.seek(place[0])
+    return file.read(place[1])
+
+
+def _statistics(record: Record, meta: SampleMeta) -> dict[str, int]:
+    return {
+        "samples": 1,
+        "frames": len(meta.frames),
+        "masks": len(meta.mask_frames),
+        "objects": len(meta.object_ids),
+        "jpg_bytes": sum(record.members[f"{name}.jpg"][1] for name in meta.frames),
+        "png_bytes": sum(record.members[f"{name}.png"][1] for name in meta.mask_frames),
+    }

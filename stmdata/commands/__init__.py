@@ -1,0 +1,1 @@
+"""The offline commands: options and wiring only."""

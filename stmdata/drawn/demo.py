@@ -1,0 +1,151 @@
+"""The whole main job on drawn data: every step is a real ``stm`` command, shown, run and timed."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stmdata.drawn.trees import draw_coco, draw_davis
+from stmtrain.datasets.davis import davis_videos
+from stmtrain.errors import StmError, UsageError
+
+__all__ = ["demo"]
+
+SIZE = 96
+"""Side of clips and short side of videos, pixels: what two cores learn from in minutes."""
+PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 110, 3e-4
+IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 24, 6, 20
+
+
+@dataclass
+class _Tour:
+    """The steps taken so far; a step that fails ends the tour with its own message."""
+
+    console: Console
+    rows: list[tuple[str, str, float]] = field(default_factory=list)
+
+    def stm(self, made: str, *arguments: object) -> None:
+        """Run one ``stm`` command in a process of its own, as a user would."""
+        words = [str(argument) for argument in arguments]
+        self.console.print(f"\n[bold]$ stm {' '.join(words)}[/bold]", highlight=False)
+        began = time.perf_counter()
+        code = subprocess.run([sys.executable, "-m", "cli", *words], check=False).returncode
+        if code:
+            raise StmError(
+                f"demo: stm {words[0]} ended with exit code {code}; its message is above"
+            )
+        self.rows.append((f"stm {words[0]}", made, time.perf_counter() - began))
+
+    def table(self) -> Table:
+        """Show what was made and how long each step took."""
+        table = Table("step", "made", "seconds", title="stm demo", title_justify="left")
+        table.columns[-1].justify = "right"
+        for step, made, seconds in self.rows:
+            table.add_row(step, made, f"{seconds:.1f}")
+        table.add_section()
+        table.add_row("all", "", f"{sum(seconds for *_, seconds in self.rows):.1f}")
+        return table
+
+
+def demo(out: Path, *, seed: int, console: Console) -> None:
+    """Draw COCO and DAVIS trees; prepare, pack, preview, train both stages, evaluate.
+
+    Args:
+        out: Folder for everything; must not exist or be empty.
+        seed: Decides drawings, synthesis and training.
+        console: Where headings and the closing table go.
+
+    Raises:
+        UsageError: ``out`` is not empty.
+        StmError: A step failed.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: the folder is not empty; remove it or choose another --out")
+    tour = _Tour(console)
+    began = time.perf_counter()
+    coco = draw_coco(out / "data" / "coco", IMAGES, (SIZE * 5 // 4, SIZE * 5 // 3), seed)
+    davis = draw_davis(
+        out / "data" / "davis",
+        videos=TRAIN_VIDEOS + VAL_VIDEOS,
+        val=VAL_VIDEOS,
+        frames=VIDEO_FRAMES,
+        size=(SIZE, SIZE * 4 // 3),
+        objects=(1, 2),
+        ids=(1, 2),
+        seed=seed,
+    )
+    made = f"{IMAGES} images, {TRAIN_VIDEOS} + {VAL_VIDEOS} videos"
+    tour.rows.append(("draw", made, time.perf_counter() - began))
+    clips, videos = out / "shards" / "coco", out / "shards" / "davis"
+    _prepare(tour, coco, davis, clips, videos, seed)
+    _train(tour, clips, videos, out / "runs", seed)
+    _compare(tour, davis, out)
+    console.print()
+    console.print(tour.table())
+
+
+def _prepare(tour: _Tour, coco: Path, davis: Path, clips: Path, videos: Path, seed: int) -> None:
+    annotations = coco / "annotations" / "instances_train2017.json"
+    tour.stm(
+        f"{clips}",
+        *("prepare-coco", "--images", coco / "train2017", "--annotations", annotations),
+        *("--out", clips, "--size", SIZE, "--variants", 8, "--seed", seed),
+    )
+    tour.stm(f"{videos}", "pack-davis", "--root", davis, "--split", "train", "--out", videos)
+    for shards in (clips, videos):
+        picture = shards.with_suffix(".png")
+        tour.stm(f"{picture}", "preview", shards, "--save", picture)
+
+
+def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> None:
+    """Train both stages as one would at full size, with numbers for a small random network."""
+    common = (
+        *("--backbone", "resnet18", "--size", SIZE, "--batch-size", 4, "--seed", seed),
+        *("--learning-rate", LEARNING_RATE, "--set", "batchnorm=train", "--set", "warmup=20"),
+    )
+    first, second = runs / "pretrain", runs / "main"
+    tour.stm(
+        f"{first}",
+        *("train", "--shards", clips, "--out", first, "--recipe", "pretrain"),
+        *("--steps", PRETRAIN_STEPS, "--backbone-weights", "none", *common),
+    )
+    tour.stm(
+        f"{second}",
+        *("train", "--shards", f"{videos}=7", "--shards", f"{clips}=1", "--out", second),
+        *("--recipe", "main", "--steps", MAIN_STEPS, "--init", first / "checkpoint.pt"),
+        *("--set", "max_skip=[0, 5]", "--set", f"max_skip_every={MAIN_STEPS // 12}", *common),
+    )
+
+
+def _compare(tour: _Tour, davis: Path, out: Path) -> None:
+    """Evaluate on videos that training never saw, beside repeating each video's first mask."""
+    results, still = out / "results", out / "first-mask"
+    tour.stm(
+        f"{results}",
+        *("eval", "--checkpoint", out / "runs" / "main" / "checkpoint.pt", "--davis", davis),
+        *("--out", results),
+    )
+    for video in davis_videos(davis, 2017, "val"):
+        first = next(iter(video.masks.values())).read_bytes()
+        (still / video.name).mkdir(parents=True)
+        for name in video.frames:
+            (still / video.name / f"{name}.png").write_bytes(first)
+    report = still / "results.json"
+    tour.stm(f"{report}", "score", "--results", still, "--davis", davis, "--json", report)
+    page = out / "report.html"
+    tour.stm(
+        f"{page}",
+        *("report", f"STM={results}", f"first mask={still}", "--davis", davis, "--out", page),
+    )
+    ours = json.loads((results / "results.json").read_text())["scores"]["global"]["J&F-Mean"]
+    theirs = json.loads(report.read_text())["global"]["J&F-Mean"]
+    tour.console.print(
+        f"\n[bold]J&F on {VAL_VIDEOS} videos never seen: {100 * ours:.1f}, "
+        f"repeating the first mask: {100 * theirs:.1f}[/bold]",
+        highlight=False,
+    )

@@ -1,0 +1,316 @@
+"""Small data sets drawn from a seed: COCO, DAVIS and YouTube-VOS trees for the tests and the demo.
+
+In comes an empty folder, out goes a tree that looks like the published one, quirks included. The
+pictures are those of ``stmdata.drawn.scenes``; the same arguments give the same bytes.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stmdata.drawn.scenes import TEXTURES, Blob, Scene, draw_scene, draw_video
+from stmtrain.images.encode import encode_mask
+from stmtrain.shards.sample import VOID
+
+__all__ = ["draw_coco", "draw_davis", "draw_youtube_vos"]
+
+Bytes = NDArray[np.uint8]
+
+_CATEGORY_IDS = (1, 3, 17, 90)
+"""Ids of the textures, with gaps between them as in COCO."""
+_CROWD = 99
+_MASK_STRIDE = 5
+"""YouTube-VOS has a mask on every fifth frame."""
+
+
+def draw_coco(
+    root: Path, images: int = 12, size: tuple[int, int] = (240, 320), seed: int = 0
+) -> Path:
+    """Draw ``root/train2017/*.jpg`` and ``root/annotations/instances_train2017.json``.
+
+    Image i is of kind i mod 6: 0 polygons; 1 an object in two polygons; 2 an object in compressed
+    RLE; 3 a crowd in uncompressed RLE; 4 a grey image; 5 an image without annotations. Odd images
+    are upright (height and width exchanged).
+
+    Args:
+        root: Folder to fill; ``train2017`` must not exist in it yet.
+        images: Number of images.
+        size: (height, width), pixels; objects are 30 to 56 % of the short side wide.
+        seed: Same seed, same pictures.
+
+    Returns:
+        ``root``.
+    """
+    folder = root / "train2017"
+    folder.mkdir(parents=True)
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i in range(images):
+        rng = np.random.default_rng([seed, 0, i])
+        height, width = size if i % 2 == 0 else size[::-1]
+        picture, found = _coco_image(rng, i % 6, (height, width))
+        record = {"id": 37 * (i + 1), "file_name": f"{37 * (i + 1):012d}.jpg"}
+        records.append({**record, "height": height, "width": width})
+        mode = "L" if i % 6 == 4 else "RGB"
+        (folder / f"{37 * (i + 1):012d}.jpg").write_bytes(_jpeg(picture, mode))
+        for entry in found:
+            place = {"id": 1000 + len(annotations), "image_id": record["id"]}
+            annotations.append(place | entry)
+    names = dict(zip(_CATEGORY_IDS, TEXTURES, strict=True)) | {_CROWD: "crowd"}
+    categories = [{"id": number, "name": name} for number, name in names.items()]
+    value = {"images": records, "annotations": annotations, "categories": categories}
+    _write_json(root / "annotations" / "instances_train2017.json", value)
+    return root
+
+
+def draw_davis(
+    root: Path,
+    year: int = 2017,
+    videos: int = 3,
+    frames: int = 8,
+    size: tuple[int, int] = (96, 128),
+    seed: int = 0,
+    *,
+    val: int = 1,
+    objects: tuple[int, int] = (1, 3),
+    ids: Sequence[int] = (1, 2, 3),
+    void: bool = False,
+) -> Path:
+    """Draw a DAVIS tree: ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``.
+
+    The folders are called 480p whatever the size. The 2016 style has one object per video in grey
+    masks of 0 and 255, and the last mask of the first video has an alpha channel, as one real file
+    has. The 2017 style has palette masks of object ids.
+
+    Args:
+        root: Folder to fill; the videos must not exist in it yet.
+        year: 2016 or 2017.
+        videos: Number of videos; the last ``val`` of them are the val split, the others train.
+        frames: Frames per video.
+        size: (height, width), pixels.
+        seed: Same seed, same pictures.
+        val: Videos in the val split.
+        objects: Fewest and most objects of a 2017-style video; the videos take turns.
+        ids: Object ids to use, as many as the most objects; (1, 4, 9) leaves gaps.
+        void: Draw the outlines of the objects as void (255).
+
+    Returns:
+        ``root``.
+    """
+    names = [f"drawn-{i:02d}" for i in range(videos)]
+    for i, name in enumerate(names):
+        rng = np.random.default_rng([seed, 1, i])
+        count = 1 if year == 2016 else objects[0] + i % (objects[1] - objects[0] + 1)
+        pictures, slots = draw_video(rng, frames=frames, size=size, objects=count)
+        masks = _relabel(slots, ids)
+        if void:
+            masks = np.where(_outline(masks), np.uint8(VOID), masks)
+        _write_frames(root / "JPEGImages" / "480p" / name, pictures)
+        encoded = {t: encode_mask(mask) for t, mask in enumerate(masks)}
+        if year == 2016:
+            encoded = {t: _grey_mask(mask, "L") for t, mask in enumerate(slots)}
+            if i == 0:
+                encoded[frames - 1] = _grey_mask(slots[-1], "LA")
+        _write_masks(root / "Annotations" / "480p" / name, encoded)
+    lists = root / "ImageSets" / str(year)
+    lists.mkdir(parents=True)
+    for split, members in (("train", names[: videos - val]), ("val", names[videos - val :])):
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in members))
+    return root
+
+
+def draw_youtube_vos(
+    root: Path,
+    train: int = 2,
+    valid: int = 1,
+    frames: int = 13,
+    size: tuple[int, int] = (96, 128),
+    seed: int = 0,
+) -> Path:
+    """Draw a YouTube-VOS tree with the splits ``train`` and ``valid``.
+
+    A video has three objects (every second one: two) with ids 1, 3 and 4; the last one comes in
+    late. ``train`` has a mask on every fifth frame. In ``valid`` only the frames in which an object
+    is first seen have a mask, and it shows that object alone. ``meta.json`` lists per object the
+    frames whose mask shows it (train), or those to be exported (valid).
+
+    Args:
+        root: Folder to fill; the splits must not exist in it yet.
+        train: Videos in the train split.
+        valid: Videos in the valid split.
+        frames: Frames per video, at least 6 for an object to be late.
+        size: (height, width), pixels.
+        seed: Same seed, same pictures.
+
+    Returns:
+        ``root``.
+    """
+    for stream, (split, videos) in enumerate((("train", train), ("valid", valid)), start=2):
+        meta: dict[str, Any] = {}
+        for i in range(videos):
+            rng = np.random.default_rng([seed, stream, i])
+            name = f"{rng.integers(2**40):010x}"
+            count = 3 - i % 2
+            late = {count: _MASK_STRIDE * min(2, (frames - 1) // _MASK_STRIDE)}
+            pictures, slots = draw_video(rng, frames=frames, size=size, objects=count, enters=late)
+            every = _relabel(slots, (1, 3, 4))
+            masks = {t: every[t] for t in range(0, frames, _MASK_STRIDE)}
+            meta[name] = {"objects": _listed_frames(masks, exported=split == "valid")}
+            if split == "valid":
+                masks = _first_masks(masks)
+            _write_frames(root / split / "JPEGImages" / name, pictures)
+            encoded = {t: encode_mask(mask) for t, mask in masks.items()}
+            _write_masks(root / split / "Annotations" / name, encoded)
+        _write_json(root / split / "meta.json", {"videos": meta})
+    return root
+
+
+def _coco_image(
+    rng: np.random.Generator, kind: int, size: tuple[int, int]
+) -> tuple[Bytes, list[dict[str, Any]]]:
+    """Draw an image (H,W,3) uint8 RGB of one kind (see ``draw_coco``) and its annotations."""
+    count = 0 if kind == 5 else int(rng.integers(1, 4))
+    scene = draw_scene(rng, size, count)
+    groups = [[blob] for blob in scene.blobs]
+    if kind == 1:
+        groups[0] = _in_two(groups[0][0])
+    if kind == 3:
+        groups.append(_crowd(rng, size))
+    blobs = tuple(blob for group in groups for blob in group)
+    picture, _ = Scene(scene.colours, scene.waves, blobs).render(size)
+    return picture, [
+        _annotation(group, size, crowd=kind == 3 and number == count, rle=kind == 2 and number == 0)
+        for number, group in enumerate(groups)
+    ]
+
+
+def _in_two(blob: Blob) -> list[Blob]:
+    """Return two halves as large blobs of the same look, apart from each other."""
+    radius = 0.6 * blob.radius
+    shift = np.array([blob.radius * 0.75, 0], np.float32)
+    return [replace(blob, radius=radius, middle=blob.middle + side * shift) for side in (-1, 1)]
+
+
+def _crowd(rng: np.random.Generator, size: tuple[int, int]) -> list[Blob]:
+    """Return five small blobs of one look in a row."""
+    first = draw_scene(rng, size, 1).blobs[0]
+    extent = np.array(size[::-1], np.float32) / min(size)
+    places = [extent * (0.15 + 0.17 * i, 0.85) for i in range(5)]
+    still = replace(first, reach=np.zeros(2, np.float32), radius=0.07)
+    return [replace(still, middle=place.astype(np.float32)) for place in places]
+
+
+def _annotation(
+    blobs: Sequence[Blob], size: tuple[int, int], *, crowd: bool, rle: bool
+) -> dict[str, Any]:
+    """Return one COCO annotation (without its ids) that covers ``blobs``."""
+    mask = np.any([blob.paint(size, 0)[0] > 0.5 for blob in blobs], axis=0)
+    polygons = [blob.polygon(size) for blob in blobs]
+    counts = _run_lengths(mask)
+    segmentation: Any = [[round(float(v), 2) for v in polygon.ravel()] for polygon in polygons]
+    if crowd:
+        segmentation = {"counts": counts, "size": list(size)}
+    elif rle:
+        segmentation = {"counts": _compress(counts), "size": list(size)}
+    points = np.concatenate(polygons)
+    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    return {
+        "category_id": _CROWD if crowd else _CATEGORY_IDS[blobs[0].texture],
+        "iscrowd": int(crowd),
+        "area": float(mask.sum()),
+        "bbox": [round(float(v), 2) for v in (x0, y0, x1 - x0, y1 - y0)],
+        "segmentation": segmentation,
+    }
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:
+    """Return COCO's uncompressed counts: runs of 0, 1, 0, ... down the columns."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()  # type: ignore[no-any-return]
+
+
+def _compress(counts: Sequence[int]) -> str:
+    """Return COCO's compressed counts: 5 bits a character, differences from the fourth run on."""
+    out = []
+    for i, count in enumerate(counts):
+        value = count - counts[i - 2] if i > 2 else count
+        more = True
+        while more:
+            bits = value & 0x1F
+            value >>= 5
+            more = value != (-1 if bits & 0x10 else 0)
+            out.append(chr((bits | 0x20 if more else bits) + 48))
+    return "".join(out)
+
+
+def _relabel(masks: Bytes, ids: Sequence[int]) -> Bytes:
+    """Replace slot i by ``ids[i - 1]``."""
+    return np.array([0, *ids], np.uint8)[masks]
+
+
+def _outline(masks: Bytes) -> NDArray[np.bool_]:
+    """Return (T,H,W) bool: pixels of an object whose right or lower neighbour is another label."""
+    out = np.zeros(masks.shape, bool)
+    out[:, :-1] |= masks[:, :-1] != masks[:, 1:]
+    out[:, :, :-1] |= masks[:, :, :-1] != masks[:, :, 1:]
+    return out
+
+
+def _listed_frames(masks: Mapping[int, Bytes], *, exported: bool) -> dict[str, Any]:
+    """Return the objects of one video in ``meta.json``."""
+    out: dict[str, Any] = {}
+    for number in sorted({int(v) for mask in masks.values() for v in np.unique(mask)} - {0}):
+        shown = [t for t, mask in masks.items() if (mask == number).any()]
+        listed = [t for t in masks if t >= shown[0]] if exported else shown
+        out[str(number)] = {"category": "blob", "frames": [f"{t:05d}" for t in listed]}
+    return out
+
+
+def _first_masks(masks: Mapping[int, Bytes]) -> dict[int, Bytes]:
+    """Keep each object only in the frame where it is first seen, and drop the empty masks."""
+    known = {0}
+    out: dict[int, Bytes] = {}
+    for t, mask in masks.items():
+        new = {int(v) for v in np.unique(mask)} - known
+        if new:
+            out[t] = np.where(np.isin(mask, list(new)), mask, np.uint8(0))
+        known |= new
+    return out
+
+
+def _grey_mask(mask: Bytes, mode: str) -> bytes:
+    grey = Image.fromarray(np.where(mask > 0, np.uint8(255), np.uint8(0)))
+    out = io.BytesIO()
+    grey.convert(mode).save(out, format="PNG")
+    return out.getvalue()
+
+
+def _jpeg(picture: Bytes, mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture).convert(mode).save(out, format="JPEG", quality=92)
+    return out.getvalue()
+
+
+def _write_frames(folder: Path, pictures: Bytes) -> None:
+    folder.mkdir(parents=True)
+    for t, picture in enumerate(pictures):
+        (folder / f"{t:05d}.jpg").write_bytes(_jpeg(picture))
+
+
+def _write_masks(folder: Path, encoded: Mapping[int, bytes]) -> None:
+    folder.mkdir(parents=True)
+    for t, data in encoded.items():
+        (folder / f"{t:05d}.png").write_bytes(data)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))

@@ -1,0 +1,1 @@
+"""Samples become shards: what a set is made of, and how it is written and resumed."""

@@ -1,0 +1,134 @@
+"""One shard: a plain USTAR tar, hashed and indexed while it is written, then its sidecar.
+
+Standard library only: webdataset's writer would bring torch into the offline side
+(``docs/decisions/0002-tar-writer.md``).
+"""
+
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from stmdata.durable import replacing, write_file, writing
+from stmdata.packing.tar import header_bytes, padded, tar_size
+from stmtrain.errors import ShardError
+from stmtrain.processes import count
+from stmtrain.shards.manifest import Record, Sidecar
+from stmtrain.shards.sample import Sample, Skipped, sidecar_name
+
+__all__ = ["write_shard"]
+
+_STATISTICS = ("samples", "frames", "masks", "objects", "jpg_bytes", "png_bytes", "skipped")
+
+
+def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: str) -> Sidecar:
+    """Write one tar and then its sidecar; neither is ever there half.
+
+    Args:
+        path: The tar to make; its sidecar goes beside it.
+        samples: In the order in which they shall stand; what was skipped goes into the sidecar.
+        config_hash: Of the set's configuration.
+
+    Returns:
+        The sidecar as written.
+
+    Raises:
+        ShardError: Two samples share a key, a sample contradicts its record, or a member does not
+            fit the format.
+        StmError: The disk is full, or the folder cannot be written.
+    """
+    index: dict[str, Record] = {}
+    skipped: list[Skipped] = []
+    statistics = Counter(dict.fromkeys(_STATISTICS, 0))
+    with replacing(path) as file:
+        tar = _TarStream(file, path)
+        for sample in samples:
+            if isinstance(sample, Skipped):
+                skipped.append(sample)
+            else:
+                key = sample.meta.sample_key
+                _check(sample, f"{path.name}, sample {key}", index)
+                members = sample.members()
+                places = {name: tar.add(f"{key}.{name}", data) for name, data in members}
+                crcs = {name: zlib.crc32(data) for name, data in members}
+                index[key] = Record(key, places, crcs)
+            statistics.update(_statistics(sample))
+            count(samples=isinstance(sample, Sample), skipped=isinstance(sample, Skipped))
+        tar.finish()
+    sidecar = Sidecar(
+        shard=path.name,
+        bytes=tar.size,
+        sha256=tar.sha256,
+        config_hash=config_hash,
+        index=tuple(index.values()),
+        statistics=dict(statistics),
+        skipped=tuple(skipped),
+    )
+    write_file(path.with_name(sidecar_name(path.name)), sidecar.to_json())
+    return sidecar
+
+
+def _statistics(sample: Sample | Skipped) -> dict[str, int]:
+    """Return what one sample adds to the shard's totals."""
+    if isinstance(sample, Skipped):
+        return {"skipped": 1}
+    return {
+        "samples": 1,
+        "frames": len(sample.frames),
+        "masks": len(sample.masks),
+        "objects": len(sample.meta.object_ids),
+        "jpg_bytes": sum(map(len, sample.frames.values())),
+        "png_bytes": sum(map(len, sample.masks.values())),
+    }
+
+
+def _check(sample: Sample, where: str, used: Container[str]) -> None:
+    if sample.meta.sample_key in used:
+        raise ShardError(f"{where}: this key was used before; keys must differ, rename one input")
+    for kind, have, want in (
+        ("frames", set(sample.frames), set(sample.meta.frames)),
+        ("masks", set(sample.masks), set(sample.meta.mask_frames)),
+    ):
+        if have != want:
+            raise ShardError(f"{where}: its record and its {kind} differ in {sorted(have ^ want)}")
+
+
+class _TarStream:
+    """A USTAR archive written straight through; holds the running hash and size."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def add(self, name: str, data: bytes) -> tuple[int, int]:
+        """Append a member; return the offset and size of its data, bytes."""
+        try:
+            header = header_bytes(name, len(data))
+        except ValueError as error:
+            raise ShardError(
+                f"{self._path.name}: member {name!r} of {len(data)} bytes does not fit a plain "
+                f"tar ({error}); shorten the name or split the sample"
+            ) from None
+        self._write(header)
+        offset = self.size
+        self._write(data)
+        self._write(bytes(padded(len(data)) - len(data)))
+        return offset, len(data)
+
+    def finish(self) -> None:
+        """Write the end mark: two empty blocks, filled up to a whole record, as tar does."""
+        self._write(bytes(tar_size(self.size) - self.size))
+
+    def _write(self, data: bytes) -> None:
+        with writing(self._path):
+            self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)

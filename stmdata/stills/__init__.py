@@ -1,0 +1,1 @@
+"""Still images and their masks: COCO annotations, mask folders, and a common source interface."""

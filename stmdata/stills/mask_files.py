@@ -1,0 +1,169 @@
+"""Still images with masks as sources of pseudo-videos: ECSSD, DUTS, HRSOD, FSS-1000 and the like.
+
+In come a folder of images and a folder of masks (or one folder that holds both), out go pairs, and
+for a pair its RGB image and its objects, one mask each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmtrain.errors import DataError
+from stmtrain.images.decode import decode_frame, decode_mask, decode_still
+from stmtrain.shards.sample import VOID
+
+__all__ = ["Still", "find_stills", "read_still", "split_objects"]
+
+_JPEG = frozenset({".jpg", ".jpeg"})
+_IMAGE = _JPEG | {".png", ".bmp", ".webp", ".tif", ".tiff"}
+_MASK = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Still:
+    """An image and its mask; ``name`` is their common path below the folders, without suffix."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def find_stills(images: Path, masks: Path) -> list[Still]:
+    """Pair images and masks by their path below the two folders, without suffix.
+
+    Folders are searched recursively; hidden files and files that are no images are passed over.
+    The two may be one folder (FSS-1000, MSRA10K): JPEGs are then the images, the rest the masks.
+
+    Returns:
+        The pairs, sorted by name; at least one.
+
+    Raises:
+        DataError: A folder is missing or empty, a file has no partner, two share a name.
+    """
+    shared = images.resolve() == masks.resolve()
+    image_files = _by_name(images, _JPEG if shared else _IMAGE, "image")
+    mask_files = _by_name(masks, _MASK, "mask")
+    _refuse_lonely(image_files, mask_files, "mask", masks)
+    _refuse_lonely(mask_files, image_files, "image", images)
+    return [Still(name, image_files[name], mask_files[name]) for name in sorted(image_files)]
+
+
+def _by_name(folder: Path, suffixes: frozenset[str], what: str) -> dict[str, Path]:
+    """Map relative path without suffix to file."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder of {what}s, found none; check the path")
+    found: dict[str, Path] = {}
+    for path in _files(folder):
+        if path.suffix.lower() not in suffixes:
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DataError(
+                f"{path}: {found[name].name} has the same name; keep one {what} per name"
+            )
+        found[name] = path
+    if not found:
+        raise DataError(
+            f"{folder}: expected {what}s ({' '.join(sorted(suffixes))}), found none; check the path"
+        )
+    return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in a fixed order; links to folders are not followed."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _files(path)
+        elif path.is_file():
+            yield path
+
+
+def _refuse_lonely(files: dict[str, Path], partners: dict[str, Path], what: str, at: Path) -> None:
+    lonely = sorted(set(files) - set(partners))
+    if lonely:
+        more = f" (nor have {len(lonely) - 1} others)" if len(lonely) > 1 else ""
+        raise DataError(
+            f"{files[lonely[0]]}: has no {what} {lonely[0]!r} in {at}{more}; add or remove the file"
+        )
+
+
+def read_still(still: Still) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Read an image and its objects.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and one (H, W) uint8 0/1 mask per object, ascending by id; none where
+        the mask is empty.
+
+    Raises:
+        DataError: A file cannot be read, the sizes differ, or the mask is no label map.
+    """
+    image = _read_image(still.image)
+    mask, palette = _read_mask(still.mask)
+    if mask.shape != image.shape[:2]:
+        raise DataError(
+            f"{still.mask}: mask is {mask.shape[1]}x{mask.shape[0]}, its image {still.image} is "
+            f"{image.shape[1]}x{image.shape[0]}; make them one size"
+        )
+    return image, split_objects(mask, palette=palette, where=str(still.mask))
+
+
+def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> list[NDArray[np.uint8]]:
+    """Split a mask image into objects.
+
+    A palette mask holds ids: 0 background, 255 void, unless 0 and 255 are all that it holds. A
+    grey mask holds one object: 0/1, or dark/bright with soft edges, cut at half brightness.
+
+    Args:
+        mask: (H, W) uint8 as stored.
+        palette: Whether the file has a palette.
+        where: The file; opens the error message.
+
+    Returns:
+        One (H, W) uint8 0/1 mask per object, ascending by id.
+
+    Raises:
+        DataError: A grey mask that is neither 0/1 nor reaches half brightness.
+    """
+    values = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256))
+    if values[-1] <= 1:
+        ids = mask
+    elif palette:
+        ids = mask if values.tolist() in ([0, VOID], [VOID]) else np.where(mask == VOID, 0, mask)
+    elif values[-1] > 127:
+        ids = (mask > 127).astype(np.uint8)
+    else:
+        raise DataError(
+            f"{where}: grey mask has values up to {values[-1]}; expected 0/1 or 0/255 for one "
+            "object; save object ids as a palette PNG"
+        )
+    present = np.flatnonzero(np.bincount(ids.reshape(-1)))
+    return [(ids == i).astype(np.uint8) for i in present.tolist() if i]
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    data = _read(path)
+    decode = decode_frame if data.startswith(b"\xff\xd8") else decode_still
+    return decode(data, str(path))
+
+
+def _read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
+    """Decode a mask and say whether it has a palette; RGB is taken if it shows only greys."""
+    data = _read(path)
+    kind = data[24:26] if data.startswith(b"\x89PNG") else b""  # bits per channel, colour type
+    if kind in (b"\x08\x02", b"\x08\x06"):  # RGB, RGBA
+        rgb = decode_still(data, str(path))
+        if (rgb == rgb[..., :1]).all():
+            return rgb[..., 0].copy(), False
+    return decode_mask(data, str(path)), kind[1:] == b"\3"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: expected a readable file ({error})") from None

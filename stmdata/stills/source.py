@@ -1,0 +1,275 @@
+"""Where still images and their objects come from: COCO-format files, or folders of masks.
+
+A source is small and picklable: it goes to every worker, which opens the files itself. In come
+positions, out come pictures (image and label map) and cut-outs.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from stmdata.stills.coco import CocoIndex, Instance, find_image, rasterise_box
+from stmdata.stills.mask_files import Still, read_still
+from stmdata.synthesis.layers import Cutout, cut_out
+from stmtrain.errors import DataError
+from stmtrain.images.decode import decode_frame, decode_still
+from stmtrain.shards.sample import Skipped
+
+__all__ = [
+    "MAX_INSTANCES",
+    "CocoSource",
+    "MaskSource",
+    "Part",
+    "Picture",
+    "Source",
+    "label_map",
+    "read_image",
+]
+
+MAX_INSTANCES = 200
+"""Most instances of one image in its label map; above are the ids of pasted objects."""
+
+Part = tuple[NDArray[np.uint8], tuple[int, int]]
+"""A mask (h, w) uint8, not 0 inside, and the (top, left) of its box in the image, px."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A still image: (H, W, 3) uint8 RGB, (H, W) uint8 ids 1.., and what of it was left out."""
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Source(Protocol):
+    """What :mod:`stmdata.packing.clips` needs of a data set of still images."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def key(self, position: int) -> str:
+        """Return the image's part of a sample key: unique; letters, digits, ``_`` and ``-``."""
+        ...
+
+    def origin(self, position: int) -> Mapping[str, Any]:
+        """Return what a sample's record says about its image, as JSON values."""
+        ...
+
+    def read(self, position: int, min_area: float) -> Picture:
+        """Read an image and its instances of at least ``min_area`` px."""
+        ...
+
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
+        """Draw cut-outs at random; an image that cannot be read is given back as its error."""
+        ...
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read a still image of any kind as (H, W, 3) uint8 RGB; grey becomes three equal channels.
+
+    Raises:
+        DataError: Missing, damaged, or not an image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected an image file, cannot read it ({error.strerror}); restore the file"
+        ) from None
+    try:
+        return decode_frame(data, str(path))
+    except DataError:  # PNG, CMYK, ...: the slower decoder knows them, or says what is wrong
+        return decode_still(data, str(path))
+
+
+def label_map(parts: Sequence[Part], height: int, width: int) -> NDArray[np.uint8]:
+    """Join masks to a label map: mask i gets id i + 1, and the earliest wins an overlap.
+
+    Args:
+        parts: At most 254 masks with their places.
+        height: H of the image.
+        width: W of the image.
+
+    Returns:
+        (H, W) uint8.
+    """
+    labels = np.zeros((height, width), np.uint8)
+    for i in reversed(range(len(parts))):
+        mask, (top, left) = parts[i]
+        box = labels[top : top + mask.shape[0], left : left + mask.shape[1]]
+        np.copyto(box, np.uint8(i + 1), where=mask.astype(bool))
+    return labels
+
+
+@lru_cache(maxsize=2)
+def _index(annotations: Path) -> CocoIndex:
+    """Open an index once per process; its arrays are mapped, so workers share them."""
+    return CocoIndex.open(annotations)
+
+
+@dataclass(frozen=True)
+class CocoSource:
+    """Images with a COCO-format annotation file; the first ``limit`` images, if given."""
+
+    images: Path
+    annotations: Path
+    limit: int | None = None
+
+    @property
+    def index(self) -> CocoIndex:
+        """Return the annotations."""
+        return _index(self.annotations)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return min(self.index.images, self.limit or self.index.images)
+
+    def key(self, position: int) -> str:
+        """Return ``coco_000000131074``."""
+        return f"coco_{self.index.image(position).image_id:012d}"
+
+    def origin(self, position: int) -> Mapping[str, Any]:
+        """Return the data set and the image's id and file."""
+        record = self.index.image(position)
+        return {"dataset": "coco", "image_id": record.image_id, "image": record.file_name}
+
+    def read(self, position: int, min_area: float) -> Picture:
+        """Read an image and its instances; crowd regions and small instances are left out."""
+        image = self._image(position)
+        height, width = image.shape[:2]
+        usable: list[Part] = []
+        skipped = []
+        for instance in self.index.instances(position):
+            reason = _unusable(instance, min_area, len(usable))
+            if reason:
+                name = f"{self.key(position)} annotation {instance.annotation_id}"
+                skipped.append(Skipped(name, reason))
+            else:
+                usable.append(rasterise_box(instance, height, width))
+        return Picture(image, label_map(usable, height, width), tuple(skipped))
+
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
+        """Draw instances of the whole set; crowd regions are never among them."""
+        self.index.forget_pages()  # once per shard
+        rows = _pasteable(self.annotations, min_box, len(self))
+        if not len(rows):
+            return
+        for position, annotation in rows[rng.integers(len(rows), size=count)].tolist():
+            try:
+                image = self._image(position)
+                instance = self.index.instance(position, annotation)
+                mask, (top, left) = rasterise_box(instance, *image.shape[:2])
+            except DataError as error:
+                yield error
+                continue
+            if mask.size:
+                yield cut_out(image[top : top + mask.shape[0], left : left + mask.shape[1]], mask)
+
+    def _image(self, position: int) -> NDArray[np.uint8]:
+        record = self.index.image(position)
+        path = find_image(self.images, record)
+        image = read_image(path)
+        if image.shape[:2] != (record.height, record.width):
+            raise DataError(
+                f"{path}: expected {record.width}x{record.height} px as annotated, found "
+                f"{image.shape[1]}x{image.shape[0]}; use the images of this annotation file"
+            )
+        return image
+
+
+@lru_cache(maxsize=2)
+def _pasteable(annotations: Path, min_box: float, images: int) -> NDArray[np.int64]:
+    """Return (K, 2) image and annotation positions of what may be pasted, of the first images."""
+    rows = _index(annotations).pasteable(min_box)
+    return rows[rows[:, 0] < images]
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Images with one mask file each."""
+
+    stills: tuple[Still, ...]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.stills)
+
+    @property
+    def digest(self) -> str:
+        """Return a sha256 over the files' names and sizes: the identity of the set."""
+        digest = hashlib.sha256()
+        for still in self.stills:
+            sizes = (still.image.stat().st_size, still.mask.stat().st_size)
+            digest.update(f"{still.name}\0{sizes}\n".encode())
+        return digest.hexdigest()
+
+    def key(self, position: int) -> str:
+        """Return ``masks_0001``; a name with other characters gets a hash that tells it apart."""
+        name = self.stills[position].name
+        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+        if safe == name and len(name) <= _LONGEST:
+            return f"masks_{name}"
+        return f"masks_{safe[-(_LONGEST - 9) :]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+    def origin(self, position: int) -> Mapping[str, Any]:
+        """Return the data set and the image's name."""
+        return {"dataset": "masks", "image": self.stills[position].name}
+
+    def read(self, position: int, min_area: float) -> Picture:
+        """Read an image and its objects; small ones are left out."""
+        image, masks = read_still(self.stills[position])
+        usable: list[Part] = []
+        skipped = []
+        for number, mask in enumerate(masks, 1):
+            reason = _too_small(cv2.countNonZero(mask), min_area) or _too_many(len(usable))
+            if reason:
+                skipped.append(Skipped(f"{self.key(position)} object {number}", reason))
+            else:
+                usable.append((mask, (0, 0)))
+        if not masks:
+            skipped.append(Skipped(self.key(position), "mask without an object"))
+        return Picture(image, label_map(usable, *image.shape[:2]), tuple(skipped))
+
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
+        """Draw images of the set, and of each one of its objects."""
+        for position in rng.integers(len(self), size=count).tolist():
+            try:
+                image, masks = read_still(self.stills[position])
+            except DataError as error:
+                yield error
+                continue
+            choice = rng.random()  # always drawn: one image's faults shall not change the others
+            boxes = [(mask, cv2.boundingRect(mask)) for mask in masks]
+            boxes = [(mask, box) for mask, box in boxes if box[2] * box[3] >= min_box]
+            if boxes:
+                mask, (x, y, w, h) = boxes[int(choice * len(boxes))]
+                yield cut_out(image[y : y + h, x : x + w], mask[y : y + h, x : x + w])
+
+
+_LONGEST = 50  # characters of a name in a key, which has 64 with "masks_" and "_v000"
+
+
+def _unusable(instance: Instance, min_area: float, so_far: int) -> str | None:
+    """Say why an instance cannot be an object, if so."""
+    if instance.crowd:
+        return "crowd region"
+    return _too_small(instance.area, min_area) or _too_many(so_far)
+
+
+def _too_small(area: float, min_area: float) -> str | None:
+    return f"instance smaller than {min_area:g} px" if area < min_area else None
+
+
+def _too_many(so_far: int) -> str | None:
+    return f"more than {MAX_INSTANCES} instances in an image" if so_far >= MAX_INSTANCES else None

@@ -1,0 +1,1 @@
+"""One still image and its masks become a pseudo-video clip."""

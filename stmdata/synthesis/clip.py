@@ -1,0 +1,129 @@
+"""Still image to clip: image, label map, cut-outs, recipe and random generator; pure.
+
+The recipe's family draws where everything goes, one renderer draws it, and the objects that are
+large enough in frame 0 become the clip's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from stmdata.synthesis.appearance import draw_deformation
+from stmdata.synthesis.appearance_policy import NONE, AppearancePolicy, draw_appearance
+from stmdata.synthesis.classic import draw_classic
+from stmdata.synthesis.layers import Cutout, Scene
+from stmdata.synthesis.recipe import REFERENCE_SIZE, ClassicRecipe, SmoothRecipe, SynthRecipe
+from stmdata.synthesis.render import render
+from stmdata.synthesis.smooth import draw_smooth
+
+__all__ = ["Clip", "Skip", "synthesise"]
+
+
+class Skip(StrEnum):
+    """Why an image gave no clip."""
+
+    TOO_SMALL = "image too small"
+    NO_OBJECT = "no object of real size in frame 0"
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A pseudo-video.
+
+    Attributes:
+        frames: (T, S, S, 3) uint8, RGB.
+        masks: (T, S, S) uint8; 0 background, ids 1.. without gaps, each in frame 0 and the same
+            object in every frame.
+    """
+
+    frames: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+
+
+def synthesise(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    pool: Sequence[Cutout],
+    recipe: SynthRecipe,
+    rng: Generator,
+    *,
+    num_frames: int = 3,
+    size: int = REFERENCE_SIZE,
+    policy: AppearancePolicy = NONE,
+) -> Clip | Skip:
+    """Make one clip of an image and its objects.
+
+    Args:
+        image: (H, W, 3) uint8, RGB; any size.
+        labels: (H, W) uint8; 0 background, 1.. instances, at most 254 less what may be pasted.
+        pool: Cut-outs to paste from.
+        recipe: How; its ``appearance`` field is the caller's to resolve into ``policy``.
+        rng: Source of every random choice; the caller owns the seed.
+        num_frames: Frames of the clip, >= 2.
+        size: Side of the clip, px.
+        policy: Look and deformation.
+
+    Returns:
+        The clip, with at least one object in frame 0; or why there is none.
+    """
+    if min(image.shape[:2]) < recipe.min_side:
+        return Skip.TOO_SMALL
+    for _ in range(recipe.max_draws):
+        scene = _draw_scene(labels, pool, recipe, num_frames, size, rng)
+        appearance = None
+        if policy is not NONE:
+            appearance = draw_appearance(policy, num_frames, rng)
+            scene = _deformed(scene, policy, num_frames, rng)
+        frames, masks = render(image, labels, scene, appearance)
+        objects = _choose_objects(masks[0], scene, recipe, rng)
+        if objects:
+            slots = np.zeros(256, np.uint8)
+            slots[objects] = np.arange(1, len(objects) + 1)
+            flat = masks.reshape(-1, size)
+            cv2.LUT(flat, slots, flat)
+            return Clip(frames, masks)
+    return Skip.NO_OBJECT
+
+
+def _draw_scene(
+    labels: NDArray[np.uint8],
+    pool: Sequence[Cutout],
+    recipe: SynthRecipe,
+    num_frames: int,
+    size: int,
+    rng: Generator,
+) -> Scene:
+    """Draw where everything goes, by the recipe's family."""
+    if isinstance(recipe, ClassicRecipe):
+        return draw_classic(labels, pool, recipe, num_frames, size, rng)
+    if isinstance(recipe, SmoothRecipe):
+        return draw_smooth(labels, pool, recipe, num_frames, size, rng)
+    raise TypeError(f"expected a recipe of a known family, found {type(recipe).__name__}")
+
+
+def _deformed(scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Generator) -> Scene:
+    """Let the pasted objects bend."""
+    layers = tuple(
+        replace(layer, deformation=draw_deformation(policy, num_frames, rng))
+        for layer in scene.layers
+    )
+    return replace(scene, layers=layers)
+
+
+def _choose_objects(
+    mask: NDArray[np.uint8], scene: Scene, recipe: SynthRecipe, rng: Generator
+) -> list[int]:
+    """Return the ids of the clip's objects, ascending; none if the clip is to be drawn again."""
+    least = recipe.min_object_area * (scene.size / REFERENCE_SIZE) ** 2
+    most = recipe.max_object_share * scene.size**2
+    candidates = [*scene.base_ids, *(layer.object_id for layer in scene.layers)]
+    areas = {i: np.count_nonzero(mask == i) for i in candidates}
+    real = [i for i in candidates if areas[i] > least]
+    if all(areas[i] > most for i in real):
+        return []
+    return sorted(int(i) for i in rng.permutation(real)[: recipe.max_objects])

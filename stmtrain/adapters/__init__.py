@@ -1,0 +1,1 @@
+"""Shard sets as the input of other pipelines."""

@@ -1,0 +1,1 @@
+"""The training-side commands: options and wiring only."""

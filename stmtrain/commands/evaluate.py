@@ -1,0 +1,175 @@
+"""The commands eval and score. Options and wiring only."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stmtrain.commands.command import Device, Workers, Year, command, open_console
+from stmtrain.commands.inference_options import (
+    Flip,
+    MemoryEvery,
+    MemoryFrames,
+    Precision,
+    Scales,
+    ShortSide,
+    TopK,
+    inference_of,
+)
+from stmtrain.commands.options import (
+    OwnTruth,
+    PackedTruth,
+    Truth,
+    TruthSplit,
+    YouTubeTruth,
+    open_video_set,
+    print_notes,
+)
+from stmtrain.cores import resolve_workers
+from stmtrain.errors import StmError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stmtrain.datasets.video_set import VideoSet
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@command(app, "eval")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Option(help="Ours, or published STM weights.")],
+    out: Annotated[Path, typer.Option(help="Folder for PNGs and results.json.")],
+    davis: Annotated[
+        Path | None, typer.Option("--davis", help="DAVIS root (holds JPEGImages).")
+    ] = None,
+    youtube_vos: Annotated[
+        Path | None, typer.Option("--youtube-vos", help="Or a YouTube-VOS root (holds valid).")
+    ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Or any JPEGImages/VIDEO/*.jpg with Annotations/VIDEO/*.png."),
+    ] = None,
+    shards: Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")] = None,
+    year: Year = 2017,
+    split: Annotated[
+        str | None, typer.Option(help="Split: val, test-dev, ...; of YouTube-VOS: valid, test.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Also write the zip for the benchmark's server.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of other settings.")
+    ] = False,
+    memory_every: MemoryEvery = 5,
+    memory_frames: MemoryFrames = None,
+    top_k: TopK = None,
+    size: ShortSide = None,
+    flip: Flip = False,
+    scales: Scales = "1",
+    precision: Precision = "float32",
+    device: Device = "auto",
+    workers: Workers = "auto",
+) -> None:
+    """Segment videos from their given masks, write palette PNGs, and score them."""
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.inference.evaluate import evaluate as evaluate_videos
+    from stmtrain.training.distributed import usable_device
+
+    options = inference_of(
+        memory_every=memory_every,
+        memory_frames=memory_frames,
+        top_k=top_k,
+        size=size,
+        flip=flip,
+        scales=scales,
+        precision=precision,
+    )
+    console = open_console()
+    chosen = open_video_set(davis, youtube_vos, videos, shards, year, split)
+    with progress_bar(console, "eval", "frames") as report:
+        evaluation = evaluate_videos(
+            checkpoint,
+            chosen,
+            out,
+            device=usable_device(device),
+            options=options,
+            overwrite=overwrite,
+            export=export,
+            workers=resolve_workers(workers),
+            report=report,
+        )
+    if evaluation.scores is not None:
+        console.print(evaluation.scores.table())
+    console.print(evaluation.summary(), highlight=False, markup=False, soft_wrap=True)
+    if export is not None:
+        console.print(f"{export}: written", highlight=False, markup=False, soft_wrap=True)
+
+
+@command(app, "score")
+def score(
+    results: Annotated[Path | None, typer.Option(help="Folder with <video>/<frame>.png.")] = None,
+    check_submission: Annotated[
+        Path | None, typer.Option(help="Instead: name every fault of a zip for the server.")
+    ] = None,
+    davis: Truth = None,
+    youtube_vos: YouTubeTruth = None,
+    videos: OwnTruth = None,
+    shards: PackedTruth = None,
+    year: Year = 2017,
+    split: TruthSplit = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write every number here.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Folder for CSV files as the official tool's.")
+    ] = None,
+    workers: Workers = "auto",
+) -> None:
+    """Score anyone's result PNGs with J and F as the official DAVIS code does."""
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.scoring.score import score_results
+
+    console = open_console()
+    truth = open_video_set(davis, youtube_vos, videos, shards, year, split)
+    if check_submission is not None and results is None:
+        _check_submission(console, check_submission, truth)
+        return
+    if results is None or check_submission is not None:
+        raise UsageError("expected either --results FOLDER or --check-submission FILE")
+    with progress_bar(console, "score", "videos") as report:
+        scores = score_results(
+            results,
+            truth.videos,
+            resolve_workers(workers),
+            lambda done, n: report(done, n, ""),
+            dataset=truth.dataset,
+        )
+    console.print(scores.table())
+    print_notes(console, scores.notes)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_bytes(scores.to_json())
+    if csv is not None:
+        scores.write_csv(csv, split or "val")
+
+
+def _check_submission(console: "Console", path: Path, videos: "VideoSet") -> None:
+    """Print one line per fault; any fault ends the command with exit code 1."""
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.scoring.submission import check_submission
+
+    with progress_bar(console, "check", "videos") as report:
+        faults = check_submission(path, videos, report)
+    for fault in faults:
+        console.print(fault, highlight=False, markup=False, soft_wrap=True)
+    if faults:
+        raise StmError(f"{path}: {len(faults)} faults, named above; write the zip again")
+    masks = sum(len(videos.exported(video)) for video in videos.videos)
+    console.print(
+        f"{path}: {masks} masks of {len(videos.videos)} videos, as the server of {videos.dataset} "
+        "expects them",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

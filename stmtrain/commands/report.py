@@ -1,0 +1,63 @@
+"""The command report. Options and wiring only."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stmtrain.commands.command import Workers, Year, command, open_console
+from stmtrain.commands.options import (
+    OwnTruth,
+    PackedTruth,
+    Truth,
+    TruthSplit,
+    YouTubeTruth,
+    open_video_set,
+    print_notes,
+)
+from stmtrain.cores import resolve_workers
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@command(app, "report")
+def report(
+    results: Annotated[
+        list[str], typer.Argument(help="Folders of PNGs; NAME=FOLDER to name one. First: baseline.")
+    ],
+    davis: Truth = None,
+    youtube_vos: YouTubeTruth = None,
+    videos: OwnTruth = None,
+    shards: PackedTruth = None,
+    year: Year = 2017,
+    split: TruthSplit = None,
+    out: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.")] = None,
+    workers: Workers = "auto",
+) -> None:
+    """Compare results: where they fail, frame by frame, in the terminal and as an HTML file."""
+    from rich.markup import escape
+
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.report.comparison import compare, name_results
+    from stmtrain.report.page import write_report
+    from stmtrain.report.terminal import comparison_table
+
+    console = open_console()
+    folders = name_results(results)
+    truth = open_video_set(davis, youtube_vos, videos, shards, year, split)
+    with progress_bar(console, "score", "videos") as progress:
+        comparison = compare(
+            folders,
+            truth.videos,
+            resolve_workers(workers),
+            lambda done, n, name: progress(done, n, escape(name)),
+            dataset=truth.dataset,
+        )
+    console.print(comparison_table(comparison, console.width, console.encoding))
+    print_notes(console, comparison.notes())
+    if out is not None:
+        with progress_bar(console, "draw", "sequences") as progress:
+            size = write_report(out, comparison, progress)
+        console.print(f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser", soft_wrap=True)

@@ -1,0 +1,86 @@
+"""The command track. Options and wiring only."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stmtrain.commands.command import Device, command, open_console
+from stmtrain.commands.inference_options import (
+    Flip,
+    MemoryEvery,
+    MemoryFrames,
+    Precision,
+    Scales,
+    ShortSide,
+    TopK,
+    inference_of,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+
+@command(app, "track", again="masks/ holds the frames so far; --overwrite starts again")
+def track(
+    source: Annotated[Path, typer.Argument(help="Video file, or folder of frames.")],
+    mask: Annotated[
+        list[str],
+        typer.Option(help="FILE: mask of the first frame; FRAME=FILE: of another. Repeatable."),
+    ],
+    checkpoint: Annotated[Path, typer.Option(help="Ours, or published STM weights.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlay and summary.json.")],
+    overlay: Annotated[bool, typer.Option(help="Draw the masks over the frames.")] = True,
+    fps: Annotated[
+        float | None, typer.Option(help="Of the overlay; else the video's, 25 for a folder.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run's results.")
+    ] = False,
+    memory_every: MemoryEvery = 5,
+    memory_frames: MemoryFrames = 40,
+    top_k: TopK = None,
+    size: ShortSide = 480,
+    flip: Flip = False,
+    scales: Scales = "1",
+    precision: Precision = "float32",
+    device: Device = "auto",
+) -> None:
+    """Track objects through your own video from their masks; masks may be added later."""
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.inference.own_video import has_av
+    from stmtrain.inference.track import track as track_video
+    from stmtrain.training.distributed import usable_device
+
+    options = inference_of(
+        memory_every=memory_every,
+        memory_frames=memory_frames,
+        top_k=top_k,
+        size=size,
+        flip=flip,
+        scales=scales,
+        precision=precision,
+    )
+    console = open_console()
+    with progress_bar(console, "track", "frames") as report:
+        tracked = track_video(
+            checkpoint,
+            source,
+            mask,
+            out,
+            device=usable_device(device),
+            options=options,
+            overlay=overlay,
+            rate=fps,
+            overwrite=overwrite,
+            report=report,
+        )
+    lines = [*(f"warning: {text}" for text in tracked.summary["warnings"]), *tracked.lines()]
+    if overlay and not has_av():
+        lines.append("overlay/ holds JPEGs; pip install 'stm-toolkit[video]' gives an MP4")
+    rate = tracked.summary["frames_per_second"]
+    lines.append(
+        f"{out}: {len(tracked.names)} frames, {rate:.1f} frames/s with reading and writing"
+    )
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,201 @@
+"""The commands train and preview. Options and wiring only."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stmtrain.commands.command import (
+    CacheFolder,
+    CacheSize,
+    Device,
+    Location,
+    OnBad,
+    Seed,
+    command,
+    open_console,
+)
+from stmtrain.errors import UsageError
+
+if TYPE_CHECKING:
+    from stmtrain.training.recipe import TrainRecipe
+    from stmtrain.training.run_folder import Run
+
+__all__ = ["app", "train_rank"]
+
+app = typer.Typer()
+
+
+@command(app, "train", again="add --resume to go on with the next batch")
+def train(
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Shard folder or s3://, gs://, hf://, https:// URL; LOCATION=WEIGHT to mix "
+            "several; repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder: checkpoints, recipe, metrics, curves.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="pretrain, main, or FILE.toml.")] = "pretrain",
+    backbone: Annotated[str, typer.Option(help="resnet50, resnet18 or resnest101.")] = "resnet50",
+    backbone_weights: Annotated[
+        str, typer.Option(help="imagenet, none, or a file of that classification network.")
+    ] = "imagenet",
+    init: Annotated[Path | None, typer.Option(help="STM weights to start from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; else the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips of a step, over all GPUs.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam step size.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any recipe field as field=value; repeatable.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides every random choice.")] = None,
+    device: Device = "auto",
+    gpus: Annotated[
+        int, typer.Option(min=1, help="Processes, one per GPU (or on the CPU: --device cpu).")
+    ] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Decoding threads per process.")] = 2,
+    prefetch: Annotated[int, typer.Option(min=1, help="Batches made ahead.")] = 2,
+    on_bad_sample: Annotated[
+        OnBad, typer.Option(help="raise, or skip: the plan's next sample takes its place.")
+    ] = OnBad.RAISE,
+    val: Annotated[
+        str | None, typer.Option(help="Shards of whole videos to evaluate on (see val_every).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Resume although the shards are not the same.")
+    ] = False,
+    replay: Annotated[
+        Path | None, typer.Option(help="Run the step of a replay.json again and say what broke.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for shards from URLs; else the user's cache.")
+    ] = None,
+    cache_size: Annotated[float, typer.Option(help="The most that the cache holds, GB.")] = 50.0,
+) -> None:
+    """Train STM from shards."""
+    if replay is not None:
+        return _replay(replay, device)
+    if not shards or out is None:
+        raise UsageError("train: expected --shards and --out (or --replay FILE)")
+    from stmtrain.shards.urls import parse_location
+    from stmtrain.training.recipe import load_recipe, with_options
+    from stmtrain.training.run_folder import Run, parse_sources
+
+    locations, weights = parse_sources(shards)
+    chosen = with_options(
+        load_recipe(recipe, tuple(set_ or ())),
+        steps=steps,
+        batch_size=batch_size,
+        size=size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    run = Run(
+        shards=locations,
+        weights=weights,
+        out=out,
+        backbone=backbone,
+        backbone_weights=backbone_weights,
+        init=init,
+        device=device,
+        threads=threads,
+        resume=resume,
+        other_data=other_data,
+        val=None if val is None else parse_location(val),
+        cache=cache,
+        cache_size=cache_size,
+        prefetch=prefetch,
+        on_bad_sample=on_bad_sample.value,
+    )
+    if gpus > 1:
+        _train_on_several(gpus, device, chosen.batch_size)
+    else:
+        _train(run, chosen)
+
+
+def _train(run: "Run", recipe: "TrainRecipe") -> None:
+    """Train in this process, which may be one of several."""
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.train import train
+    from stmtrain.training.distributed import team_of
+    from stmtrain.training.records import progress_note
+
+    team = team_of(os.environ)
+    console = open_console(quiet=team.rank > 0)
+    with progress_bar(console, f"train {recipe.name}", "steps") as report:
+        path = train(
+            run,
+            recipe,
+            lambda p: report(p.step, p.steps, progress_note(p)),
+            lambda here, n: report(0, recipe.steps, f"fetched {here} of the first {n} shards"),
+            team,
+        )
+    console.print(f"checkpoint: {path}", highlight=False)
+
+
+def _train_on_several(gpus: int, device: str, batch_size: int) -> None:
+    """Start this command again as several ranks."""
+    from stmtrain.training.distributed import launch
+
+    if batch_size % gpus:
+        raise UsageError(
+            f"--gpus {gpus}: expected a batch that can be split evenly, found {batch_size} clips; "
+            f"choose --batch-size {gpus * max(1, round(batch_size / gpus))}"
+        )
+    code = launch(gpus, device, sys.argv[sys.argv.index("train") + 1 :])
+    if code:
+        raise typer.Exit(code)
+
+
+def _replay(path: Path, device: str) -> None:
+    """Run a failed step again, clip by clip."""
+    from stmtrain.training.replay import replay
+
+    report = replay(path, device)
+    console = open_console()
+    console.print(report.table())
+    console.print(f"picture: {report.picture}", highlight=False)
+
+
+def train_rank() -> None:
+    """Be one rank of several: ``torchrun ... -m stmtrain.train OPTIONS``."""
+    rank = typer.Typer(pretty_exceptions_enable=False)
+    command(rank, "train")(train)
+    rank()
+
+
+@command(app, "preview")
+def preview(
+    shards: Location,
+    count: Annotated[int, typer.Option(min=1, help="Samples shown.")] = 4,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames of each sample.")] = None,
+    key: Annotated[str | None, typer.Option(help="Show this sample.")] = None,
+    seed: Seed = 0,
+    save: Annotated[Path | None, typer.Option(help="Write FILE.png or FILE.gif.")] = None,
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 50.0,
+) -> None:
+    """Show clips with their masks and object ids, in the terminal or as a picture."""
+    from stmtrain.images.terminal import preview
+    from stmtrain.shards.cache import user_cache
+    from stmtrain.shards.urls import parse_location
+
+    console, location = open_console(), parse_location(shards)
+    preview(
+        location,
+        count=count,
+        frames=frames,
+        key=key,
+        seed=seed,
+        save=save,
+        console=console,
+        cache=user_cache(cache, cache_size) if isinstance(location, str) else None,
+    )
+    if save is not None:
+        console.print(f"picture: {save}", highlight=False)

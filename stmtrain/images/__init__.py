@@ -1,0 +1,1 @@
+"""JPEG frames and mask PNGs: decode, encode and draw them; free of torch."""

@@ -1,0 +1,1 @@
+"""Segment whole videos: memory, evaluation on data sets, one's own videos."""

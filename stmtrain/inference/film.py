@@ -1,0 +1,93 @@
+"""Overlays of a tracked video: an MP4 where PyAV is installed, else a folder of JPEGs. Torch-free.
+
+Frames are written as they come; a film that is not finished is removed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from stmtrain.errors import StmError
+from stmtrain.images.draw import overlay
+
+__all__ = ["FILM_NAME", "FOLDER_NAME", "film", "pictures"]
+
+FILM_NAME, FOLDER_NAME = "overlay.mp4", "overlay"
+
+_JPEG_QUALITY = 90
+_CODECS = (("libx264", {"crf": "20", "preset": "veryfast"}), ("mpeg4", {"qscale": "3"}))
+
+Pixels = NDArray[np.uint8]
+Draw = Callable[[str, Pixels, Pixels], None]
+"""Takes frame name, (H, W, 3) uint8 RGB and its (H, W) uint8 mask."""
+
+
+@contextmanager
+def film(out: Path, rate: Fraction) -> Iterator[Draw]:
+    """Write ``overlay.mp4``: whole when the block ends well, absent otherwise.
+
+    Args:
+        out: Its folder.
+        rate: Frames per second.
+    """
+    import av
+
+    part, whole = out / f"{FILM_NAME}.part", out / FILM_NAME
+    state: dict[str, Any] = {}
+    try:
+        with av.open(str(part), "w", format="mp4") as container:
+
+            def draw(name: str, frame: Pixels, mask: Pixels) -> None:
+                picture = _even(overlay(frame, mask))
+                try:
+                    if "stream" not in state:
+                        state["stream"] = _add_stream(container, picture.shape, rate)
+                    shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    container.mux(state["stream"].encode(shown))
+                except av.FFmpegError as error:
+                    raise StmError(
+                        f"{whole}: frame {name} cannot be encoded ({error}); use --no-overlay"
+                    ) from None
+
+            yield draw
+            if "stream" in state:
+                container.mux(state["stream"].encode(None))
+        part.replace(whole)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def pictures(out: Path) -> Iterator[Draw]:
+    """Write ``overlay/<frame>.jpg``."""
+    folder = out / FOLDER_NAME
+    folder.mkdir(exist_ok=True)
+
+    def draw(name: str, frame: Pixels, mask: Pixels) -> None:
+        data = simplejpeg.encode_jpeg(overlay(frame, mask), _JPEG_QUALITY, "RGB", "420")
+        (folder / f"{name}.jpg").write_bytes(data)
+
+    yield draw
+
+
+def _add_stream(container: Any, shape: tuple[int, ...], rate: Fraction) -> Any:
+    import av
+
+    name, options = next(c for c in _CODECS if c[0] in av.codecs_available)
+    stream = container.add_stream(name, rate=rate, options=options)
+    stream.height, stream.width, stream.pix_fmt = shape[0], shape[1], "yuv420p"
+    return stream
+
+
+def _even(picture: Pixels) -> Pixels:
+    """Repeat the last row or column where needed: video has colour for every second pixel."""
+    height, width = picture.shape[:2]
+    if height % 2 == 0 == width % 2:
+        return picture
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

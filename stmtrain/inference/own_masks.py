@@ -1,0 +1,118 @@
+"""The masks that a user gives for a video of their own: whose pixels, which ids, in which frame.
+
+Torch-free.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmtrain.datasets.files import read_file
+from stmtrain.datasets.video_set import MISFIT
+from stmtrain.errors import DataError, UsageError
+from stmtrain.images.decode import decode_mask
+from stmtrain.images.png import resample_mask
+from stmtrain.inference.own_video import OwnFrames
+from stmtrain.shards.sample import MAX_OBJECT_ID, VOID
+
+__all__ = ["GivenMasks", "read_masks"]
+
+
+@dataclass(frozen=True)
+class GivenMasks:
+    """What the network is given.
+
+    Attributes:
+        masks: Frame index to (H, W) uint8 ids, in time order.
+        given_in: Object id to frame index and mask file.
+        warnings: Masks that did not have the size of their frame.
+    """
+
+    masks: dict[int, NDArray[np.uint8]]
+    given_in: dict[int, tuple[int, Path]]
+    warnings: tuple[str, ...]
+
+
+def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -> GivenMasks:
+    """Read masks given as ``FILE`` (of the first frame) or ``FRAME=FILE``.
+
+    In a palette or grey PNG a pixel's value is its object's id. A mask whose values are 0 and 255
+    only is one object, which gets the lowest id that none has. Several masks of one frame are laid
+    over each other: the one given first stays on top.
+
+    Args:
+        texts: As the user typed them.
+        frames: The video.
+        size: (height, width) of its frames.
+
+    Raises:
+        UsageError: No mask, or a frame that the video does not have.
+        DataError: A mask that is broken, empty, of another size, or that gives an id again.
+    """
+    if not texts:
+        raise UsageError("--mask: expected the mask of the first frame, found none")
+    placed = sorted((_split(text, frames) for text in texts), key=lambda item: item[0])
+    read = [(t, path, *_fitting(path, size)) for t, path in placed]
+    taken = {i for _, _, mask, _ in read if not _is_binary(mask) for i in _ids(mask)}
+    masks: dict[int, NDArray[np.uint8]] = {}
+    given_in: dict[int, tuple[int, Path]] = {}
+    for t, path, mask, _ in read:
+        if _is_binary(mask):
+            number = _free_id(taken, path)
+            taken.add(number)
+            mask = np.where(mask > 0, number, 0).astype(np.uint8)
+        for i in _ids(mask):
+            if i in given_in:
+                raise DataError(
+                    f"{path}: gives object {i}, which {given_in[i][1]} gave in an earlier mask; a "
+                    "mask must hold new objects only, so remove that id from it"
+                )
+            given_in[i] = (t, path)
+        if not _ids(mask):
+            raise DataError(
+                f"{path}: expected an object, found background only; paint it with an id from 1"
+            )
+        below = masks.get(t, np.zeros_like(mask))
+        masks[t] = np.where(below > 0, below, mask)
+    return GivenMasks(masks, given_in, tuple(warning for *_, warning in read if warning))
+
+
+def _split(text: str, frames: OwnFrames) -> tuple[int, Path]:
+    name, equals, file = text.partition("=")
+    if not equals or "/" in name or Path(text).is_file():
+        return 0, Path(text)
+    return frames.index(name), Path(file)
+
+
+def _fitting(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
+    """Read a mask at the frames' size, and say if it had to be resampled."""
+    mask = decode_mask(read_file(path), str(path))
+    if mask.shape == size:
+        return mask, ""
+    found, wanted = (f"{width}x{height}" for height, width in (mask.shape, size))
+    if max(abs(a - b) for a, b in zip(mask.shape, size, strict=True)) > MISFIT:
+        raise DataError(
+            f"{path}: expected a mask of {wanted} pixels like the video's frames, found {found}; "
+            "make the mask at the frame's size"
+        )
+    return resample_mask(mask, size), f"{path} has {found} pixels and was sampled at {wanted}"
+
+
+def _is_binary(mask: NDArray[np.uint8]) -> bool:
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return bool(counts[VOID]) and not counts[1:VOID].any()
+
+
+def _ids(mask: NDArray[np.uint8]) -> list[int]:
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return [int(i) for i in np.flatnonzero(counts[1:VOID]) + 1]
+
+
+def _free_id(taken: set[int], path: Path) -> int:
+    free = [i for i in range(1, MAX_OBJECT_ID + 1) if i not in taken]
+    if not free:
+        raise DataError(f"{path}: there are {MAX_OBJECT_ID} objects already, and no more ids")
+    return free[0]

@@ -1,0 +1,167 @@
+"""The frames of anyone's video, one after another: a folder of images, or a video file.
+
+A video file is decoded by PyAV (the extra ``video``), in presentation order and turned upright as
+its display matrix says. Whatever the length, one frame is held at a time. Torch-free.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmtrain.datasets.files import list_images, read_file
+from stmtrain.errors import DataError, UsageError
+from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_still
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["IMAGE_SUFFIXES", "OwnFrames", "has_av", "open_frames"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+_NO_NETWORK = {"protocol_whitelist": "file"}
+"""FFmpeg opens what a playlist names; nothing but files of this machine."""
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class OwnFrames:
+    """Frames to go through once.
+
+    Attributes:
+        path: Folder or file.
+        names: Frame names in time order; ``None`` for a video file, whose frames are numbered.
+        length: Number of frames as far as it is known beforehand; ``None`` if it is not.
+        rate: Frames per second; ``None`` for a folder.
+        open: Starts reading: yields name and (H, W, 3) uint8 RGB, all of one size.
+    """
+
+    path: Path
+    names: tuple[str, ...] | None
+    length: int | None
+    rate: Fraction | None
+    open: Callable[[], Iterator[tuple[str, Frame]]]
+
+    def index(self, text: str) -> int:
+        """Return the index of the frame that the user calls ``text``.
+
+        Raises:
+            UsageError: There is no such frame.
+        """
+        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+        if self.names is None:
+            if number is not None and (self.length is None or number < self.length):
+                return number
+            found = f"0 to {self.length - 1}" if self.length else "numbered from 0"
+        else:
+            if text in self.names:
+                return self.names.index(text)
+            same = [
+                i for i, name in enumerate(self.names) if name.isdecimal() and int(name) == number
+            ]
+            if same:
+                return same[0]
+            found = f"{self.names[0]} to {self.names[-1]}"
+        raise UsageError(f"--mask {text}=...: expected a frame of {self.path}, {found}; found none")
+
+
+def open_frames(path: Path) -> OwnFrames:
+    """Open a folder of images or a video file.
+
+    Raises:
+        DataError: Nothing there, no image, no video stream, or something FFmpeg cannot read.
+        UsageError: A video file, and PyAV is not installed.
+    """
+    if path.is_dir():
+        images = list_images(path, IMAGE_SUFFIXES)
+        names = tuple(images)
+        return OwnFrames(path, names, len(names), None, lambda: _read_images(images))
+    if not path.is_file():
+        raise DataError(f"{path}: expected a folder of frames or a video file, found neither")
+    if not has_av():
+        raise UsageError(
+            f"{path}: a video file needs PyAV, which is not installed; "
+            "pip install 'stm-toolkit[video]', or give a folder of frames"
+        )
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        length, rate = stream.frames or None, stream.average_rate or stream.guessed_rate
+    return OwnFrames(path, None, length, Fraction(rate or 25), lambda: _decode_video(path))
+
+
+def has_av() -> bool:
+    """Say whether PyAV can be imported."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _read_images(images: dict[str, Path]) -> Iterator[tuple[str, Frame]]:
+    first: Path | None = None
+    size: tuple[int, ...] = ()
+    for name, path in images.items():
+        data = read_file(path)
+        jpeg = data.startswith(b"\xff\xd8")
+        frame = decode_frame(data, str(path)) if jpeg else decode_still(data, str(path)).copy()
+        if first is None:
+            first, size = path, frame.shape
+        if frame.shape != size:
+            raise DataError(
+                f"{path}: expected {size[1]}x{size[0]} pixels like {first.name}, found "
+                f"{frame.shape[1]}x{frame.shape[0]}; the frames of a video must have one size"
+            )
+        yield name, frame
+
+
+def _decode_video(path: Path) -> Iterator[tuple[str, Frame]]:
+    import av
+
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        number = -1
+        try:
+            for number, frame in enumerate(container.decode(stream)):
+                yield f"{number:05d}", _upright(frame)
+        except av.FFmpegError as error:
+            raise DataError(
+                f"{path}: cannot be decoded after frame {number} ({error}); convert it again"
+            ) from None
+    if number < 0:
+        raise DataError(f"{path}: expected frames, found none; the file is empty or damaged")
+
+
+def _upright(frame: "av.VideoFrame") -> Frame:
+    """Turn a decoded frame as its display matrix says: telephones film sideways."""
+    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def _opened(path: Path) -> Any:
+    """Open a container that has a video stream of a size that can be decoded."""
+    import av
+
+    try:
+        container = av.open(str(path.resolve()), options=_NO_NETWORK)
+    except av.FFmpegError as error:
+        raise DataError(
+            f"{path}: expected a video that FFmpeg can read ({error}); convert it to MP4"
+        ) from None
+    if not container.streams.video:
+        container.close()
+        raise DataError(f"{path}: expected a video stream, found none; convert it to MP4")
+    context = container.streams.video[0].codec_context
+    if context is None or context.width * context.height > MAX_PIXELS:
+        container.close()
+        raise DataError(f"{path}: cannot be decoded, or exceeds {MAX_PIXELS} pixels per frame")
+    return container

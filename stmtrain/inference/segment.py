@@ -1,0 +1,257 @@
+"""Segment one video with STM: given masks in, label maps out, frame by frame.
+
+Memory holds the frames where objects were given, every Nth frame and the previous frame
+(Oh et al. 2019, section 3.5). Only objects that exist take memory.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stmtrain.errors import DataError
+from stmtrain.images.png import resample_mask
+from stmtrain.inference.frame_stream import start_fetch, upload_ahead
+from stmtrain.inference.memory_bank import MemoryBank
+from stmtrain.model import STM
+from stmtrain.shards.sample import VOID
+from stmtrain.training.acceleration import autocast
+
+__all__ = ["MEMORY_EVERY", "Inference", "segment_video", "segment_video_soft"]
+
+MEMORY_EVERY = 5
+"""Every Nth frame stays in memory: 5 in the paper, 8 in the published re-training's script."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a video is segmented.
+
+    Attributes:
+        memory_every: Every how many frames one stays in memory, >= 1.
+        memory_frames: Most frames that an object's memory holds, >= 2; ``None`` has no limit, as
+            in the paper. The frame where it was given and the latest always stay, the others thin
+            out evenly: see ``memory_bank.History``. One takes 4.1 MB per object at
+            480p with ResNet-50, and time in proportion.
+        top_k: Memory positions that a query position reads, the most similar ones; ``None`` reads
+            all. Costs a selection among all positions, and with bfloat16 on a GPU the fused read.
+        size: Short side at which the network works, pixels; ``None`` is the frames' own. A network
+            that was trained at a smaller size than the paper's expects objects of that scale.
+        flip: Average with the prediction for the mirrored video, which has a memory of its own:
+            twice the time and memory.
+        scales: Sizes, relative to ``size``, whose predictions are averaged, each with a memory of
+            its own: (0.75, 1, 1.25) costs 3.1 times the time and memory (the sum of squares), and
+            the read 3.8 times (of fourth powers), each times two with ``flip``.
+        precision: ``"bfloat16"`` computes in half precision and halves the memory. Similarities,
+            their softmax and the merging of objects stay float32.
+    """
+
+    memory_every: int = MEMORY_EVERY
+    memory_frames: int | None = None
+    top_k: int | None = None
+    size: int | None = None
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        _at_least("memory_every", self.memory_every, 1)
+        _at_least("memory_frames", self.memory_frames, 2)
+        _at_least("top_k", self.top_k, 1)
+        _at_least("size", self.size, 16)
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise ValueError(f"scales: expected one or more numbers above 0, found {self.scales}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(
+                f"precision: expected 'float32' or 'bfloat16', found {self.precision!r}"
+            )
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"{name}: expected at least {least}, found {value}")
+
+
+def segment_video(
+    model: STM,
+    frames: Iterable[NDArray[np.uint8]],
+    masks: Mapping[int, NDArray[np.uint8]],
+    options: Inference = Inference(),
+    *,
+    length: int | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Segment a video and yield a label map for each frame.
+
+    On a GPU two frames are taken before the first label map comes out: one is uploaded and one is
+    segmented while it is fetched. On the CPU each frame is taken when its label map is due.
+
+    Args:
+        model: The network, in eval mode, on the device to use.
+        frames: (H, W, 3) uint8 RGB, all of one size, in time order.
+        masks: Frame index to (H, W) uint8 ids of the objects that are given there. Ids that were
+            given before are ignored; a new object overwrites the prediction where it appears.
+        options: Of the memory, sizes and precision.
+        length: Number of frames, if it is known and ``frames`` has no ``len``: memory is then
+            allocated once. A wrong number changes no result.
+
+    Yields:
+        (H, W) uint8 object ids; all background before the first given mask.
+
+    Raises:
+        DataError: A given mask has another size than its frame.
+    """
+    behind = 1 if next(model.parameters()).is_cuda else 0
+    waiting: deque[tuple[list[int], Callable[[], NDArray[np.uint8]]]] = deque()
+    for ids, soft in segment_video_soft(model, frames, masks, options, length=length):
+        waiting.append((ids, start_fetch(soft.argmax(dim=0).to(torch.uint8))))
+        if len(waiting) > behind:
+            yield _labels(*waiting.popleft())
+    while waiting:
+        yield _labels(*waiting.popleft())
+
+
+@torch.inference_mode()
+def segment_video_soft(
+    model: STM,
+    frames: Iterable[NDArray[np.uint8]],
+    masks: Mapping[int, NDArray[np.uint8]],
+    options: Inference = Inference(),
+    *,
+    length: int | None = None,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Like :func:`segment_video`, yielding ids and (1+K, H, W) float32 probabilities.
+
+    Channel 0 is the background, channel j+1 the j-th id; ids are in order of appearance. Frames
+    may also be float32 in [0, 1].
+    """
+    length = len(frames) if isinstance(frames, Sized) else length
+    views = [_View(model, options, scale, length) for scale in options.scales]
+    ids: list[int] = []
+    soft: Tensor | None = None
+    for t, pixels in enumerate(upload_ahead(frames, next(model.parameters()).device)):
+        image = pixels.permute(2, 0, 1).unsqueeze(0)  # 1 3 H W
+        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        native = (image.shape[2], image.shape[3])
+        if soft is not None:
+            # Memorised here rather than when it was segmented: the last frame never needs it.
+            for view in views:
+                view.memorize(t - 1, soft)
+        probabilities = torch.stack([view.predict(image) for view in views]).mean(dim=0)
+        if t in masks:
+            mask = _fit_mask(masks[t], native, probabilities, t)
+            probabilities, ids = _give_objects(probabilities, ids, mask)
+        yield list(ids), _resize(probabilities[None], native)[0]
+        soft = probabilities[1:] if ids else None
+
+
+class _View:
+    """The video at one scale, plain or with its mirror image beside it, and the memory of that.
+
+    The mirror image is a second clip of the same batch, with a memory bank of its own.
+    """
+
+    def __init__(self, model: STM, options: Inference, scale: float, length: int | None) -> None:
+        self._model, self._options, self._scale = model, options, scale
+        self._banks = [
+            MemoryBank(
+                options.memory_every, options.memory_frames, top_k=options.top_k, length=length
+            )
+            for _ in range(2 if options.flip else 1)
+        ]
+        self._images = torch.empty(0)  # V 3 h w: the latest frame as this view sees it
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Return (1+K,H,W) probabilities of frame (1,3,...) at the working size, scale 1.
+
+        Certain background while there is no object.
+        """
+        native = (image.shape[2], image.shape[3])
+        working = _working_size(native, self._options.size)
+        self._images = self._mirrored(_resize(image, _working_size(working, scale=self._scale)))
+        if not self._banks[0].objects:
+            return image.new_ones(1, *working)
+        with self._autocast():
+            query = self._model.encode_query(self._images)
+            reads = [b.read(key[None]) for b, key in zip(self._banks, query.key, strict=True)]
+            logits = self._model.decode(query, torch.cat(reads), self._owner())
+        probabilities = logits.softmax(dim=1)  # V 1+K h w
+        if self._options.flip:
+            probabilities = (probabilities[:1] + probabilities[1:].flip(-1)) / 2
+        return _resize(probabilities, working)[0]
+
+    def memorize(self, frame: int, soft: Tensor) -> None:
+        """Store the latest frame with its objects' probabilities (K,H,W) of all views."""
+        size = (self._images.shape[2], self._images.shape[3])
+        masks = self._mirrored(_resize(soft[None], size))  # V K h w
+        with self._autocast():
+            keys, values = self._model.memorize(
+                self._images, masks.flatten(0, 1), self._owner(len(soft))
+            )
+        count = len(self._banks)
+        for bank, key, value in zip(
+            self._banks, keys.chunk(count), values.chunk(count), strict=True
+        ):
+            bank.write(frame, key, value)
+
+    def _mirrored(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.flip(-1)]) if self._options.flip else x
+
+    def _owner(self, objects: int | None = None) -> Tensor:
+        """Return the clip (plain or mirrored) of each object."""
+        objects = self._banks[0].objects if objects is None else objects
+        return torch.arange(len(self._banks)).repeat_interleave(objects)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return autocast(self._images.device, self._options.precision)
+
+
+def _labels(ids: list[int], fetch: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.array([0, *ids], np.uint8)[fetch()]
+
+
+def _working_size(
+    native: tuple[int, int], size: int | None = None, *, scale: float = 1.0
+) -> tuple[int, int]:
+    """Return (height, width) with the short side ``size``, times ``scale``."""
+    scale = scale if size is None else scale * size / min(native)
+    return max(1, round(native[0] * scale)), max(1, round(native[1] * scale))
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample (1,C,H,W) to ``size``; the same tensor where it has it already."""
+    if tuple(pixels.shape[2:]) == size:
+        return pixels
+    return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _fit_mask(
+    mask: NDArray[np.uint8], native: tuple[int, int], working: Tensor, frame: int
+) -> NDArray[np.uint8]:
+    """Check a given mask (H, W) against its frame and sample it (nearest) like ``working``."""
+    if mask.shape != native:
+        raise DataError(
+            f"frame {frame}: expected a mask of {native[1]}x{native[0]} pixels, found "
+            f"{mask.shape[1]}x{mask.shape[0]}; masks must have the size of their frames"
+        )
+    return resample_mask(mask, (working.shape[-2], working.shape[-1]))
+
+
+def _give_objects(
+    probabilities: Tensor, ids: list[int], mask: NDArray[np.uint8]
+) -> tuple[Tensor, list[int]]:
+    """Add the objects of ``mask`` that are new, certain where the mask shows them."""
+    new = [int(i) for i in np.unique(mask) if i not in (0, VOID) and int(i) not in ids]
+    if not new:
+        return probabilities, ids
+    given = torch.from_numpy(np.stack([mask == i for i in new])).to(probabilities)  # n H W
+    free = 1 - given.sum(dim=0)
+    return torch.cat([probabilities * free, given]), ids + new

@@ -1,0 +1,133 @@
+"""What an evaluation found, in words for people and in ``results.json`` for programs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stmtrain.datasets.video_set import VideoSet
+from stmtrain.inference.results import VideoRecord, write_json
+from stmtrain.inference.segment import Inference
+from stmtrain.scoring.scores import Scores
+
+__all__ = ["Evaluation", "add_up", "options_in_words", "protocol_of", "write_results"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured.
+
+    Attributes:
+        scores: J and F of every object; ``None`` where they cannot be computed here.
+        protocol: How it was done: data set, options of inference, checkpoint, device.
+        warnings: What is not as the data set's authors meant it: masks mended, objects without a
+            mask.
+        frames_per_second: Frames over the seconds spent in the network.
+        frames_per_second_all: Frames over all seconds, reading and writing included.
+        peak_memory: Bytes at most: allocated on the GPU, or resident in this process on the CPU.
+        kept: Videos that an earlier run with the same settings had finished.
+    """
+
+    scores: Scores | None
+    protocol: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    frames_per_second: float
+    frames_per_second_all: float
+    peak_memory: int
+    kept: int = 0
+
+    def summary(self) -> str:
+        """Say in a few lines how the numbers came about, so that they can be compared."""
+        protocol, origin = self.protocol, self.protocol["checkpoint"]
+        known = ", ".join([protocol["frames_excluded"], *protocol["notes"]])
+        lines = [
+            f"{protocol['dataset']}: {known}",
+            options_in_words(protocol),
+            f"{origin['backbone']} after {origin['trained']}",
+            f"{self.frames_per_second:.1f} frames/s in the network, "
+            f"{self.frames_per_second_all:.1f} with reading and writing; "
+            f"{self.peak_memory / 2**30:.2f} GiB peak {protocol['peak_memory_of']}",
+        ]
+        if self.kept:
+            lines.append(f"{self.kept} of {protocol['videos']} videos kept from an earlier run")
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def protocol_of(
+    videos: VideoSet,
+    options: Inference,
+    origin: Mapping[str, Any],
+    device: torch.device,
+    scores: Scores | None,
+    why_not: str | None,
+) -> dict[str, Any]:
+    """Say how the results came about, as plain JSON values."""
+    late = sum(len(set(video.first_seen.values())) > 1 for video in videos.videos)
+    excluded = "not scored here: " + (why_not or "")
+    if scores is not None:
+        excluded = f"{' and '.join(scores.protocol()['frames_excluded'])} frame not scored"
+    return {
+        "dataset": videos.dataset,
+        "videos": len(videos.videos),
+        "frames": videos.frames,
+        "videos_with_late_objects": late,
+        "notes": list(videos.notes),
+        "frames_excluded": excluded,
+        "masks_mended": list(videos.mended),
+        **asdict(options),
+        "device": str(device),
+        "peak_memory_of": "GPU memory" if device.type == "cuda" else "of the process (no GPU)",
+        "checkpoint": origin,
+    }
+
+
+def add_up(
+    records: Iterable[VideoRecord],
+    scores: Scores | None,
+    protocol: Mapping[str, Any],
+    warnings: tuple[str, ...],
+    kept: int,
+) -> Evaluation:
+    """Add up the videos' records, those of earlier runs of the same settings included."""
+    records = list(records)
+    frames = sum(record.frames for record in records)
+    return Evaluation(
+        scores=scores,
+        protocol=protocol,
+        warnings=warnings,
+        frames_per_second=frames / sum(record.network for record in records),
+        frames_per_second_all=frames / sum(record.seconds for record in records),
+        peak_memory=max(record.peak_memory for record in records),
+        kept=kept,
+    )
+
+
+def options_in_words(options: Mapping[str, Any]) -> str:
+    """Say in one line how videos were segmented; ``options`` are those of inference, as JSON."""
+    frames, top_k, side = options["memory_frames"], options["top_k"], options["size"]
+    views = [f"scale {scale:g}" for scale in options["scales"]] + ["mirrored"] * options["flip"]
+    return ", ".join(
+        [
+            f"memory every {options['memory_every']} frames",
+            f"at most {frames} frames in it" if frames else "no limit to it",
+            f"the best {top_k} positions read" if top_k else "all positions read",
+            f"short side {side}" if side else "native size",
+            " + ".join(views),
+            options["precision"],
+        ]
+    )
+
+
+def write_results(path: Path, evaluation: Evaluation) -> None:
+    """Write ``results.json``."""
+    value = {
+        "protocol": dict(evaluation.protocol),
+        "warnings": list(evaluation.warnings),
+        "frames_per_second": evaluation.frames_per_second,
+        "frames_per_second_with_reading": evaluation.frames_per_second_all,
+        "peak_memory_bytes": evaluation.peak_memory,
+        "scores": evaluation.scores.to_mapping() if evaluation.scores else None,
+    }
+    write_json(path, value)

@@ -1,0 +1,87 @@
+"""A comparison in the terminal: J&F of every sequence, J over time as characters, worst first."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from stmtrain.report.charts import sparkline
+from stmtrain.report.comparison import Comparison, Result
+from stmtrain.scoring.scores import Scores
+
+__all__ = ["comparison_table", "mean_j_over_time"]
+
+_LEAST_SPARKS, _MOST_SPARKS = 8, 32
+_NUMBER_WIDTH = 8
+
+
+def comparison_table(comparison: Comparison, width: int = 80, encoding: str = "utf-8") -> Table:
+    """Show every sequence's J&F per result, and J over time as wide as the terminal allows.
+
+    Args:
+        comparison: What to show.
+        width: Characters in a line.
+        encoding: Of the terminal; without UTF-8 it cannot show J over time.
+    """
+    names = [video.name for video in comparison.worst_first()]
+    several = len(comparison.results) > 1
+    columns = len(comparison.results)
+    left = width - max(map(len, [*names, "mean of 00 shared"])) - 4
+    sparks = left // columns - _NUMBER_WIDTH - (_NUMBER_WIDTH if several else 0)
+    drawable = sparks >= _LEAST_SPARKS and encoding.lower().startswith("utf")
+    sparks = min(sparks, _MOST_SPARKS) if drawable else 0
+    table = Table(
+        title=escape(f"{comparison.dataset or 'Scores'}, J&F in percent, worst first"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("sequence", no_wrap=True)
+    for i, result in enumerate(comparison.results):
+        table.add_column(escape(result.name), justify="right", overflow="ellipsis", no_wrap=True)
+        if i:
+            table.add_column("+/-", justify="right", no_wrap=True)
+        if sparks:
+            table.add_column("J over time", no_wrap=True)
+    scores = [result.scores.videos() for result in comparison.results]
+    for name in names:
+        table.add_row(name, *_cells([by_video.get(name) for by_video in scores], sparks))
+    table.add_section()
+    shared = comparison.common()
+    means = [comparison.over_common(result) for result in comparison.results]
+    title = f"mean of {len(shared)}{' shared' if _incomplete(comparison.results) else ''}"
+    table.add_row(title, *_cells(means, sparks, pictures=False), style="bold")
+    return table
+
+
+def mean_j_over_time(scores: Scores) -> Mapping[str, float]:
+    """Return one video's J per frame, the mean over the objects that are scored there."""
+    values: dict[str, list[float]] = {}
+    for score in scores.objects:
+        for frame, j in zip(score.frames, score.j_values, strict=True):
+            values.setdefault(frame, []).append(j)
+    return {frame: float(np.mean(values[frame])) for frame in sorted(values, key=_in_time)}
+
+
+def _cells(row: list[Scores | None], sparks: int, pictures: bool = True) -> list[str]:
+    cells = []
+    baseline = row[0]
+    for i, scores in enumerate(row):
+        cells.append("-" if scores is None else f"{100 * scores.j_and_f:.1f}")
+        if i:
+            gain = scores.j_and_f - baseline.j_and_f if scores and baseline else None
+            cells.append("-" if gain is None else f"{100 * gain:+.1f}")
+        if sparks:
+            line = list(mean_j_over_time(scores).values()) if scores and pictures else []
+            cells.append(sparkline(line, sparks) if line else "")
+    return cells
+
+
+def _in_time(frame: str) -> tuple[int, str]:
+    """Order frame names as :mod:`stmtrain.datasets.davis` does, with leading zeros or without."""
+    return len(frame), frame
+
+
+def _incomplete(results: tuple[Result, ...]) -> bool:
+    return any(result.missing for result in results)

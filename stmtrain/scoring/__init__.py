@@ -1,0 +1,1 @@
+"""J and F, scores of results, and submissions; free of torch."""

@@ -1,0 +1,299 @@
+"""Score a folder of result masks against a data set's ground truth: J, F, recall, decay.
+
+In comes a folder ``<results>/<video>/<frame>.png``, whoever wrote it, and the videos of
+``trees``; out comes :class:`Scores`. For DAVIS the protocol is that of
+the official semi-supervised evaluation: the first and the last frame are not scored, and a scored
+frame without a result is an error, never an empty mask. Where the official tool stops at an id that
+the ground truth does not have, here it counts as background, and a note says so.
+
+YouTube-VOS is scored where its masks are public (the train split): each object in the frames that
+``meta.json`` lists for it, except the one that gives its mask.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.video import VideoSource
+from stmtrain.errors import DataError, StmError, UsageError
+from stmtrain.images.decode import decode_mask
+from stmtrain.scoring.metrics import j_and_f
+from stmtrain.scoring.scores import DAVIS_EXCLUDED, ObjectScore, Scores
+from stmtrain.shards.sample import VOID
+
+__all__ = ["VideoScore", "given_ids", "read_result", "score_davis", "score_results", "score_video"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of videos done and of all videos."""
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """One video's objects, and what a reader should know of its result files."""
+
+    objects: tuple[ObjectScore, ...]
+    notes: tuple[str, ...] = ()
+
+
+def score_davis(
+    results: Path,
+    root: Path,
+    year: int,
+    split: str,
+    workers: int = 1,
+    progress: Progress | None = None,
+    resolution: str = "480p",
+) -> Scores:
+    """Score results against a DAVIS tree; see :func:`score_results` and ``trees.davis_videos``."""
+    videos = davis_videos(root, year, split, resolution)
+    return score_results(results, videos, workers, progress, dataset=f"DAVIS {year} {split}")
+
+
+def score_results(
+    results: Path,
+    videos: Sequence[VideoSource],
+    workers: int = 1,
+    progress: Progress | None = None,
+    *,
+    dataset: str = "",
+) -> Scores:
+    """Score ``<results>/<video>/<frame>.png`` against every video's ground truth.
+
+    Palette, grey and 0/255 PNGs are read alike: by stored value. Ids that the ground truth does
+    not have are background. Frames that are not scored need not be there.
+
+    Args:
+        results: The folder of results.
+        videos: All of DAVIS 2016 (binary), of DAVIS 2017, or of YouTube-VOS.
+        workers: Processes; 1 works in this one. Numbers do not depend on it.
+        progress: Called with (videos done, videos) after each video.
+        dataset: Name for the report.
+
+    Raises:
+        UsageError: No videos, videos of several kinds, or ``workers`` below 1.
+        DataError: A result is missing, unreadable or of another size, or a ground truth is.
+    """
+    if not videos or len({(video.binary, bool(video.first_seen)) for video in videos}) > 1:
+        raise UsageError(
+            f"videos: expected some, all of one data set's kind, found {len(videos)} videos"
+        )
+    if workers < 1:
+        raise UsageError(f"workers: expected 1 or more, found {workers}")
+    if not results.is_dir():
+        raise DataError(f"{results}: expected the folder of results, found none; check the path")
+    for video in videos:
+        _check_results(results, video)  # cheap, and before minutes of work
+    scored: dict[int, VideoScore] = {}
+    for index, score in _score_all(results, videos, min(workers, len(videos))):
+        scored[index] = score
+        if progress is not None:
+            progress(len(scored), len(videos))
+    in_order = [scored[index] for index in sorted(scored)]
+    objects = tuple(score for video in in_order for score in video.objects)
+    if not objects:
+        raise DataError(
+            f"{videos[0].name} and {len(videos) - 1} more videos: expected an object with ground "
+            "truth after its first frame, found none; score another split"
+        )
+    late = bool(videos[0].first_seen)
+    return Scores(
+        objects,
+        binary=videos[0].binary,
+        dataset=dataset,
+        frames_excluded=("each object's first",) if late else DAVIS_EXCLUDED,
+        notes=tuple(note for video in in_order for note in video.notes),
+    )
+
+
+def score_video(results: Path, video: VideoSource) -> VideoScore:
+    """Score one video; arguments and errors as in :func:`score_results`."""
+    scored = _scored_frames(video)
+    known = given_ids(video)
+    values: dict[int, list[tuple[float, float]]] = {object_id: [] for object_id in scored}
+    strange: Counter[int] = Counter()
+    for name in _in_order(video, scored):
+        truth = video.read_mask(name)
+        predicted = read_result(results, video, name, truth.shape, known)
+        void = truth == VOID
+        for object_id, names in scored.items():
+            if name in names:
+                own, true = predicted == object_id, truth == object_id
+                values[object_id].append(j_and_f(own, true, void if void.any() else None))
+        strange.update(_strange_ids(predicted, known))
+    objects = tuple(
+        ObjectScore(
+            video.name,
+            object_id,
+            scored[object_id],
+            tuple(j for j, _ in pairs),
+            tuple(f for _, f in pairs),
+        )
+        for object_id, pairs in values.items()
+    )
+    return VideoScore(objects, tuple(_notes(results, video, known, strange)))
+
+
+def read_result(
+    results: Path,
+    video: VideoSource,
+    frame_name: str,
+    shape: tuple[int, ...],
+    object_ids: Sequence[int],
+) -> NDArray[np.uint8]:
+    """Read one result mask as it is scored.
+
+    In a binary video every non-zero pixel is object 1; where there is only one object, 255 means it
+    too (0/255 PNGs).
+
+    Args:
+        results: The folder of results.
+        video: Its ground truth.
+        frame_name: One of the video's frames.
+        shape: (H, W) of the ground truth.
+        object_ids: What :func:`given_ids` says of the video.
+
+    Returns:
+        (H, W) uint8 object ids, among them perhaps ids that the ground truth does not have.
+
+    Raises:
+        DataError: Unreadable, no label map, or of another size.
+    """
+    path = results / video.name / f"{frame_name}.png"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); write it again") from None
+    mask = decode_mask(data, str(path))
+    if mask.shape != shape:
+        raise DataError(
+            f"{path}: expected {shape[1]}x{shape[0]} pixels like the ground truth, found "
+            f"{mask.shape[1]}x{mask.shape[0]}; save results at the video's own size"
+        )
+    if video.binary:
+        return (mask > 0).astype(np.uint8)
+    if len(object_ids) == 1:
+        mask[mask == VOID] = object_ids[0]
+    return mask
+
+
+def given_ids(video: VideoSource) -> list[int]:
+    """Return the ids that a method is given: of the first mask, or of YouTube-VOS's meta.json."""
+    if video.binary or video.first_seen:
+        return [1] if video.binary else list(video.first_seen)
+    first = next(iter(video.frames))
+    ids = [int(i) for i in np.unique(video.read_mask(first)) if i not in (0, VOID)]
+    if not ids:
+        raise DataError(
+            f"video {video.name!r}: expected objects in the first mask, {first!r}, "
+            "found none; the ground truth is damaged"
+        )
+    return ids
+
+
+def _score_all(
+    results: Path, videos: Sequence[VideoSource], workers: int
+) -> Iterator[tuple[int, VideoScore]]:
+    """Yield (position, scores) as videos get done; longest first, so that no one is left last."""
+    if workers == 1:
+        for index, video in enumerate(videos):
+            yield index, score_video(results, video)
+        return
+    order = sorted(range(len(videos)), key=lambda i: -len(videos[i].frames))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        futures = {pool.submit(score_video, results, videos[i]): i for i in order}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise StmError(
+            f"{results}: a scoring process died, perhaps for want of memory; use fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _scored_frames(video: VideoSource) -> dict[int, tuple[str, ...]]:
+    """Return object id to the names of the frames in which it is scored, in time order.
+
+    DAVIS: all frames but the first and the last. YouTube-VOS: those that are asked for, except
+    the one that gives the object.
+    """
+    if video.first_seen:
+        scored = {object_id: names[1:] for object_id, names in video.required.items()}
+        needed = dict.fromkeys(name for names in scored.values() for name in names)
+    else:
+        scored, needed = {}, dict.fromkeys(video.frames)
+    bare = [name for name in needed if name not in video.masks]
+    if bare:
+        raise DataError(
+            f"video {video.name!r}: expected ground truth for every frame, found none for "
+            f"{len(bare)} of {len(needed)}, the first is {bare[0]!r}; this split cannot be "
+            "scored locally, hand the results to its evaluation server"
+        )
+    if video.first_seen:
+        return {object_id: names for object_id, names in scored.items() if names}
+    if len(needed) < 3:
+        raise DataError(
+            f"video {video.name!r}: expected 3 frames or more, found {len(needed)}; the "
+            "first and the last are not scored"
+        )
+    return dict.fromkeys(given_ids(video), tuple(needed)[1:-1])
+
+
+def _in_order(video: VideoSource, scored: Mapping[int, Sequence[str]]) -> list[str]:
+    """Return every frame in which any object is scored, in time order."""
+    names = {name for names in scored.values() for name in names}
+    return [name for name in video.frames if name in names]
+
+
+def _check_results(results: Path, video: VideoSource) -> None:
+    names = _in_order(video, _scored_frames(video))
+    folder = results / video.name
+    if not folder.is_dir():
+        nested = sorted(path.parent for path in results.glob(f"*/{video.name}") if path.is_dir())
+        advice = f"; pass {nested[0]}" if nested else "; run the method on the whole split"
+        raise DataError(
+            f"{folder}: expected the results of video {video.name!r}, found no folder{advice}"
+        )
+    there = {path.name for path in folder.iterdir()}
+    missing = [name for name in names if f"{name}.png" not in there]
+    if missing:
+        others = sorted(there - {f"{name}.png" for name in video.frames})
+        beside = f" (beside others, such as {others[0]})" if others else ""
+        raise DataError(
+            f"{folder}: expected a mask for each of {len(names)} scored frames, found none for "
+            f"{len(missing)}, the first is {missing[0]}.png{beside}; run the method on the whole "
+            "video and name its PNGs like the frames"
+        )
+
+
+def _strange_ids(predicted: NDArray[np.uint8], known: Sequence[int]) -> list[int]:
+    """Return the ids of a result that are no object's."""
+    found = np.flatnonzero(np.bincount(predicted.ravel(), minlength=256)).tolist()
+    return sorted(set(found) - {0, *known})
+
+
+def _notes(
+    results: Path, video: VideoSource, known: Sequence[int], strange: Counter[int]
+) -> Iterator[str]:
+    for object_id in sorted(set(known) - set(_scored_frames(video))):
+        yield f"{video.name}: object {object_id} is not scored, only its first frame has a mask"
+    if strange:
+        ids = ", ".join(map(str, sorted(strange)[:8])) + (", ..." if len(strange) > 8 else "")
+        yield (
+            f"{video.name}: {ids} in up to {max(strange.values())} frames are none of its "
+            f"object ids ({', '.join(map(str, known))}) and count as background"
+        )
+    there = sorted(path.stem for path in (results / video.name).glob("*.png"))
+    extra = [stem for stem in there if stem not in video.frames and not stem.startswith(".")]
+    if extra:
+        first = f"{extra[0]}.png"
+        yield f"{video.name}: {len(extra)} PNG files belong to no frame, the first is {first}"

@@ -1,0 +1,204 @@
+"""What a scoring found: J and F per object, video and set, as JSON, CSV and a table."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stmtrain.scoring.metrics import (
+    DECAY_BINS,
+    RECALL_THRESHOLD,
+    TOLERANCE,
+    Statistics,
+    statistics,
+)
+from stmtrain.shards.sample import VOID
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["DAVIS_EXCLUDED", "GLOBAL_COLUMNS", "ObjectScore", "Scores"]
+
+GLOBAL_COLUMNS = (
+    "J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay",
+)  # fmt: skip
+"""Columns of the official tool's ``global_results-<split>.csv``."""
+
+DAVIS_EXCLUDED = ("first", "last")
+"""Frames of a video that DAVIS's semi-supervised protocol does not score."""
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """Measures of one object in the scored frames of its video, each in [0, 1]."""
+
+    video: str
+    object_id: int
+    frames: tuple[str, ...]
+    j_values: tuple[float, ...]
+    f_values: tuple[float, ...]
+
+    @property
+    def j(self) -> Statistics:
+        """Mean, recall and decay of J over the scored frames."""
+        return statistics(self.j_values)
+
+    @property
+    def f(self) -> Statistics:
+        """Mean, recall and decay of F over the scored frames."""
+        return statistics(self.f_values)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Measures of a whole set: every object counts the same, whatever its video's length.
+
+    Attributes:
+        objects: In the order of the videos, then of their object ids; never empty.
+        binary: Whether any non-zero pixel counted as the one object (DAVIS 2016).
+        dataset: What was scored, for people: ``DAVIS 2017 val``.
+        memory_every: How often the results' maker memorised a frame, N in the STM paper; None
+            when unknown, since masks do not tell.
+        frames_excluded: Which frames were not scored, for people.
+        notes: What a reader should know of the result files, one line each; not part of equality.
+    """
+
+    objects: tuple[ObjectScore, ...]
+    binary: bool
+    dataset: str = ""
+    memory_every: int | None = None
+    frames_excluded: tuple[str, ...] = DAVIS_EXCLUDED
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def j(self) -> Statistics:
+        """Mean over objects of J's mean, recall and decay."""
+        return _mean([score.j for score in self.objects])
+
+    @property
+    def f(self) -> Statistics:
+        """Mean over objects of F's mean, recall and decay."""
+        return _mean([score.f for score in self.objects])
+
+    @property
+    def j_and_f(self) -> float:
+        """The mean of J's and F's means, the number that methods are ranked by."""
+        return (self.j.mean + self.f.mean) / 2
+
+    def videos(self) -> "dict[str, Scores]":
+        """Split by video, in order."""
+        grouped: dict[str, list[ObjectScore]] = {}
+        for score in self.objects:
+            grouped.setdefault(score.video, []).append(score)
+        return {name: Scores(tuple(scores), self.binary) for name, scores in grouped.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        """Say how these numbers came about, as plain JSON values."""
+        return {
+            "dataset": self.dataset,
+            "task": "semi-supervised",
+            "frames_excluded": list(self.frames_excluded),
+            "frames_scored": len({(s.video, frame) for s in self.objects for frame in s.frames}),
+            "objects": (
+                "one, mask > 0" if self.binary else "ids that the ground truth gives, each alone"
+            ),
+            "void": "none" if self.binary else f"ground-truth pixels of {VOID} do not count",
+            "average": "over frames, then over objects",
+            "boundary_tolerance": TOLERANCE,
+            "recall_threshold": RECALL_THRESHOLD,
+            "decay_bins": DECAY_BINS,
+            "memory_every": self.memory_every,
+        }
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return protocol, set, videos and objects (with every frame) as plain JSON values.
+
+        Set, videos and objects have the same keys, ``GLOBAL_COLUMNS``; values are in [0, 1].
+        """
+        return {
+            "protocol": self.protocol(),
+            "notes": list(self.notes),
+            "global": self.columns(),
+            "videos": {name: scores.columns() for name, scores in self.videos().items()},
+            "objects": [
+                {
+                    "video": score.video,
+                    "object_id": score.object_id,
+                    **Scores((score,), self.binary).columns(),
+                    "frames": list(score.frames),
+                    "J": list(score.j_values),
+                    "F": list(score.f_values),
+                }
+                for score in self.objects
+            ],
+        }
+
+    def columns(self) -> dict[str, float]:
+        """Return the set's numbers under the official names, ``GLOBAL_COLUMNS``, in [0, 1]."""
+        return dict(zip(GLOBAL_COLUMNS, self._row(), strict=True))
+
+    def to_json(self) -> bytes:
+        """Encode :meth:`to_mapping` as an indented UTF-8 JSON file."""
+        return (json.dumps(self.to_mapping(), indent=1, ensure_ascii=False) + "\n").encode()
+
+    def global_csv(self) -> str:
+        """Return ``global_results-<split>.csv`` as the official tool writes it, 3 decimals."""
+        return _csv([GLOBAL_COLUMNS, tuple(f"{value:.3f}" for value in self._row())])
+
+    def sequence_csv(self) -> str:
+        """Return ``per-sequence_results-<split>.csv`` as the official tool writes it."""
+        rows = [
+            (f"{score.video}_{score.object_id}", f"{score.j.mean:.3f}", f"{score.f.mean:.3f}")
+            for score in self.objects
+        ]
+        return _csv([("Sequence", "J-Mean", "F-Mean"), *rows])
+
+    def write_csv(self, folder: Path, split: str) -> tuple[Path, Path]:
+        """Write both CSV files under their official names; return their paths."""
+        paths = (
+            folder / f"global_results-{split}.csv",
+            folder / f"per-sequence_results-{split}.csv",
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(paths, (self.global_csv(), self.sequence_csv()), strict=True):
+            path.write_text(text, encoding="utf-8", newline="")
+        return paths
+
+    def table(self) -> "Table":
+        """Return a rich table in percent: one row per object, the set last."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        excluded = " and ".join(self.frames_excluded)
+        title = f"{self.dataset or 'Scores'}, percent; {excluded} frame not scored"
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("object", no_wrap=True)
+        for column in ("J&F", "J", "J rec.", "J dec.", "F", "F rec.", "F dec."):
+            table.add_column(column, justify="right", no_wrap=True)
+        for score in self.objects:
+            alone = Scores((score,), self.binary)
+            table.add_row(f"{score.video}_{score.object_id}", *alone._percent())
+        table.add_section()
+        table.add_row(f"mean of {len(self.objects)}", *self._percent(), style="bold")
+        return table
+
+    def _row(self) -> tuple[float, ...]:
+        return (self.j_and_f, *self.j, *self.f)
+
+    def _percent(self) -> list[str]:
+        return [f"{100 * value:.1f}" for value in self._row()]
+
+
+def _mean(values: Sequence[Statistics]) -> Statistics:
+    return Statistics(*(float(mean) for mean in np.mean(values, axis=0)))
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()

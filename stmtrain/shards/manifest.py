@@ -1,0 +1,260 @@
+"""The shard contract, beside the tars: sidecar and manifest (format version 1).
+
+The sidecar says where each member of its tar lies and what its CRC is, the manifest which shards
+make up the set. In come plain values, out go JSON bytes, and back. Standard library only, no file
+access. The prose version is ``docs/shard-format.md``.
+"""
+
+import builtins
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from stmtrain.errors import ShardError
+from stmtrain.shards.sample import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    MALFORMED,
+    SampleMeta,
+    Skipped,
+    canonical_json,
+    config_hash,
+    load_object,
+)
+
+__all__ = ["Manifest", "Record", "ShardEntry", "Sidecar"]
+
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a sample's members lie in its tar.
+
+    Attributes:
+        key: The sample's key.
+        members: ``members[suffix] = (data offset, size)``, bytes.
+        crc32: CRC-32 of each member's bytes; empty in sets made before it was recorded.
+        meta: The sample's record where the tar has none of its own (``stm shards index``).
+    """
+
+    key: str
+    members: Mapping[str, tuple[int, int]]
+    crc32: Mapping[str, int] = field(default_factory=dict)
+    meta: SampleMeta | None = None
+
+    def place(self, suffix: str) -> str:
+        """Name a member and its bytes for an error message; ``suffix`` must be a member."""
+        offset, size = self.members[suffix]
+        return f"sample {self.key}, member {suffix}, bytes {offset} to {offset + size - 1}"
+
+    def is_whole(self, suffix: str, data: bytes) -> bool:
+        """Say whether a member's bytes are those that were written, as far as its CRC is known."""
+        return not self.crc32 or zlib.crc32(data) == self.crc32[suffix]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the sidecar's entry as JSON values."""
+        value: dict[str, Any] = {"key": self.key, "members": dict(self.members)}
+        if self.crc32:
+            value["crc32"] = dict(self.crc32)
+        if self.meta is not None:
+            value["meta"] = asdict(self.meta)
+        return value
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
+        """Build an entry from decoded JSON."""
+        key = str(value["key"])
+        members = {str(suffix): _place(place) for suffix, place in value["members"].items()}
+        crc32 = {str(suffix): _crc(crc) for suffix, crc in value.get("crc32", {}).items()}
+        if crc32 and crc32.keys() != members.keys():
+            raise ValueError(f"sample {key}: crc32 and members name different members")
+        meta = value.get("meta")
+        if meta is not None:
+            meta = SampleMeta.from_mapping(meta, f"{where}, sample {key}")
+        return cls(key, members, crc32, meta)
+
+
+def _crc(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 32:
+        raise TypeError(f"expected a CRC-32, found {value!r}")
+    return value
+
+
+def _place(value: Any) -> tuple[int, int]:
+    offset, size = value
+    if type(offset) is not int or type(size) is not int:
+        raise TypeError(f"expected two whole numbers, found {value!r}")
+    return offset, size
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """``<shard>.json``, written after its tar is in place: the mark that the shard is complete."""
+
+    shard: str
+    bytes: int
+    sha256: str
+    config_hash: str
+    index: tuple[Record, ...]
+    statistics: Mapping[str, int]
+    skipped: tuple[Skipped, ...]
+
+    def to_json(self) -> builtins.bytes:
+        """Encode as the sidecar file's bytes."""
+        return canonical_json(
+            {
+                "format_version": FORMAT_VERSION,
+                "shard": self.shard,
+                "bytes": self.bytes,
+                "sha256": self.sha256,
+                "config_hash": self.config_hash,
+                "samples": len(self.index),
+                "index": [record.to_mapping() for record in self.index],
+                "statistics": dict(self.statistics),
+                "skipped": [asdict(s) for s in self.skipped],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: builtins.bytes, where: str) -> Self:
+        """Decode a sidecar; ``where`` is its path."""
+        value = load_object(data, where)
+        _check_version(value, where)
+        try:
+            sidecar = cls(
+                shard=str(value["shard"]),
+                bytes=int(value["bytes"]),
+                sha256=str(value["sha256"]),
+                config_hash=str(value["config_hash"]),
+                index=tuple(Record.from_mapping(entry, where) for entry in value["index"]),
+                statistics={str(k): int(v) for k, v in value["statistics"].items()},
+                skipped=tuple(Skipped(str(s["input"]), str(s["reason"])) for s in value["skipped"]),
+            )
+            count = int(value["samples"])
+        except MALFORMED as error:
+            raise ShardError(
+                f"{where}: sidecar is malformed ({error!r}); pack this shard again"
+            ) from None
+        if count != len(sidecar.index):
+            raise ShardError(
+                f"{where}: says {count} samples but indexes {len(sidecar.index)}; pack it again"
+            )
+        sidecar._check_places(where)
+        return sidecar
+
+    def _check_places(self, where: str) -> None:
+        """Refuse members that would lie outside the tar."""
+        for record in self.index:
+            for suffix, (offset, size) in record.members.items():
+                if offset < 0 or size < 0 or offset + size > self.bytes:
+                    raise ShardError(
+                        f"{where}: sample {record.key}, member {suffix}: {size} bytes at byte "
+                        f"{offset} are not within the {self.bytes} of {self.shard}; pack it again"
+                    )
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One line of the manifest: a shard's file name, bytes, sha256 and number of samples.
+
+    ``sidecar_sha256`` is that of the sidecar's bytes; empty in sets made before it was recorded.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    samples: int
+    sidecar_sha256: str = ""
+
+    @classmethod
+    def of(cls, sidecar: Sidecar) -> Self:
+        """Return the line for a sidecar as it was written."""
+        digest = hashlib.sha256(sidecar.to_json()).hexdigest()
+        return cls(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), digest)
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any]) -> Self:
+        """Build a line from decoded JSON."""
+        numbers = int(value["bytes"]), int(value["samples"])
+        if not all(0 <= number < 1 << 62 for number in numbers):
+            raise ValueError("a number of bytes or samples that cannot be")
+        name, digest = str(value["name"]), str(value["sha256"])
+        return cls(name, numbers[0], digest, numbers[1], str(value.get("sidecar_sha256", "")))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``manifest.json``, written last: its presence means that the whole set is there.
+
+    ``config`` holds everything that decides the bytes (source, recipe, seed, ...); ``totals`` the
+    sums of the shards' statistics; ``skipped`` a count per reason.
+    """
+
+    config: Mapping[str, Any]
+    shards: tuple[ShardEntry, ...]
+    totals: Mapping[str, int]
+    skipped: Mapping[str, int]
+
+    @property
+    def config_hash(self) -> str:
+        """The hash that every sidecar of the set carries."""
+        return config_hash(self.config)
+
+    def to_json(self) -> bytes:
+        """Encode as the manifest file's bytes, indented for human readers."""
+        value = {
+            "format": FORMAT_NAME,
+            "format_version": FORMAT_VERSION,
+            "config": dict(self.config),
+            "config_hash": self.config_hash,
+            "shards": [asdict(s) for s in self.shards],
+            "totals": dict(self.totals),
+            "skipped": dict(self.skipped),
+        }
+        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return text.encode(errors="surrogatepass")
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Self:
+        """Decode a manifest; ``where`` is its path."""
+        value = load_object(data, where)
+        if value.get("format") != FORMAT_NAME:
+            raise ShardError(
+                f'{where}: expected "format": "{FORMAT_NAME}", found {value.get("format")!r}; '
+                "this folder was not made by stm"
+            )
+        _check_version(value, where)
+        try:
+            manifest = cls(
+                config=dict(value["config"]),
+                shards=tuple(ShardEntry.from_mapping(entry) for entry in value["shards"]),
+                totals={str(k): int(v) for k, v in value["totals"].items()},
+                skipped={str(k): int(v) for k, v in value["skipped"].items()},
+            )
+            stated = str(value["config_hash"])
+        except MALFORMED as error:
+            raise ShardError(
+                f"{where}: manifest is malformed ({error!r}); pack the set again"
+            ) from None
+        bad = [s.name for s in manifest.shards if not _SHARD_NAME.fullmatch(s.name)]
+        if bad:
+            raise ShardError(f"{where}: shard name {bad[0]!r} is not a plain '.tar' file name")
+        if len({s.name for s in manifest.shards}) != len(manifest.shards):
+            raise ShardError(f"{where}: lists a shard twice; pack the set again")
+        if stated != manifest.config_hash:
+            raise ShardError(f"{where}: config_hash does not match config; the manifest was edited")
+        return manifest
+
+
+def _check_version(value: Mapping[str, Any], where: str) -> None:
+    version = value.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ShardError(
+            f"{where}: format version {version!r}, this program reads {FORMAT_VERSION}; "
+            "pack the set again or install the matching release"
+        )

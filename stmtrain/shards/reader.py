@@ -1,0 +1,238 @@
+"""Read a shard set: manifest, member index, byte-range reads. Torch-free.
+
+A set is a folder with ``manifest.json``, or a URL whose shards come through a local cache; sidecars
+are read when their shard is first touched, so opening costs the same for ten clips and for a
+million. Reads are ``os.pread`` on descriptors that threads share. Nothing is extracted, and nothing
+outside the folder is opened.
+"""
+
+import hashlib
+import os
+import threading
+import zlib
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from stmtrain.errors import ShardError
+from stmtrain.shards.index import PackedIndex
+from stmtrain.shards.manifest import Manifest, Record
+from stmtrain.shards.sample import MANIFEST_NAME, Sample, SampleMeta
+from stmtrain.shards.store import LocalStore, Store, open_store, read_manifest, read_sidecar
+
+if TYPE_CHECKING:
+    from stmtrain.shards.cache import Cache
+
+__all__ = ["OpenShard", "ShardSet", "read_manifest", "read_sidecar"]
+
+_OPEN_SHARDS = 128
+_BETWEEN = 4096  # bytes per member that may be read in vain to save a read
+
+
+class ShardSet:
+    """A complete shard set, addressed by sample index in ``[0, len(self))``.
+
+    Indices follow the manifest's shard order and the order inside each tar. Safe for threads: the
+    state is a bounded cache of open shards, and the packed index of every shard that was touched.
+
+    Attributes:
+        name: Its folder, or its URL without secrets.
+        manifest: What it holds.
+        manifest_sha256: Hex digest of the manifest's bytes. The manifest holds the hash of every
+            shard, so this one identifies the whole set.
+        shard_sizes: Samples of each shard.
+        remote: Whether it is behind a URL.
+    """
+
+    def __init__(self, store: Store) -> None:
+        data = store.manifest()
+        self.name, self.remote = store.name, store.remote
+        self.manifest = Manifest.from_json(data, f"{store.name}/{MANIFEST_NAME}")
+        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
+        self._store = store
+        self.shard_sizes: tuple[int, ...] = tuple(s.samples for s in self.manifest.shards)
+        self._ends = list(accumulate(self.shard_sizes))
+        self._indices: dict[int, PackedIndex] = {}
+        self._open: OrderedDict[int, OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, location: Path | str, cache: "Cache | None" = None) -> Self:
+        """Open the set in a folder or behind a URL.
+
+        Args:
+            location: Folder, or ``s3://``, ``gs://``, ``hf://``, ``https://`` URL of the folder.
+            cache: Where shards from a URL are kept; without one, in the user's cache folder.
+
+        Raises:
+            ShardError: No manifest (not a set, or one that is still being made), another format
+                version, or a shard that is missing or has another size than the manifest says.
+            UsageError: A URL of another kind, or a package that it needs is not installed.
+            RemoteError: The server does not answer, or refuses.
+        """
+        store = open_store(location, cache)
+        shard_set = cls(store)
+        if isinstance(store, LocalStore):
+            store.check_sizes(shard_set.manifest)
+        return shard_set
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def where(self, index: int) -> str:
+        """Name a sample for an error message: set, shard and sample key."""
+        number, local = self._locate(index)
+        if number not in self._indices:
+            self._shard(number)
+        key, folder = self._indices[number].key(local), self.name.rpartition("/")[2]
+        return f"{folder}/{self.manifest.shards[number].name}, sample {key}"
+
+    def meta(self, index: int) -> SampleMeta:
+        """Read a sample's record."""
+        shard, record = self._record(index)
+        return self._meta(shard, record)
+
+    def keys(self) -> Iterator[str]:
+        """Yield every sample key in index order (reads every sidecar)."""
+        for shard in range(len(self.shard_sizes)):
+            for record in self._shard(shard).index:
+                yield record.key
+
+    def read(
+        self, index: int, frames: Sequence[str] | None = None, meta: SampleMeta | None = None
+    ) -> Sample:
+        """Read a sample's bytes; with ``frames``, only those frames and their masks.
+
+        Args:
+            index: Sample index.
+            frames: Frame names; all of them when ``None``.
+            meta: The sample's record, if it was read already.
+
+        Raises:
+            ShardError: A member is missing, shorter than its index says, or damaged.
+        """
+        shard, record = self._record(index)
+        meta = self._meta(shard, record) if meta is None else meta
+        names = meta.frames if frames is None else frames
+        masked = [name for name in names if name in meta.mask_frames]
+        wanted = [f"{name}.jpg" for name in names] + [f"{name}.png" for name in masked]
+        data = shard.members(record, wanted)
+        return Sample(
+            meta=meta,
+            frames=dict(zip(names, data[: len(names)], strict=True)),
+            masks=dict(zip(masked, data[len(names) :], strict=True)),
+        )
+
+    def fetch(self, shard: int) -> None:
+        """Make sure that a shard is here, in the manifest's order; waits for the network."""
+        self._shard(shard)
+
+    def release(self, shard: int) -> None:
+        """Let go of a shard that is not needed soon, so that its cache may remove it."""
+        with self._lock:
+            self._open.pop(shard, None)
+
+    def close(self) -> None:
+        """Close the open shards; the set can be used again afterwards."""
+        with self._lock:
+            self._open.clear()
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: sample index {index} outside 0..{len(self) - 1}")
+        shard = bisect_right(self._ends, index)
+        return shard, index - (self._ends[shard - 1] if shard else 0)
+
+    def _record(self, index: int) -> tuple["OpenShard", Record]:
+        number, local = self._locate(index)
+        shard = self._shard(number)
+        return shard, shard.index[local]
+
+    def _shard(self, number: int) -> "OpenShard":
+        with self._lock:
+            shard = self._open.get(number)
+            if shard is not None:
+                self._open.move_to_end(number)
+                return shard
+        # Not under the lock: it may wait for the network, and readers of other shards must not.
+        entry = self.manifest.shards[number]
+        index = self._indices.get(number)
+        if index is None:
+            index = PackedIndex(self._store.sidecar(entry, self.manifest).index)
+        opened = OpenShard(self._store.where(entry.name), index, self._store.open(entry))
+        with self._lock:
+            self._indices[number] = index
+            # Another thread may have been faster. Readers that still hold a shard keep it alive
+            # when it leaves here; the last one closes it.
+            shard = self._open.setdefault(number, opened)
+            if len(self._open) > _OPEN_SHARDS:
+                self._open.popitem(last=False)
+            return shard
+
+    def _meta(self, shard: "OpenShard", record: Record) -> SampleMeta:
+        if record.meta is not None:
+            return record.meta
+        where = f"{shard.path}, sample {record.key}"
+        meta = SampleMeta.from_json(shard.member(record, "json"), where)
+        if meta.sample_key != record.key:
+            raise ShardError(
+                f"{where}: its record says {meta.sample_key!r}; the shard is damaged, "
+                'run "stm shards verify"'
+            )
+        return meta
+
+
+class OpenShard:
+    """One tar's descriptor and index; reads at byte offsets, so threads need no lock."""
+
+    def __init__(self, path: str, index: Sequence[Record], descriptor: int) -> None:
+        """Take over an open descriptor; ``path`` is what messages call the tar."""
+        self.path, self.index, self._descriptor = path, index, descriptor
+
+    def members(self, record: Record, suffixes: Sequence[str]) -> list[bytes]:
+        """Read several members as :meth:`member` does, in one piece where they lie together."""
+        known = record.members
+        places = [known[suffix] for suffix in suffixes if suffix in known]
+        start = min((offset for offset, _ in places), default=0)
+        stop = max((offset + size for offset, size in places), default=0)
+        close = stop - start <= sum(size + _BETWEEN for _, size in places)
+        if close and len(places) == len(suffixes):
+            data = os.pread(self._descriptor, stop - start, start)
+            found = [data[offset - start : offset - start + size] for offset, size in places]
+            if len(data) == stop - start and all(map(record.is_whole, suffixes, found)):
+                return found
+        return [self.member(record, suffix) for suffix in suffixes]  # also to name what is wrong
+
+    def member(self, record: Record, suffix: str) -> bytes:
+        """Read one member's bytes.
+
+        Raises:
+            ShardError: It is not there, cut, or has another CRC than when it was written.
+        """
+        try:
+            offset, size = record.members[suffix]
+        except KeyError:
+            raise ShardError(
+                f"{self.path}, sample {record.key}, member {suffix}: not in the shard; run "
+                '"stm shards verify"'
+            ) from None
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise ShardError(
+                f"{self.path}, {record.place(suffix)}: found {len(data)} of {size} bytes; the "
+                "shard is cut short, run the command that made it again"
+            )
+        if not record.is_whole(suffix, data):
+            raise ShardError(
+                f"{self.path}, {record.place(suffix)}: crc32 is {zlib.crc32(data):08x}, expected "
+                f"{record.crc32[suffix]:08x}; the shard is damaged since it was written, run "
+                '"stm shards verify"'
+            )
+        return data
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)

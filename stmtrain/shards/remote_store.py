@@ -1,0 +1,112 @@
+"""A shard set behind a URL: read through a local cache by hash, or as the server has it now."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import BinaryIO
+
+from stmtrain.errors import ShardError
+from stmtrain.shards.cache import Cache, user_cache
+from stmtrain.shards.client import MissingFile, Remote, Retry, ShortFile
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.shards.sample import MANIFEST_NAME, sidecar_name
+from stmtrain.shards.store import parse_sidecar
+from stmtrain.shards.urls import shown
+
+__all__ = ["RemoteStore"]
+
+
+class RemoteStore:
+    """The files of a shard set behind a URL, kept in a local cache."""
+
+    remote = True
+
+    def __init__(self, url: str, cache: Cache | None = None, retry: Retry | None = None) -> None:
+        """Load what the URL's scheme needs; without a cache, the user's is taken when needed."""
+        self._remote, self._given = Remote(url, retry), cache
+        self.name = shown(url)
+        self._refused: dict[str, str] = {}
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return self._given or user_cache()
+
+    def manifest(self) -> bytes:
+        """Fetch the manifest; never from the cache, so that a set that changed is noticed."""
+        where = self._remote.where(MANIFEST_NAME)
+
+        def check(data: bytes) -> bytes:
+            Manifest.from_json(data, where)
+            return data
+
+        return self._remote.read(MANIFEST_NAME, check)
+
+    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
+        """Return a shard's sidecar, from the cache or fetched."""
+        name = sidecar_name(entry.name)
+        where = self._remote.where(name)
+
+        def parse(data: bytes) -> Sidecar:
+            return parse_sidecar(data, where, entry, manifest)
+
+        if not entry.sidecar_sha256:  # a set from before its hash was recorded
+            return self._remote.read(name, parse)
+
+        def fetch(file: BinaryIO) -> None:
+            file.truncate(0)
+            file.write(self._remote.read(name, bytes))
+
+        descriptor = self._cached(name, entry.sidecar_sha256, None, fetch)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
+            return parse(file.read())
+
+    def open(self, entry: ShardEntry) -> int:
+        """Return a descriptor of a shard, from the cache or fetched."""
+
+        def fetch(file: BinaryIO) -> None:
+            self._remote.fetch(entry.name, entry.bytes, file)
+
+        return self._cached(entry.name, entry.sha256, entry.bytes, fetch)
+
+    def where(self, name: str) -> str:
+        """Return a file's URL without secrets."""
+        return self._remote.where(name)
+
+    def file(self, name: str) -> bytes | None:
+        """Fetch a small file, past the cache; None where there is none."""
+        try:
+            return self._remote.read(name, bytes)
+        except MissingFile:
+            return None
+
+    @contextmanager
+    def shard(self, entry: ShardEntry) -> Iterator[BinaryIO]:
+        """Fetch a shard as the server has it now, for as long as the context lasts.
+
+        It is not taken from the cache, nor kept there; one that is shorter or longer than the
+        manifest says is as short, or goes on.
+        """
+
+        def fetch(file: BinaryIO) -> None:
+            with suppress(ShortFile):  # what came says where it ends
+                self._remote.fetch(entry.name, entry.bytes, file)
+                file.write(self._remote.rest(entry.name, entry.bytes))
+
+        with self._cache.borrow(entry.bytes, fetch, self.where(entry.name)) as file:
+            yield file
+
+    def names(self) -> Sequence[str]:
+        """List nothing: not every server can."""
+        return ()
+
+    def _cached(
+        self, name: str, sha256: str, size: int | None, fetch: Callable[[BinaryIO], None]
+    ) -> int:
+        """Open through the cache; what the server has wrong is not fetched again and again."""
+        if name in self._refused:
+            raise ShardError(self._refused[name])
+        try:
+            return self._cache.open(sha256, size, fetch, self._remote.where(name))
+        except ShardError as error:
+            self._refused[name] = str(error)
+            raise

@@ -1,0 +1,181 @@
+"""The shard contract, inside a tar: names, the sample and its record (format version 1).
+
+In come plain values, out go canonical JSON bytes, and back. Standard library only, no file access:
+``stmdata.packing.pack`` writes by this contract and ``stmtrain.shards.reader`` reads by it. The
+files beside the tars, which are read by those who count and look for shards and samples, are in
+:mod:`stmtrain.shards.manifest`. The prose version is ``docs/shard-format.md``.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from stmtrain.errors import ShardError
+
+__all__ = [
+    "CONFIG_NAME",
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "MALFORMED",
+    "MANIFEST_NAME",
+    "MAX_OBJECT_ID",
+    "VOID",
+    "Sample",
+    "SampleMeta",
+    "Skipped",
+    "canonical_json",
+    "config_hash",
+    "load_object",
+    "sidecar_name",
+]
+
+FORMAT_NAME = "stm-shards"
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+CONFIG_NAME = "config.json"
+VOID = 255
+MAX_OBJECT_ID = 254
+
+_SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
+
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+"""What decoded JSON of another shape raises while it is taken apart (1e999 overflows an int)."""
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode as UTF-8 JSON with sorted keys and no spaces, so that equal values are equal bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="surrogatepass")  # file names need not be UTF-8
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return the sha256 hex digest of a configuration's canonical JSON."""
+    return hashlib.sha256(canonical_json(config)).hexdigest()
+
+
+def sidecar_name(shard: str) -> str:
+    """Return the sidecar's file name: ``coco-000000.tar`` has ``coco-000000.json``."""
+    return shard.removesuffix(".tar") + ".json"
+
+
+def load_object(data: bytes, where: str) -> dict[str, Any]:
+    """Decode a JSON object; ``where`` opens the error message of anything else."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"{where}: expected JSON, found something else ({error})") from None
+    if not isinstance(value, dict):
+        raise ShardError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True)
+class SampleMeta:
+    """What a sample's ``.json`` member says: one clip or one whole video.
+
+    Attributes:
+        sample_key: Unique in the data set; letters, digits, ``_`` and ``-`` only.
+        height: Height of every frame, pixels.
+        width: Width of every frame, pixels.
+        frames: Frame names in time order, as the data set names them (``00000``, ``00005``).
+        mask_frames: Those of ``frames`` that have a mask, in time order.
+        object_ids: Ids that occur in any mask, ascending, in 1..254; gaps are kept.
+        areas: ``areas[i][j]`` is the pixel count of ``object_ids[i]`` in ``mask_frames[j]``.
+        original_size: ``(height, width)`` before any resize, pixels.
+        origin: Where the sample came from (data set, image, variant); free but JSON.
+    """
+
+    sample_key: str
+    height: int
+    width: int
+    frames: tuple[str, ...]
+    mask_frames: tuple[str, ...]
+    object_ids: tuple[int, ...]
+    areas: tuple[tuple[int, ...], ...]
+    original_size: tuple[int, int]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a record that contradicts itself."""
+        where = f"sample {self.sample_key!r}"
+        if not _SAMPLE_KEY.fullmatch(self.sample_key):
+            raise ShardError(
+                f"{where}: expected a key of 1 to 64 letters, digits, '_' or '-'; rename the input"
+            )
+        bad = [name for name in self.frames if not _FRAME_NAME.fullmatch(name)]
+        if bad:
+            raise ShardError(
+                f"{where}: frame name {bad[0]!r} has characters other than letters, digits, '_', "
+                "'-' or is longer than 24; rename the frame"
+            )
+        if not self.frames or len(set(self.frames)) != len(self.frames):
+            raise ShardError(f"{where}: expected distinct frame names, found {self.frames!r}")
+        masked = set(self.mask_frames)
+        if [f for f in self.frames if f in masked] != list(self.mask_frames):
+            raise ShardError(f"{where}: mask frames {self.mask_frames!r} are not among its frames")
+        ids = self.object_ids
+        if list(ids) != sorted(set(ids)) or (ids and not 1 <= ids[0] <= ids[-1] <= MAX_OBJECT_ID):
+            raise ShardError(f"{where}: expected ascending object ids in 1..254, found {ids!r}")
+        if [len(row) for row in self.areas] != [len(self.mask_frames)] * len(ids):
+            raise ShardError(f"{where}: areas do not have one row per object, one entry per mask")
+        if min(self.height, self.width, *self.original_size) < 1:
+            raise ShardError(f"{where}: expected sizes of at least 1 pixel, found less")
+
+    def to_json(self) -> bytes:
+        """Encode as the bytes of the ``.json`` member."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Self:
+        """Decode a ``.json`` member; ``where`` (shard and sample) opens every error message."""
+        return cls.from_mapping(load_object(data, where), where)
+
+    @classmethod
+    def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
+        """Build a record from decoded JSON; ``where`` opens every error message."""
+        try:
+            return cls(
+                sample_key=str(value["sample_key"]),
+                height=int(value["height"]),
+                width=int(value["width"]),
+                frames=tuple(map(str, value["frames"])),
+                mask_frames=tuple(map(str, value["mask_frames"])),
+                object_ids=tuple(map(int, value["object_ids"])),
+                areas=tuple(tuple(map(int, row)) for row in value["areas"]),
+                original_size=(int(value["original_size"][0]), int(value["original_size"][1])),
+                origin=dict(value["origin"]),
+            )
+        except MALFORMED as error:
+            raise ShardError(f"{where}: sample record is malformed ({error!r}); run "
+                             '"stm shards verify"') from None  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample in encoded form: its record, JPEG bytes by frame name, PNG bytes by frame name."""
+
+    meta: SampleMeta
+    frames: Mapping[str, bytes]
+    masks: Mapping[str, bytes]
+
+    def members(self) -> list[tuple[str, bytes]]:
+        """Return (suffix, bytes) in the order in which they stand in the tar; ``json`` is last."""
+        out: list[tuple[str, bytes]] = []
+        for name in self.meta.frames:
+            out.append((f"{name}.jpg", self.frames[name]))
+            if name in self.masks:
+                out.append((f"{name}.png", self.masks[name]))
+        out.append(("json", self.meta.to_json()))
+        return out
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that gave no sample (or part of one that was left out), with the reason."""
+
+    input: str
+    reason: str

@@ -1,0 +1,184 @@
+"""Where the files of a shard set are: the interface, and a folder. Torch-free."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from stmtrain.errors import ShardError
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
+from stmtrain.shards.urls import parse_location
+
+if TYPE_CHECKING:
+    from stmtrain.shards.cache import Cache
+
+__all__ = ["LocalStore", "Store", "open_store", "parse_sidecar", "read_manifest", "read_sidecar"]
+
+
+class Store(Protocol):
+    """Where the files of a shard set are.
+
+    Readers use :meth:`manifest`, :meth:`sidecar` and :meth:`open`, which may answer from a cache;
+    those who check a set use :meth:`file` and :meth:`shard`, which show what is there now.
+    """
+
+    @property
+    def name(self) -> str:
+        """What messages call the set: its folder, or its URL without secrets."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether opening a shard may mean to wait for a network."""
+
+    def where(self, name: str) -> str:
+        """What messages call a file of the set."""
+
+    def manifest(self) -> bytes:
+        """Read the manifest."""
+
+    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
+        """Read a shard's sidecar and check it against the manifest."""
+
+    def open(self, entry: ShardEntry) -> int:
+        """Return a descriptor of a whole shard; its owner closes it."""
+
+    def file(self, name: str) -> bytes | None:
+        """Read a small file as it is now; None where there is none."""
+
+    def shard(self, entry: ShardEntry) -> AbstractContextManager[BinaryIO]:
+        """Open a shard as it is now, whatever its bytes."""
+
+    def names(self) -> Sequence[str]:
+        """List the files there, as far as that can be known."""
+
+
+def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
+    """Return the store of a folder or URL; nothing is read yet.
+
+    Args:
+        location: Folder, or URL of one.
+        cache: Where shards from a URL are kept; without one, in the user's cache folder.
+
+    Raises:
+        UsageError: A URL of another kind, or a package that it needs is not installed.
+    """
+    location = parse_location(location) if isinstance(location, str) else location
+    if isinstance(location, Path):
+        return LocalStore(location)
+    from stmtrain.shards.remote_store import RemoteStore
+
+    return RemoteStore(location, cache)
+
+
+class LocalStore:
+    """A folder."""
+
+    remote = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = str(folder)
+
+    def where(self, name: str) -> str:
+        """Return a file's path."""
+        return str(self.folder / name)
+
+    def manifest(self) -> bytes:
+        """Read the manifest; its absence means that the set is incomplete or is not one."""
+        return _manifest_bytes(self.folder)
+
+    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
+        """Read a shard's sidecar and check it against the manifest."""
+        return read_sidecar(self.folder, entry, manifest)
+
+    def open(self, entry: ShardEntry) -> int:
+        """Open a shard."""
+        path = self.folder / entry.name
+        try:
+            return os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
+
+    def file(self, name: str) -> bytes | None:
+        """Read a small file; None where there is none."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ShardError(f"{self.where(name)}: cannot be read ({error.strerror})") from None
+
+    @contextmanager
+    def shard(self, entry: ShardEntry) -> Iterator[BinaryIO]:
+        """Open a shard."""
+        with open(self.open(entry), "rb") as file:  # noqa: PTH123 - a descriptor has no path
+            yield file
+
+    def names(self) -> Sequence[str]:
+        """List the files of the folder."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+    def check_sizes(self, manifest: Manifest) -> None:
+        """Refuse a set with a shard that is missing or has another size than the manifest says."""
+        for entry in manifest.shards:
+            path = self.folder / entry.name
+            if not path.is_file() or path.stat().st_size != entry.bytes:
+                found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+                raise ShardError(
+                    f"{path}: expected a shard of {entry.bytes} bytes, found {found}; "
+                    "run the command that made this set again, it remakes what is missing"
+                )
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise ShardError(f"{folder}: expected a folder of shards, found nothing; check --shards")
+    if not path.is_file():
+        if (folder / CONFIG_NAME).is_file():
+            raise ShardError(
+                f"{folder}: the set is incomplete (no {MANIFEST_NAME}); run the command that "
+                "makes it again, it goes on where it stopped"
+            )
+        raise ShardError(f"{folder}: no {MANIFEST_NAME}; expected a folder made by stm")
+    return path.read_bytes()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest; its absence means that the set is incomplete or is not one."""
+    return Manifest.from_json(_manifest_bytes(folder), str(folder / MANIFEST_NAME))
+
+
+def read_sidecar(folder: Path, entry: ShardEntry, manifest: Manifest) -> Sidecar:
+    """Read a shard's sidecar and check that it belongs to the manifest."""
+    path = folder / sidecar_name(entry.name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ShardError(
+            f"{path}: sidecar cannot be read ({error.strerror}); pack it again"
+        ) from None
+    return parse_sidecar(data, str(path), entry, manifest)
+
+
+def parse_sidecar(data: bytes, path: str, entry: ShardEntry, manifest: Manifest) -> Sidecar:
+    """Decode a sidecar and check that it belongs to the manifest."""
+    sidecar = Sidecar.from_json(data, path)
+    stated = (sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), sidecar.config_hash)
+    expected = (entry.name, entry.bytes, entry.sha256, entry.samples, manifest.config_hash)
+    if stated != expected:
+        names = ("shard", "bytes", "sha256", "samples", "config_hash")
+        field = next(n for n, a, b in zip(names, stated, expected, strict=True) if a != b)
+        raise ShardError(
+            f"{path}: its {field} differs from the manifest's; the two belong to different runs, "
+            "pack the set again"
+        )
+    if entry.sidecar_sha256 not in ("", hashlib.sha256(data).hexdigest()):
+        raise ShardError(
+            f"{path}: its sha256 differs from the manifest's; the sidecar is damaged, run "
+            '"stm shards repair"'
+        )
+    return sidecar

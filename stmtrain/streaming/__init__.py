@@ -1,0 +1,1 @@
+"""From shards to batches: the training order, clips, warps and the loader."""

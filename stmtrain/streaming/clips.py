@@ -1,0 +1,246 @@
+"""From a sample to a training clip: which frames, which objects, and how it may be varied.
+
+Pure functions of a record and an rng; no pixel is touched. ``geometry.py`` draws the numbers of a
+clip's warps and colours, and ``augment.py`` applies them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from stmtrain.settings import setting
+from stmtrain.shards.sample import MAX_OBJECT_ID, SampleMeta
+
+__all__ = [
+    "PSEUDO",
+    "REFERENCE_SIZE",
+    "VIDEO",
+    "ClipChoice",
+    "ClipRecipe",
+    "choose_clip",
+    "choose_objects",
+    "mask_stride",
+    "sample_frames",
+]
+
+REFERENCE_SIZE = 384
+"""Training crop of the paper, pixels: recipes give lengths at this size, other sizes scale them."""
+
+_TRIES = 8
+_PROBABILITIES = ("flip", "reverse", "warp", "greyscale")
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """How a clip is drawn from a sample; "px" is a pixel of a 384 crop, and scales with the crop.
+
+    The defaults are stage 2 of the published re-training of STM; its colours are left alone there,
+    and the light colour jitter is that of STCN (Cheng et al. 2021).
+    """
+
+    frames: int = setting(3, "frames of a clip (paper, section 3.4)")
+    max_objects: int = setting(5, "objects of a clip, chosen at random (published re-training)")
+    min_area: int = setting(100, "px that an object has in the first frame to be chosen")
+    reverse: float = setting(0.0, "probability of reversed time (0.5 in STCN, XMem and Cutie)")
+    flip: float = setting(0.5, "probability of a horizontal flip, all frames alike")
+    warp: float = setting(0.5, "probability of each warp below, per frame, in random order")
+    rotate: float = setting(30.0, "largest rotation about the frame's centre, degrees")
+    shear: float = setting(15.0, "largest shear, degrees")
+    translate: float = setting(15.0, "largest shift in x and in y, px")
+    scale: tuple[float, float] = setting((0.8, 1.2), "range of the factor on both axes")
+    short_side: float = setting(1.25, "short side of the frame in crop sides: 480 px for 384")
+    rescale: tuple[float, float] = setting((0.8, 1.1), "range of a factor common to all frames")
+    drift: float = setting(20.0, "largest shift of a later frame's crop in x and in y, px")
+    brightness: float = setting(0.1, "largest relative change, all frames alike (STCN)")
+    contrast: float = setting(0.03, "largest relative change about mid grey, all frames alike")
+    saturation: float = setting(0.03, "largest relative change, all frames alike (STCN)")
+    hue: float = setting(0.0, "largest rotation about the grey axis, degrees, all frames alike")
+    frame_jitter: float = setting(0.01, "the first three again, drawn for each frame (STCN)")
+    greyscale: float = setting(0.05, "probability of a clip without colour (STCN)")
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be drawn."""
+        for name in _PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in 0..1, found {getattr(self, name)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
+                raise ValueError(f"{field.name} must be two ascending positive numbers: {value}")
+            if not isinstance(value, tuple) and not 0 <= value < math.inf:
+                raise ValueError(f"{field.name} must not be negative, found {value}")
+        if self.frames < 1 or not 1 <= self.max_objects <= MAX_OBJECT_ID or self.short_side <= 0:
+            raise ValueError("frames, max_objects (to 254) and short_side must be positive")
+
+
+VIDEO = ClipRecipe()
+"""Stage 2: clips of real videos (DAVIS 480p, YouTube-VOS at short side 480)."""
+
+PSEUDO = ClipRecipe(
+    min_area=350,  # the rule by which the published re-training chooses objects in stage 1
+    reverse=0.5,
+    warp=0.0,
+    short_side=1.0,
+    rescale=(1.0, 1.0),
+    drift=0.0,
+)
+"""Stage 1: clips whose geometry was drawn when they were packed; flip, time and light colour."""
+
+
+@dataclass(frozen=True)
+class ClipChoice:
+    """Frame names of a clip in the order of training, and the object id of slot 1, 2, ..."""
+
+    frames: tuple[str, ...]
+    object_ids: tuple[int, ...]
+
+
+def choose_clip(
+    meta: SampleMeta, recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
+) -> ClipChoice:
+    """Choose the frames and objects of one clip; only frames with a mask are used.
+
+    ``max_skip`` counts frames of the video at its own rate, by :func:`mask_stride`: YouTube-VOS has
+    a mask on every fifth frame, so 25 skips up to 4 masks there (the published re-training divides
+    by 5 and skips 5, which are 29 frames). Neighbouring masks are always allowed.
+
+    At least one object is visible in the first frame: frames are drawn a few times by
+    :func:`sample_frames`, then the start is drawn among the frames that show an object. Objects
+    that the first frame does not show (as large as ``recipe.min_area``) are background in the whole
+    clip. If no frame shows an object that large, any visible object counts.
+
+    Raises:
+        ValueError: Too few frames with a mask, or no object that a clip could start with.
+
+    Example:
+        >>> meta = SampleMeta("a", 9, 9, ("0", "1", "2"), ("0", "1", "2"), (4, 7),
+        ...                   ((0, 9, 9), (9, 9, 0)), (9, 9))
+        >>> choose_clip(meta, VIDEO, 0, np.random.default_rng(0))
+        ClipChoice(frames=('0', '1', '2'), object_ids=(7,))
+    """
+    if len(meta.mask_frames) < recipe.frames:
+        raise ValueError(
+            f"has {len(meta.mask_frames)} frames with a mask, a clip needs {recipe.frames}; leave "
+            "it out"
+        )
+    if max_skip:
+        max_skip = max(0, (max_skip + 1) // mask_stride(meta) - 1)
+    in_crop = min(meta.height, meta.width) / (recipe.short_side * REFERENCE_SIZE)
+    largest = [max(areas) for areas in zip(*meta.areas, strict=True)]  # of each frame's objects
+    for least in (max(1.0, recipe.min_area * in_crop**2), 1.0):
+        visible = [area >= least for area in largest]
+        frames = _frames_from_visible(visible, recipe, max_skip, rng)
+        if frames is not None:
+            areas = [row[frames[0]] for row in meta.areas]
+            chosen = choose_objects(areas, recipe.max_objects, least, rng)
+            return ClipChoice(
+                tuple(meta.mask_frames[f] for f in frames),
+                tuple(meta.object_ids[o] for o in chosen),
+            )
+    raise ValueError("no frame with an object can start a clip; leave the sample out")
+
+
+def sample_frames(
+    num_frames: int,
+    clip_length: int,
+    *,
+    max_skip: int,
+    rng: np.random.Generator,
+    reverse: float = 0.0,
+) -> list[int]:
+    """Choose the frames of one training clip.
+
+    The gap between neighbours is uniform in ``[1, 1 + max_skip]``; in a video that is too short
+    for the widest clip, the upper end shrinks until every clip fits. The start is uniform.
+    Source: Oh et al. 2019, section 3.4 ("maximum of 25 frames to be skipped").
+
+    Args:
+        num_frames: Frames in the video, >= ``clip_length``.
+        clip_length: Frames of the clip, >= 1.
+        max_skip: Most frames skipped between neighbours, >= 0; 0 takes consecutive frames.
+        rng: Source of every random choice; the caller owns the seed.
+        reverse: Probability of backward time.
+
+    Returns:
+        ``clip_length`` positions in ``[0, num_frames)``, strictly increasing, or decreasing if
+        time is reversed.
+
+    Raises:
+        ValueError: The video is shorter than the clip.
+
+    Example:
+        >>> sample_frames(5, 5, max_skip=9, rng=np.random.default_rng(0))
+        [0, 1, 2, 3, 4]
+    """
+    if num_frames < clip_length:
+        raise ValueError(f"expected at least {clip_length} frames, found {num_frames}")
+    gaps = _draw_gaps(num_frames - 1, clip_length, max_skip, rng)
+    start = int(rng.integers(num_frames - sum(gaps)))
+    frames = list(accumulate(gaps, initial=start))
+    return frames[::-1] if rng.random() < reverse else frames
+
+
+def mask_stride(meta: SampleMeta) -> int:
+    """Return how many frames of the video lie from one mask to the next, the median.
+
+    Frame names are frame numbers in all our data sets, also where the frames between the masks are
+    left out; other names count by their place among the frames.
+
+    Example:
+        >>> names = ("00000", "00005", "00010")
+        >>> mask_stride(SampleMeta("a", 9, 9, names, names, (), (), (9, 9)))
+        5
+    """
+    names = meta.mask_frames
+    if all(name.isdecimal() for name in names):
+        places = [int(name) for name in names]
+    else:
+        place = {name: i for i, name in enumerate(meta.frames)}
+        places = [place[name] for name in names]
+    gaps = sorted(later - earlier for earlier, later in pairwise(places))
+    return max(1, gaps[len(gaps) // 2]) if gaps else 1
+
+
+def choose_objects(
+    areas: Sequence[int], max_objects: int, min_area: float, rng: np.random.Generator
+) -> list[int]:
+    """Choose at most ``max_objects`` of those with ``areas >= min_area``; ascending positions."""
+    large = [number for number, area in enumerate(areas) if area >= min_area]
+    if len(large) > max_objects:
+        large = sorted(rng.choice(large, max_objects, replace=False).tolist())
+    return large
+
+
+def _frames_from_visible(
+    visible: Sequence[bool], recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
+) -> list[int] | None:
+    """Draw frames of which the first is visible; None if no clip can start with such a frame."""
+    last, clip = len(visible) - 1, recipe.frames
+    if not any(visible):
+        return None
+    for _ in range(_TRIES):
+        frames = sample_frames(last + 1, clip, max_skip=max_skip, rng=rng, reverse=recipe.reverse)
+        if visible[frames[0]]:
+            return frames
+    # Rarely visible: draw the start first. Against the recipe's direction of time only where the
+    # objects appear so late (or vanish so early) that no clip starts with one otherwise.
+    backward = rng.random() < recipe.reverse
+    for direction in (-1, 1) if backward else (1, -1):
+        room = np.arange(last + 1) if direction < 0 else np.arange(last, -1, -1)
+        starts = np.flatnonzero(np.array(visible) & (room >= clip - 1))
+        if len(starts):
+            start = int(rng.choice(starts))
+            gaps = _draw_gaps(int(room[start]), clip, max_skip, rng)
+            return list(accumulate((direction * gap for gap in gaps), initial=start))
+    return None
+
+
+def _draw_gaps(room: int, clip_length: int, max_skip: int, rng: np.random.Generator) -> list[int]:
+    """Draw uniform gaps from 1 to the widest that lets every clip fit into ``room``."""
+    widest = min(1 + max_skip, room // max(1, clip_length - 1))
+    if widest <= 1:  # NumPy takes 7 µs to see that, and uses up no random bits either
+        return [1] * (clip_length - 1)
+    return [int(gap) for gap in rng.integers(1, widest, clip_length - 1, endpoint=True)]

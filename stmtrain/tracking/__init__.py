@@ -1,1 +1,0 @@
-"""Objects followed through a user's own frames or video file."""

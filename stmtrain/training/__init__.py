@@ -1,0 +1,1 @@
+"""Recipes, losses, the optimiser step, the run folder and several processes."""

@@ -1,0 +1,181 @@
+"""What STM is trained on: a batch of clips segmented frame by frame, and how wrong that is.
+
+``B`` clips, ``T`` frames, ``K`` the most objects of a clip, ``C = 1+K`` slots, ``H W`` pixels.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stmtrain.model import STM, on_device, per_object, read_memory, slots
+from stmtrain.shards.sample import VOID
+
+__all__ = [
+    "clip_loss",
+    "clip_losses",
+    "dice_loss",
+    "mean_jaccard",
+    "pixel_loss",
+    "segment_clip",
+]
+
+
+def segment_clip(
+    model: STM, frames: Tensor, masks: Tensor, num_objects: Tensor, *, detach_memory: bool
+) -> Iterator[Tensor]:
+    """Segment frames 1..T-1 of a batch of clips, given the masks of frame 0.
+
+    The memory holds frame 0 with its true mask and every later frame with its predicted soft
+    mask. Source: Oh et al. 2019, section 3.4. Where BatchNorm is trained, the statistics of query
+    frames are those of all clips and times together, and memory frames are normalised per time.
+
+    Args:
+        model: The network.
+        frames: (B, T, 3, H, W) float, RGB in [0, 1].
+        masks: (B, T, H, W) uint8, slot ids 0..; only frame 0 is used.
+        num_objects: (B,) int64, objects of each clip; best kept on the CPU.
+        detach_memory: Stop the gradient at the predicted mask (stage 2).
+
+    Yields:
+        (B, 1+K, H, W) float32 logits over background and slots, one per frame from 1 on.
+    """
+    # Made on the CPU, where reading it does not wait for the device.
+    owner = torch.repeat_interleave(torch.arange(len(frames)), num_objects.cpu())  # (N,)
+    clip, slot = (on_device(index, masks.device) for index in (owner, slots(owner)))
+    soft = (masks[clip, 0] == slot[:, None, None]).float()  # (N, H, W)
+    keys, values = (m.unsqueeze(2) for m in model.memorize(frames[:, 0], soft, owner))
+    # What is encoded of a query frame depends on no prediction: all of them at once.
+    later = frames[:, 1:].transpose(0, 1).flatten(0, 1)  # (T-1)B 3 H W
+    queries = model.encode_query(later).split(len(frames))
+    last = frames.shape[1] - 1
+    for t, query in enumerate(queries, start=1):
+        read = read_memory(per_object(query.key, owner), keys, values)
+        logits = model.decode(query, read, owner)
+        yield logits
+        if t == last:
+            return
+        soft = torch.softmax(logits, dim=1)[clip, slot]
+        soft = soft.detach() if detach_memory else soft
+        key, value = model.memorize(frames[:, t], soft, owner)
+        keys = torch.cat([keys, key.unsqueeze(2)], dim=2)
+        values = torch.cat([values, value.unsqueeze(2)], dim=2)
+
+
+def clip_losses(
+    model: STM,
+    frames: Tensor,
+    masks: Tensor,
+    num_objects: Tensor,
+    *,
+    detach_memory: bool,
+    share: float = 1.0,
+    dice: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of each clip and the last frame's logits.
+
+    Cross-entropy over background and slots, mean over a clip's pixels, summed over the frames
+    1..T-1 (Oh et al. 2019, section 3.4); void pixels (255) do not count. A clip's loss does not
+    depend on what else is in its batch: the mean over a batch is the same for any split of it.
+
+    Args:
+        model: The network.
+        frames: (B, T, 3, H, W) float, RGB in [0, 1].
+        masks: (B, T, H, W) uint8, slot ids, 255 void.
+        num_objects: (B,) int64; best kept on the CPU.
+        detach_memory: See :func:`segment_clip`.
+        share: Share of a frame's pixels that count, those of the largest loss, in (0, 1].
+        dice: Weight of the dice loss beside the cross-entropy.
+
+    Returns:
+        (B,) float32, and (B, 1+K, H, W) float32 logits of frame T-1.
+    """
+    total = frames.new_zeros(len(frames), dtype=torch.float32)
+    logits = torch.empty(0)
+    predictions = segment_clip(model, frames, masks, num_objects, detach_memory=detach_memory)
+    for t, logits in enumerate(predictions, start=1):
+        target = masks[:, t].long()
+        total = total + pixel_loss(logits, target, share)
+        if dice:
+            total = total + dice * dice_loss(logits, target, num_objects)
+    return total, logits
+
+
+def clip_loss(
+    model: STM, frames: Tensor, masks: Tensor, num_objects: Tensor, *, detach_memory: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of :func:`clip_losses`, a scalar, and the last frame's logits."""
+    losses, logits = clip_losses(model, frames, masks, num_objects, detach_memory=detach_memory)
+    return losses.mean(), logits
+
+
+def pixel_loss(logits: Tensor, target: Tensor, share: float = 1.0) -> Tensor:
+    """Return the mean cross-entropy over each clip's known pixels, or over its hardest ``share``.
+
+    Args:
+        logits: (B, C, H, W) float32.
+        target: (B, H, W) int64 in [0, C), 255 void.
+        share: In (0, 1]; below 1 the cross-entropy is bootstrapped (STCN, Cheng et al. 2021).
+
+    Returns:
+        (B,) float32; 0 where every pixel is void.
+    """
+    loss = F.cross_entropy(logits, target, ignore_index=VOID, reduction="none").flatten(1)  # B HW
+    known = (target != VOID).flatten(1).sum(dim=1)  # B
+    if share == 1:
+        return loss.sum(dim=1) / known.clamp(min=1)
+    most = math.ceil(share * loss.shape[1])
+    hardest = loss.topk(most, dim=1).values
+    count = (known * share).ceil().clamp(min=1)
+    counts = torch.arange(most, device=loss.device) < count[:, None]  # void pixels come last
+    return (hardest * counts).sum(dim=1) / count
+
+
+def dice_loss(logits: Tensor, target: Tensor, num_objects: Tensor) -> Tensor:
+    """Return 1 - dice coefficient, mean over each clip's objects; smoothed by one pixel.
+
+    Args:
+        logits: (B, 1+K, H, W) float32.
+        target: (B, H, W) int64 slots, 255 void.
+        num_objects: (B,) int64.
+
+    Returns:
+        (B,) float32 in [0, 1].
+    """
+    truth, known, used = _slot_masks(target, logits.shape[1] - 1, num_objects)
+    predicted = logits.softmax(dim=1)[:, 1:] * known
+    both = (predicted * truth).sum(dim=(2, 3))
+    ratio = (2 * both + 1) / (predicted.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)  # B K
+    return ((1 - ratio) * used).sum(dim=1) / used.sum(dim=1).clamp(min=1)
+
+
+@torch.no_grad()
+def mean_jaccard(logits: Tensor, target: Tensor, num_objects: Tensor) -> Tensor:
+    """Return J, the region overlap, mean over each clip's objects; 1 where both are empty.
+
+    Args:
+        logits: (B, 1+K, H, W).
+        target: (B, H, W) int64 slots, 255 void.
+        num_objects: (B,) int64.
+
+    Returns:
+        (B,) float32 in [0, 1].
+    """
+    slots_in_use = logits.shape[1] - 1
+    truth, known, used = _slot_masks(target, slots_in_use, num_objects)
+    ids = torch.arange(1, slots_in_use + 1, device=logits.device)
+    predicted = (logits.argmax(dim=1, keepdim=True) == ids[:, None, None]) & known
+    both = (predicted & truth).sum(dim=(2, 3))
+    either = (predicted | truth).sum(dim=(2, 3))
+    ratio = torch.where(either > 0, both / either.clamp(min=1), 1.0)  # B K
+    return (ratio * used).sum(dim=1) / used.sum(dim=1).clamp(min=1)
+
+
+def _slot_masks(target: Tensor, count: int, num_objects: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return slot masks (B,K,H,W), known pixels (B,1,H,W) and slots in use (B,K), all bool."""
+    ids = torch.arange(1, count + 1, device=target.device)
+    truth = target[:, None] == ids[:, None, None]
+    used = ids <= num_objects.to(target.device, non_blocking=True)[:, None]
+    return truth, (target != VOID)[:, None], used

@@ -1,0 +1,243 @@
+"""One optimiser step on a batch, alone or on several ranks: loss, gradient, checks, update."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stmtrain.errors import DataError
+from stmtrain.model import STM
+from stmtrain.streaming.augment import augment
+from stmtrain.streaming.batch import Batch
+from stmtrain.training.acceleration import autocast
+from stmtrain.training.distributed import ALONE, Team
+from stmtrain.training.losses import clip_losses, mean_jaccard
+from stmtrain.training.recipe import TrainRecipe, bootstrap_share, learning_rate
+
+__all__ = [
+    "ClipTask",
+    "Look",
+    "NonFiniteError",
+    "StepResult",
+    "TrainState",
+    "averaged",
+    "train_step",
+]
+
+Pixels = NDArray[np.uint8]
+
+
+class NonFiniteError(DataError):
+    """A loss or gradient became infinite or NaN; the weights are those of before the step.
+
+    Attributes:
+        keys: Sample keys of this rank's clips, set where it is raised.
+    """
+
+    keys: tuple[str, ...] = ()
+
+
+class ClipTask(nn.Module):
+    """The model with its loss, in the one ``forward`` that DistributedDataParallel wraps."""
+
+    def __init__(self, model: STM, recipe: TrainRecipe) -> None:
+        """Wrap ``model``, which stays usable by itself."""
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+
+    def forward(
+        self, frames: Tensor, masks: Tensor, num_objects: Tensor, share: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return loss (B,), J of the last frame (B,), and its logits (B,1+K,H,W)."""
+        with autocast(frames.device, self.recipe.precision):
+            losses, logits = clip_losses(
+                self.model,
+                frames,
+                masks,
+                num_objects,
+                detach_memory=self.recipe.detach_memory,
+                share=share,
+                dice=self.recipe.dice,
+            )
+        return losses, mean_jaccard(logits, masks[:, -1].long(), num_objects), logits.detach()
+
+
+@dataclass
+class TrainState:
+    """What changes while training runs; a checkpoint is a picture of it.
+
+    Attributes:
+        model: The network.
+        task: :class:`ClipTask` of it, wrapped for several ranks where there are several.
+        optimizer: Of the model's parameters.
+        batchnorm: What BatchNorm does, resolved.
+        ema: Averaged weights, if the recipe wants them.
+        step: Optimiser steps done.
+        best: Best J&F on the validation videos so far.
+        validated: Step of the last validation, 0 before the first.
+    """
+
+    model: STM
+    task: nn.Module
+    optimizer: torch.optim.Optimizer
+    batchnorm: Literal["frozen", "train"]
+    ema: AveragedModel | None = None
+    step: int = 0
+    best: float | None = None
+    validated: int = 0
+
+    @property
+    def to_evaluate(self) -> STM:
+        """The averaged model where there is one."""
+        return self.model if self.ema is None else cast(STM, self.ema.module)
+
+
+def averaged(model: STM, decay: float) -> AveragedModel:
+    """Return a copy of the model that follows it as a moving average, buffers included.
+
+    The first steps count more, by a decay of (1+n)/(10+n) until that passes ``decay``: otherwise
+    the random weights of the beginning would stay in the average for thousands of steps.
+    """
+
+    def follow(averages: Any, values: Any, count: Tensor | int) -> None:
+        taken = int(count)
+        now = min(decay, (1 + taken) / (10 + taken))
+        get_ema_multi_avg_fn(now)(averages, values, count)  # type: ignore[no-untyped-call]
+
+    return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A step's first clip, its last frame: (3,S,S) float in [0,1], and what was seen in it."""
+
+    frame: Tensor
+    logits: Tensor
+    truth: Tensor
+
+    def pictures(self) -> tuple[Pixels, Pixels, Pixels]:
+        """Return the frame (S,S,3), the predicted and the true mask (S,S), all uint8."""
+        frame = (self.frame * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
+        predicted = self.logits.argmax(dim=0).byte()
+        return frame.cpu().numpy(), predicted.cpu().numpy(), self.truth.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave, over all ranks: mean loss and J of the clips, norm of the gradient."""
+
+    loss: float
+    jaccard: float
+    grad_norm: float
+    stop: bool
+    look: Look
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    recipe: TrainRecipe,
+    team: Team = ALONE,
+    *,
+    stop: bool = False,
+) -> StepResult:
+    """Take one optimiser step on this rank's clips of a global batch.
+
+    Args:
+        state: Changed in place, unless the step fails.
+        batch: This rank's clips.
+        recipe: Every number.
+        team: The ranks that take the same step.
+        stop: This rank was asked to stop; all ranks learn of it, so that all stop after this step.
+
+    Raises:
+        NonFiniteError: Loss or gradient are infinite or NaN; the weights are left as they were.
+    """
+    _seed(recipe.seed, batch.step, team.rank)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, batch.step)
+    frames, masks = augment(batch, recipe.size)
+    state.optimizer.zero_grad(set_to_none=True)
+    sums, look = _gradient(state.task, frames, masks, batch.num_objects, recipe, batch.step)
+    limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
+    if recipe.gradient == "sum":
+        for parameter in state.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(recipe.batch_size)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    # The one place where the device is waited for: a ruined step must not reach the weights.
+    told = team.add(torch.cat([sums, sums.new_tensor([float(stop)])]))
+    loss, jaccard, stopping = told.tolist()
+    loss, jaccard, norm_value = loss / recipe.batch_size, jaccard / recipe.batch_size, float(norm)
+    if not (math.isfinite(loss) and math.isfinite(norm_value)):
+        raise _non_finite(batch, loss, norm_value)
+    state.optimizer.step()
+    if state.ema is not None:
+        state.ema.update_parameters(state.model)
+    state.step = batch.step + 1
+    return StepResult(loss, jaccard, norm_value, stopping > 0, look)
+
+
+def _non_finite(batch: Batch, loss: float, norm: float) -> NonFiniteError:
+    error = NonFiniteError(
+        f"step {batch.step}: the loss is {loss:g} and the norm of the gradient {norm:g} on clips "
+        f"{', '.join(batch.keys)}; see which one with stm train --replay, or lower the "
+        "learning rate"
+    )
+    error.keys = batch.keys
+    return error
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Make dropout a function of the step, so that nothing random has to be saved."""
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(2)
+    torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
+
+
+def _gradient(
+    task: nn.Module,
+    frames: Tensor,
+    masks: Tensor,
+    num_objects: Tensor,
+    recipe: TrainRecipe,
+    step: int,
+) -> tuple[Tensor, Look]:
+    """Accumulate the mean gradient of this rank's clips; return the sums of loss and J."""
+    clips = len(frames)
+    size = math.ceil(clips / recipe.accumulate)
+    sums = torch.zeros(2, device=frames.device)
+    look = None
+    for part, last in _parts(clips, size):
+        with _local(task, last):
+            counts = num_objects[part]
+            losses, jaccard, logits = task(
+                frames[part], masks[part], counts, bootstrap_share(recipe, step)
+            )
+            (losses.sum() / clips).backward()
+        sums += torch.stack([losses.detach().sum(), jaccard.sum()])
+        look = look or Look(frames[0, -1], logits[0, : int(counts[0]) + 1], masks[0, -1])
+    if look is None:
+        raise ValueError("expected at least one clip, found an empty batch")
+    return sums, look
+
+
+def _parts(clips: int, size: int) -> Iterator[tuple[slice, bool]]:
+    """Cut ``clips`` into slices of at most ``size``, and say which one is the last."""
+    for start in range(0, clips, size):
+        yield slice(start, start + size), start + size >= clips
+
+
+def _local(task: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Leave the exchange of gradients between ranks to the last part."""
+    if isinstance(task, DistributedDataParallel) and not last:
+        return task.no_sync()
+    return contextlib.nullcontext()

@@ -1,0 +1,1 @@
+"""Checkpoints and weight files: read, check, convert and write them."""

@@ -1,0 +1,296 @@
+"""Decoding: exactly what Pillow and libjpeg see, and damage is an error that says where."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image, PngImagePlugin
+
+from stmtrain.errors import DataError
+from stmtrain.images import decode
+from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask, decode_still, frame_size
+from stmtrain.images.encode import encode_mask
+from stmtrain.images.png import read_plain_png
+
+shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+masks = arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 7, 254, 255]))
+
+LABELS = np.random.default_rng(0).integers(0, 9, (21, 34), dtype=np.uint8).repeat(3, axis=1)
+
+
+def by_pillow(data):
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image)
+
+
+def save(image, kind="PNG", **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width, height, rows, depth=8, colour=0, extra=b"", methods=(0, 0, 0), pieces=1):
+    """Build a PNG by hand; ``rows`` are the bytes to deflate."""
+    body = zlib.compress(rows)
+    cut = -(-len(body) // pieces)
+    data = b"\x89PNG\r\n\x1a\n"
+    data += chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, *methods)) + extra
+    for start in range(0, len(body), cut):
+        data += chunk(b"IDAT", body[start : start + cut])
+    return data + chunk(b"IEND", b"")
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+@given(masks, st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_our_masks_come_back_without_pillow(mask, level):
+    data = encode_mask(mask, level=level)
+    np.testing.assert_array_equal(read_plain_png(data, MAX_PIXELS), mask)
+    np.testing.assert_array_equal(decode_mask(data, ""), mask)
+    padded = np.full((mask.shape[0] + 2, mask.shape[1] + 3), 9, np.uint8)
+    out = padded[: mask.shape[0], : mask.shape[1]]  # with gaps, as in a batch of mixed sizes
+    assert decode_mask(data, "", out) is out
+    np.testing.assert_array_equal(out, mask)
+    assert (padded[mask.shape[0] :] == 9).all()
+    assert (padded[:, mask.shape[1] :] == 9).all()
+
+
+@given(masks, st.sampled_from(["P", "L", "1", "LA"]), st.booleans(), st.sampled_from([1, 2, 4, 8]))
+@settings(max_examples=60, deadline=None)
+def test_every_kind_of_mask_is_what_pillow_says(mask, mode, optimize, bits):
+    image = Image.fromarray(mask)
+    if mode == "P":
+        image = Image.fromarray(mask & (2**bits - 1))
+        image.putpalette(bytes(range(256)) * 3)
+        data = save(image, bits=bits)
+    else:
+        data = save(image.convert(mode), optimize=optimize)
+    expected = by_pillow(data)
+    if mode == "LA":
+        expected = expected[..., 0]
+    if mode == "1":
+        expected = expected * np.uint8(255)
+    np.testing.assert_array_equal(decode_mask(data, ""), expected)
+
+
+@given(st.lists(st.integers(0, 4), min_size=21, max_size=21), st.integers(1, 3))
+@example([0] * 21, 3)
+@example([0] * 20 + [2], 1)
+@settings(max_examples=30, deadline=None)
+def test_row_filters_and_several_pieces(filters, pieces):
+    rows = b"".join(bytes([f]) + row.tobytes() for f, row in zip(filters, LABELS, strict=True))
+    data = png(LABELS.shape[1], LABELS.shape[0], rows, pieces=pieces)
+    np.testing.assert_array_equal(decode_mask(data, ""), by_pillow(data))
+    assert (read_plain_png(data, MAX_PIXELS) is None) == any(filters)
+
+
+def test_transparency_time_text_and_interlacing_change_no_id():
+    image = Image.fromarray(LABELS)
+    image.putpalette(bytes(range(256)) * 3)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("who", "made this")
+    variants = [save(image, transparency=0), save(image, pnginfo=text, dpi=(72, 72))]
+    rows = b"".join(b"\0" + row.tobytes() for row in LABELS)
+    time = chunk(b"tIME", bytes(7))
+    variants.append(png(LABELS.shape[1], LABELS.shape[0], rows, extra=time))
+    for data in variants:
+        np.testing.assert_array_equal(decode_mask(data, ""), LABELS)
+
+
+def test_interlaced_masks():
+    """Adam7: seven coarse images, one after the other."""
+    passes = [
+        (0, 0, 8, 8),
+        (0, 4, 8, 8),
+        (4, 0, 8, 4),
+        (0, 2, 4, 4),
+        (2, 0, 4, 2),
+        (0, 1, 2, 2),
+        (1, 0, 2, 1),
+    ]
+    labels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    coarse = [labels[top::down, left::right] for top, left, down, right in passes]
+    rows = b"".join(b"\0" + row.tobytes() for image in coarse for row in image)
+    data = png(8, 8, rows, methods=(0, 0, 1))
+    np.testing.assert_array_equal(by_pillow(data), labels)
+    np.testing.assert_array_equal(decode_mask(data, ""), labels)
+    # As many bytes as without interlacing, in another order: a single column.
+    column = png(1, 8, b"".join(b"\0" + bytes([v]) for v in range(8)), methods=(0, 0, 1))
+    np.testing.assert_array_equal(decode_mask(column, ""), by_pillow(column))
+    assert decode_mask(column, "")[:, 0].tolist() != list(range(8))
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_a_damaged_mask_is_an_error_or_unchanged(data):
+    """Cut anywhere, or any byte changed: never other labels."""
+    whole = encode_mask(LABELS)
+    at = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        damaged = whole[:at]
+    else:
+        damaged = bytearray(whole)
+        damaged[at] ^= data.draw(st.integers(1, 255))
+    try:
+        found = decode_mask(bytes(damaged), "here")
+    except DataError:
+        return
+    np.testing.assert_array_equal(found, LABELS)
+
+
+@given(st.binary(max_size=200), st.booleans())
+@example(b"", False)
+@example(b"", True)
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_an_error_not_a_crash(body, signed):
+    data = b"\x89PNG\r\n\x1a\n" + body if signed else body
+    for function in (decode_mask, decode_frame, decode_still, frame_size):
+        with pytest.raises(DataError, match=r"^here: "):
+            function(data, "here")
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.binary(max_size=900), st.sampled_from([0, 3]))
+@settings(max_examples=150, deadline=None)
+def test_a_header_that_lies_about_its_pixels(width, height, rows, colour):
+    data = png(width, height, rows, colour=colour)
+    try:
+        found = decode_mask(data, "here")
+    except DataError:
+        return
+    assert found.shape == (height, width)
+    np.testing.assert_array_equal(found, by_pillow(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (save(Image.new("RGB", (9, 9))), "found mode RGB; save the mask as a palette PNG"),
+        (save(Image.new("RGBA", (9, 9))), "found mode RGBA"),
+        (save(Image.new("I;16", (9, 9))), "found mode I;16"),
+        (png(9, 9, bytes(90))[:-16], "PNG is cut short at byte"),
+        (png(9, 9, bytes(90))[:50], "PNG is cut short at byte 50"),
+        (png(9, 9, bytes(89)), "does not hold the 90 bytes"),
+        (png(9, 9, bytes(91)), "does not hold the 90 bytes"),
+        (png(9, 9, bytes(90), extra=chunk(b"IDAT", b"\x78")), "no pixels that could be inflated"),
+        (b"GIF89a", "this is none; replace the file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "this is none"),
+        (encode_mask(LABELS).replace(b"IDAT", b"IDOT"), "wrong checksum at byte"),
+    ],
+)
+def test_what_is_no_mask_is_named(data, message):
+    with pytest.raises(DataError, match="^a.png: .*" + message):
+        decode_mask(data, "a.png")
+
+
+@pytest.mark.parametrize("colour", [0, 3, 2])
+@pytest.mark.parametrize("size", [(65535, 65535), (2**31 - 1, 1), (8001, 8000)])
+def test_a_size_that_would_fill_the_memory_is_refused(colour, size):
+    with pytest.raises(DataError, match="exceeds"):
+        decode_mask(png(*size, b"\0" * 99, colour=colour, extra=chunk(b"PLTE", bytes(3))), "a.png")
+
+
+def test_a_bomb_is_inflated_no_further_than_its_header_says():
+    bomb = png(8, 8, bytes(200_000_000))
+    assert len(bomb) < 250_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match="does not hold the 72 bytes"):
+        decode_mask(bomb, "a.png")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def photo(height=33, width=50):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4 % 256, y * 5 % 256, (x + y) * 2 % 256], axis=-1).astype(np.uint8)
+
+
+@given(shapes, st.sampled_from(["444", "422", "420", "Gray"]), st.integers(30, 100))
+@settings(max_examples=40, deadline=None)
+def test_frames_come_out_alike_with_and_without_a_place(shape, subsampling, quality):
+    image = photo(*shape)
+    if subsampling == "Gray":
+        image = np.ascontiguousarray(image[..., :1])
+    space = "GRAY" if subsampling == "Gray" else "RGB"
+    data = simplejpeg.encode_jpeg(image, quality, space, subsampling)
+    frame = decode_frame(data, "")
+    assert frame.shape == (*shape, 3)
+    assert frame.dtype == np.uint8
+    assert frame_size(data, "") == shape
+    straight = np.full_like(frame, 77)
+    assert decode_frame(data, "", straight) is straight
+    padded = np.full((shape[0] + 2, shape[1] + 3, 3), 77, np.uint8)
+    decode_frame(data, "", padded[: shape[0], : shape[1]])
+    np.testing.assert_array_equal(straight, frame)
+    np.testing.assert_array_equal(padded[: shape[0], : shape[1]], frame)
+    assert (padded[shape[0] :] == 77).all()
+    assert (padded[:, shape[1] :] == 77).all()
+
+
+def test_a_grey_frame_has_three_equal_channels():
+    frame = decode_frame(save(Image.fromarray(photo()[..., 0]), "JPEG", quality=95), "")
+    assert frame.shape == (33, 50, 3)
+    assert (frame == frame[..., :1]).all()
+    assert abs(frame[..., 0].astype(int) - photo()[..., 0]).max() < 40
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_cut_frame_is_an_error_wherever_it_is_cut(progressive):
+    data = save(Image.fromarray(photo()), "JPEG", quality=90, progressive=progressive)
+    for size in range(0, len(data) - 2, 7):
+        with pytest.raises(DataError, match=r"^a.jpg: "):
+            decode_frame(data[:size], "a.jpg")
+
+
+def test_a_cmyk_frame_is_turned_to_rgb():
+    data = save(Image.fromarray(photo()).convert("CMYK"), "JPEG", quality=95)
+    straight = np.empty((33, 50, 3), np.uint8)
+    for image in (decode_frame(data, ""), decode_frame(data, "", straight), decode_still(data, "")):
+        assert abs(image.astype(int) - photo()).mean() < 2
+
+
+def test_a_frame_too_large_is_refused_before_it_is_decoded(monkeypatch):
+    data = simplejpeg.encode_jpeg(photo(), 90)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 33 * 50 - 1)
+    for function in (frame_size, decode_frame, decode_still):
+        with pytest.raises(DataError, match=r"a.jpg: 50x33 exceeds 1649 pixels"):
+            function(data, "a.jpg")
+
+
+@pytest.mark.parametrize("shape", [(33, 49), (34, 50), (50, 33), (1, 1)])
+def test_a_place_of_another_size_is_refused(shape):
+    message = f"x: expected {shape[1]}x{shape[0]} pixels as its record says, found 50x33; "
+    with pytest.raises(DataError, match=message):
+        decode_frame(simplejpeg.encode_jpeg(photo(), 90), "x", np.empty((*shape, 3), np.uint8))
+    with pytest.raises(DataError, match=message):
+        decode_mask(encode_mask(photo()[..., 0].copy()), "x", np.empty(shape, np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_stills_of_common_kinds(kind):
+    image = Image.fromarray(LABELS)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    still = decode_still(
+        save(image.convert("RGB") if kind == "WEBP" else image, kind, **options), ""
+    )
+    np.testing.assert_array_equal(still, np.repeat(LABELS[..., None], 3, axis=2))
+
+
+def test_a_postscript_still_starts_no_program():
+    with pytest.raises(DataError, match=r"^a.eps: expected an image, this is none"):
+        decode_still(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "a.eps")

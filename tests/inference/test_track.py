@@ -1,0 +1,445 @@
+"""Tracking one's own video: frames of any kind, masks of any kind, and what is left on disk."""
+
+import json
+import tracemalloc
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import cli
+from stmtrain.errors import DataError, UsageError
+from stmtrain.images.encode import encode_mask
+from stmtrain.inference import film as overlay_writer
+from stmtrain.inference import own_video as own_frames
+from stmtrain.inference import track
+from stmtrain.inference.overlap import one_ahead, writing_behind
+from stmtrain.inference.own_masks import read_masks
+from stmtrain.inference.own_video import open_frames
+from stmtrain.inference.segment import Inference
+from stmtrain.model import STM
+
+SIZE = (48, 64)
+CPU = torch.device("cpu")
+Mask = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def model() -> STM:
+    torch.manual_seed(0)
+    return STM("resnet18").eval()
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(model: STM, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = {"file": "x", "backbone": "resnet18", "recipe": None, "trained": "nothing"}
+    monkeypatch.setattr(track, "load_model", lambda _: (model, origin))
+
+
+def picture(t: int, size: tuple[int, int] = SIZE) -> Mask:
+    """A smooth picture that survives video coding, brighter on the left, changing with ``t``."""
+    column = np.linspace(200, 40, size[1]).astype(np.uint8)
+    image = np.broadcast_to(column[None, :, None], (*size, 3)).copy()
+    image[..., 1] += np.uint8(5 * t)
+    return image
+
+
+def box(object_id: int, left: int, size: tuple[int, int] = SIZE) -> Mask:
+    mask = np.zeros(size, np.uint8)
+    mask[10:40, left : left + 16] = object_id
+    return mask
+
+
+def save(path: Path, mask: Mask, *, palette: bool = True) -> Path:
+    if palette:
+        path.write_bytes(encode_mask(mask))
+    else:
+        Image.fromarray(mask).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six JPEG frames, ``00000`` to ``00005``."""
+    out = tmp_path / "frames"
+    out.mkdir()
+    for t in range(6):
+        Image.fromarray(picture(t)).save(out / f"{t:05d}.jpg")
+    return out
+
+
+def film(path: Path, frames: int = 6, size: tuple[int, int] = SIZE, turn: int = 0) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(12), options={"crf": "8"})
+        stream.height, stream.width, stream.pix_fmt = size[0], size[1], "yuv420p"
+        if turn:
+            stream.set_display_rotation(turn)
+        for t in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(t, size), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def run(source: Path, masks: list[str], out: Path, **more: object) -> track.Tracked:
+    options = more.pop("options", Inference(memory_frames=3))
+    return track.track(
+        Path("x"),
+        source,
+        masks,
+        out,
+        device=CPU,
+        options=options,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def read(path: Path) -> Mask:
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        return np.array(image)
+
+
+def test_a_folder_of_frames(folder: Path, tmp_path: Path) -> None:
+    first = save(tmp_path / "first.png", box(3, 4) + box(7, 30))
+    out = tmp_path / "out"
+    seen: list[tuple[int, int, str]] = []
+    run(folder, [str(first)], out, report=lambda *a: seen.append(a))
+    assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "summary.json"]
+    assert [p.name for p in sorted((out / "masks").iterdir())] == [f"{t:05d}.png" for t in range(6)]
+    assert (read(out / "masks" / "00000.png") == box(3, 4) + box(7, 30)).all()
+    assert seen[-1] == (6, 6, "00005")
+    with av.open(str(out / "overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (64, 48, 25)
+        assert sum(1 for _ in container.decode(stream)) == 6
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == 6
+    assert (summary["width"], summary["height"], summary["fps"]) == (64, 48, 25.0)
+    masks = [read(path) for path in sorted((out / "masks").iterdir())]
+    for object_id in (3, 7):
+        found = summary["objects"][str(object_id)]
+        areas = [int((mask == object_id).sum()) for mask in masks]
+        assert found["areas"] == areas
+        assert found["frames_seen"] == sum(area > 0 for area in areas)
+        assert found["given_in"] == "00000"
+
+
+def test_a_video_file_is_the_same_as_its_frames(tmp_path: Path) -> None:
+    source = film(tmp_path / "v.mp4")
+    frames = open_frames(source)
+    assert (frames.length, frames.rate, frames.names) == (6, 12, None)
+    pairs = list(frames.open())
+    assert [name for name, _ in pairs] == [f"{t:05d}" for t in range(6)]
+    for t, (_, pixels) in enumerate(pairs):
+        assert np.abs(pixels.astype(int) - picture(t)).mean() < 4
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, pixels in pairs:
+        Image.fromarray(pixels).save(images / f"{name}.png")
+    first = str(save(tmp_path / "m.png", box(1, 4)))
+    run(source, [first], tmp_path / "a")
+    run(images, [first], tmp_path / "b")
+    for name, _ in pairs:
+        place = Path("masks") / f"{name}.png"
+        assert (tmp_path / "a" / place).read_bytes() == (tmp_path / "b" / place).read_bytes()
+    assert json.loads((tmp_path / "a" / "summary.json").read_text())["fps"] == 12.0
+
+
+@pytest.mark.parametrize("turn", [90, -90, 180])
+def test_a_turned_video_is_upright(tmp_path: Path, turn: int) -> None:
+    _, pixels = next(open_frames(film(tmp_path / "v.mp4", turn=turn)).open())
+    upright = np.rot90(picture(0), turn // 90 % 4)
+    assert pixels.shape == upright.shape
+    assert np.abs(pixels.astype(int) - upright).mean() < 4
+
+
+def test_masks_added_later_and_binary_ones(folder: Path, tmp_path: Path) -> None:
+    given = [
+        str(save(tmp_path / "a.png", box(255, 4), palette=False)),
+        f"00002={save(tmp_path / 'b.png', box(255, 24), palette=False)}",
+        f"4={save(tmp_path / 'c.png', box(1, 44))}",
+    ]
+    run(folder, given[::-1], tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    where = {i: (found["given_in"], found["mask"]) for i, found in summary["objects"].items()}
+    assert where == {
+        "1": ("00004", "c.png"),
+        "2": ("00000", "a.png"),
+        "3": ("00002", "b.png"),
+    }
+    masks = [read(path) for path in sorted((tmp_path / "out" / "masks").iterdir())]
+    assert ((masks[0] == 2) == (box(1, 4) > 0)).all()
+    assert ((masks[2] == 3) == (box(1, 24) > 0)).all()
+    assert ((masks[4] == 1) == (box(1, 44) > 0)).all()
+    assert not any((mask == 1).any() for mask in masks[:4])
+
+
+def test_several_masks_of_one_frame_lie_over_each_other(folder: Path, tmp_path: Path) -> None:
+    a = save(tmp_path / "a.png", box(255, 4), palette=False)
+    b = save(tmp_path / "b.png", box(255, 12), palette=False)
+    given = read_masks([str(a), f"0={b}"], open_frames(folder), SIZE)
+    assert list(given.masks) == [0]
+    assert ((given.masks[0] == 1) == (box(1, 4) > 0)).all()
+    assert ((given.masks[0] == 2) == ((box(1, 12) > 0) & (box(1, 4) == 0))).all()
+
+
+def test_a_mask_before_which_nothing_is_known(folder: Path, tmp_path: Path) -> None:
+    mask = save(tmp_path / "m.png", box(5, 4))
+    run(folder, [f"00003={mask}"], tmp_path / "out")
+    masks = [read(path) for path in sorted((tmp_path / "out" / "masks").iterdir())]
+    assert not np.any(masks[:3])
+    assert (masks[3] == box(5, 4)).all()
+
+
+def test_a_mask_a_pixel_off_is_mended_and_named(folder: Path, tmp_path: Path) -> None:
+    mask = save(tmp_path / "m.png", box(5, 4, (48, 63)))
+    tracked = run(folder, [str(mask)], tmp_path / "out")
+    assert "m.png has 63x48 pixels" in tracked.summary["warnings"][0]
+
+
+def test_a_small_video_is_not_enlarged_and_a_large_one_shrinks(
+    folder: Path, tmp_path: Path
+) -> None:
+    first = [str(save(tmp_path / "m.png", box(5, 4)))]
+    tracked = run(folder, first, tmp_path / "a", options=Inference(size=480))
+    assert tracked.summary["inference"]["size"] is None
+    tracked = run(folder, first, tmp_path / "b", options=Inference(size=32))
+    assert tracked.summary["inference"]["size"] == 32
+    assert read(tmp_path / "b" / "masks" / "00005.png").shape == SIZE
+
+
+def test_odd_sizes_can_be_filmed(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for t in range(2):
+        Image.fromarray(picture(t, (47, 63))).save(images / f"{t}.png")
+    first = str(save(tmp_path / "m.png", box(1, 4, (47, 63))))
+    run(images, [first], tmp_path / "out")
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (64, 48)
+
+
+def test_without_pyav_the_overlay_is_pictures(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_frames, "has_av", lambda: False)
+    monkeypatch.setattr(track, "has_av", lambda: False)
+    first = str(save(tmp_path / "m.png", box(1, 4)))
+    run(folder, [first], tmp_path / "out")
+    assert len(list((tmp_path / "out" / "overlay").glob("*.jpg"))) == 6
+    with pytest.raises(UsageError, match=r"needs PyAV.*stm-toolkit\[video\]"):
+        open_frames(film(tmp_path / "v.mp4"))
+
+
+def test_an_interrupted_run_leaves_whole_masks_and_no_summary(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay_writer, "_CODECS", (("mpeg4", {}),))  # writes frames at once
+    first = [str(save(tmp_path / "m.png", box(1, 4)))]
+    out = tmp_path / "out"
+
+    def stop(done: int, *_: object) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, first, out, report=stop)
+    assert [p.name for p in out.iterdir()] == ["masks"]
+    assert all(read(path).shape == SIZE for path in (out / "masks").iterdir())
+    with pytest.raises(UsageError, match=r"not empty.*--overwrite"):
+        run(folder, first, out)
+    (out / "mine.txt").write_text("mine")
+    (folder / "00005.jpg").unlink()
+    run(folder, first, out, overwrite=True, overlay=False)
+    assert sorted(p.name for p in out.iterdir()) == ["masks", "mine.txt", "summary.json"]
+    assert len(list((out / "masks").iterdir())) == 5
+
+
+def test_frames_are_not_collected(tmp_path: Path) -> None:
+    """Memory does not grow with the video: 200 frames of 256x256 would be 39 MB."""
+    large = tmp_path / "large"
+    large.mkdir()
+    pixels = picture(0, (256, 256))
+    Image.fromarray(pixels).save(large / "0000.png")
+    for t in range(1, 200):
+        (large / f"{t:04d}.png").hardlink_to(large / "0000.png")
+    frames = open_frames(large)
+
+    def labels(_: object, source: Iterator[Mask], *__: object, **___: object) -> Iterator[Mask]:
+        yield from (frame[..., 0] for frame in source)
+
+    given = read_masks([str(save(tmp_path / "m.png", box(1, 4, (256, 256))))], frames, (256, 256))
+    track_segment = track.segment_video
+    tracemalloc.start()
+    try:
+        track.segment_video = labels  # type: ignore[assignment]
+        count = 0
+        for _ in track._segmented(None, frames.open(), given, Inference(), 200):  # type: ignore[arg-type]
+            count += 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        track.segment_video = track_segment
+        tracemalloc.stop()
+    assert count == 200
+    assert peak < 8 * pixels.nbytes
+
+
+@given(st.lists(st.integers(0, 3)))
+def test_runs_are_the_frames_with_pixels(areas: list[int]) -> None:
+    runs = track._runs(areas)
+    inside = {t for a, b in runs for t in range(a, b + 1)}
+    assert inside == {t for t, area in enumerate(areas) if area}
+    assert all(b + 1 < c for (_, b), (c, _) in pairwise(runs))
+
+
+@given(st.lists(st.integers()), st.integers(0, 30))
+def test_one_ahead_keeps_order_and_raises_in_place(items: list[int], bad: int) -> None:
+    def source() -> Iterator[int]:
+        for i, item in enumerate(items):
+            if i == bad:
+                raise ValueError("here")
+            yield item
+
+    got: list[int] = []
+    if bad < len(items):
+        with pytest.raises(ValueError, match="here"):
+            got.extend(one_ahead(source()))
+    got = list(one_ahead(items[:bad]))
+    assert got == items[:bad]
+
+
+def test_writing_behind_keeps_order_and_raises() -> None:
+    done: list[int] = []
+    with writing_behind(most=2) as later:
+        for i in range(20):
+            later(done.append, i)
+    assert done == list(range(20))
+    with pytest.raises(ZeroDivisionError), writing_behind() as later:
+        later(lambda: 1 // 0)
+
+
+def _empty(path: Path) -> list[str]:
+    return [str(save(path / "m.png", np.zeros(SIZE, np.uint8)))]
+
+
+def _narrow(path: Path) -> list[str]:
+    return [str(save(path / "m.png", box(1, 4, (48, 60))))]
+
+
+def _again(path: Path) -> list[str]:
+    first, second = (save(path / f"{n}.png", box(1, left)) for n, left in (("a", 4), ("b", 30)))
+    return [str(first), f"00003={second}"]
+
+
+def _colours(path: Path) -> list[str]:
+    Image.new("RGB", SIZE[::-1]).save(path / "m.png")
+    return [str(path / "m.png")]
+
+
+def _later(frame: str) -> object:
+    return lambda path: [f"{frame}={save(path / 'm.png', box(1, 4))}"]
+
+
+@pytest.mark.parametrize(
+    ("masks", "error", "message"),
+    [
+        (_empty, DataError, r"m.png: expected an object, found background only"),
+        (_narrow, DataError, r"m.png: expected a mask of 64x48 pixels .*found 60x48"),
+        (_again, DataError, r"b.png: gives object 1, which .*a.png gave"),
+        (_colours, DataError, r"m.png: expected a palette or grey mask"),
+        (lambda path: [str(path / "no.png")], DataError, r"no.png: cannot be read"),
+        (_later("00006"), UsageError, r"--mask 00006=.*00000 to 00005"),
+        (_later("end"), UsageError, r"--mask end=.*00000 to 00005"),
+        (lambda _: [], UsageError, r"--mask: expected the mask of the first frame"),
+    ],
+)
+def test_bad_masks(
+    folder: Path, tmp_path: Path, masks: object, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(folder, masks(tmp_path), tmp_path / "out")  # type: ignore[operator]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_beyond_the_end_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, masks = film(tmp_path / "v.mp4"), _later("9")(tmp_path)  # type: ignore[operator]
+    with pytest.raises(UsageError, match=r"--mask 9=.*0 to 5"):
+        run(source, masks, tmp_path / "out")
+    known = open_frames(source)
+    unknown = own_frames.OwnFrames(known.path, None, None, known.rate, known.open)
+    monkeypatch.setattr(track, "open_frames", lambda _: unknown)
+    with pytest.raises(DataError, match=r"has 6 frames, and .*m.png is for frame 9"):
+        run(source, masks, tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_bad_sources(tmp_path: Path, folder: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match=r"empty: expected .jpg, .*found none"):
+        open_frames(empty)
+    with pytest.raises(DataError, match="found neither"):
+        open_frames(tmp_path / "missing")
+    text = tmp_path / "notes.mp4"
+    text.write_text("no video")
+    with pytest.raises(DataError, match=r"notes.mp4: expected a video that FFmpeg can read"):
+        open_frames(text)
+    playlist = tmp_path / "list.m3u8"
+    playlist.write_text(f"#EXTM3U\n#EXTINF:1,\n{film(tmp_path / 'v.mp4')}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(DataError, match=r"list.m3u8: expected a video"):
+        open_frames(playlist)
+    sound = tmp_path / "sound.wav"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        samples = np.zeros((1, 800), np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(DataError, match=r"sound.wav: expected a video stream"):
+        open_frames(sound)
+    Image.new("RGB", (60, 48)).save(folder / "00003.jpg")
+    with pytest.raises(DataError, match=r"00003.jpg: expected 64x48 .*found 60x48"):
+        list(open_frames(folder).open())
+
+
+def test_a_cut_video_is_refused(tmp_path: Path) -> None:
+    source = film(tmp_path / "v.mkv", frames=40)
+    data = source.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    frames = open_frames(tmp_path / "cut.mkv")
+    assert len(list(frames.open())) < 40
+    (tmp_path / "none.mkv").write_bytes(data[:700])
+    with pytest.raises(DataError, match=r"none.mkv: "):
+        list(open_frames(tmp_path / "none.mkv").open())
+
+
+def stm(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def test_the_command(folder: Path, tmp_path: Path) -> None:
+    first = save(tmp_path / "m.png", box(3, 4))
+    base = ("track", folder, "--checkpoint", "x", "--device", "cpu", "--out", tmp_path / "out")
+    done = stm(*base, "--mask", first, "--top-k", 5, "--fps", 10)
+    assert done.exit_code == 0, done.output
+    assert "object 3: seen in" in done.output
+    assert "6 frames, " in done.output
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["fps"] == 10.0
+    refused = stm(*base, "--mask", first)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.output
+    assert stm(*base, "--mask", first, "--overwrite", "--fps", 0).exit_code == 2
+    assert stm(*base).exit_code == 2

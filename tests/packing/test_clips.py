@@ -1,0 +1,214 @@
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stmdata.packing.clips import ClipMaker, Options, plan_jobs, prepare_coco, prepare_masks
+from stmdata.stills.mask_files import find_stills
+from stmdata.stills.source import CocoSource, MaskSource, Picture
+from stmdata.synthesis.appearance_policy import NONE
+from stmdata.synthesis.layers import Cutout
+from stmdata.synthesis.recipe import CLASSIC, DEFAULT
+from stmtrain.errors import DataError, UsageError
+from stmtrain.images.decode import decode_frame, decode_mask
+from stmtrain.shards.manifest import Manifest
+from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.sample import Sample, Skipped
+
+SMALL = Options(replace(DEFAULT, appearance="none", min_instance_area=100.0), size=64)
+
+
+@pytest.fixture
+def coco(coco_tree: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(coco_tree, tmp_path / "coco"))
+
+
+def prepare(tree: Path, out: Path, options: Options = SMALL, **more) -> Manifest:
+    annotations = tree / "annotations" / "instances_train2017.json"
+    return prepare_coco(tree / "train2017", annotations, out, options, **more)
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.is_file()}
+
+
+def test_a_set_holds_every_image_in_every_variant(coco: Path, tmp_path: Path) -> None:
+    options = replace(SMALL, variants=3, frames=4, clips_per_shard=7)
+    manifest = prepare(coco, tmp_path / "out", options)
+    shards = ShardSet.open(tmp_path / "out")
+    keys = [shards.meta(i).sample_key for i in range(len(shards))]
+    skipped = [s for s in manifest.skipped if "object of real size" in s]
+    assert len(set(keys)) == len(keys) == 36 - sum(manifest.skipped[s] for s in skipped)
+    for i in range(len(shards)):
+        sample = shards.read(i)
+        meta = sample.meta
+        frames = [decode_frame(sample.frames[name], name) for name in meta.frames]
+        masks = np.stack([decode_mask(sample.masks[name], name) for name in meta.frames])
+        assert meta.frames == ("00000", "00001", "00002", "00003") == meta.mask_frames
+        assert {frame.shape for frame in frames} == {(64, 64, 3)}
+        assert (meta.height, meta.width) == masks.shape[1:] == (64, 64)
+        assert meta.object_ids == tuple(range(1, masks[0].max() + 1))
+        for object_id, areas in zip(meta.object_ids, meta.areas, strict=True):
+            assert areas == tuple((masks == object_id).sum(axis=(1, 2)).tolist())
+            assert areas[0] > 0
+        variant = int(meta.sample_key[-3:])
+        assert meta.origin["variant"] == variant < 3
+        assert meta.sample_key == f"coco_{meta.origin['image_id']:012d}_v{variant:03d}"
+        with Image.open(coco / "train2017" / meta.origin["image"]) as image:
+            assert meta.original_size == image.size[::-1]
+
+
+def test_neighbours_in_a_shard_are_different_images() -> None:
+    jobs = plan_jobs("coco", 50, replace(SMALL, variants=4, clips_per_shard=25))
+    tasks = [task for job in jobs for task in job.items]
+    assert sorted((t.image, t.variant) for t in tasks) == sorted(
+        (i, v) for i in range(50) for v in range(4)
+    )
+    for number, job in enumerate(jobs):
+        assert job.name == f"coco-{number:06d}"
+        assert [(t.shard, t.sample) for t in job.items] == [(number, i) for i in range(25)]
+        assert len({t.image for t in job.items}) == 25
+    order = [t.image for t in tasks[:50]]
+    assert order != sorted(order)
+    assert order != [t.image for t in tasks[50:100]]
+
+
+def test_the_bytes_depend_on_the_seed_alone(coco: Path, tmp_path: Path) -> None:
+    options = replace(SMALL, recipe=replace(SMALL.recipe, appearance="light"), clips_per_shard=5)
+    prepare(coco, tmp_path / "one", options, workers=1)
+    prepare(coco, tmp_path / "two", options, workers=2)
+    prepare(coco, tmp_path / "other", replace(options, seed=1))
+    one, two, other = (bytes_of(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    tars = [name for name in one if name.endswith(".tar")]
+    assert len(tars) == 3
+    assert all(one[name] != other[name] for name in tars)
+
+
+def test_a_maker_is_pickled_small_and_makes_one_shard_alone(coco: Path) -> None:
+    source = CocoSource(coco / "train2017", coco / "annotations" / "instances_train2017.json")
+    options = replace(SMALL, clips_per_shard=5)
+    make = ClipMaker(source, options, NONE)
+    jobs = plan_jobs("coco", len(source), options)
+    data = pickle.dumps(make)
+    assert len(data) < 10_000
+    first, again = (list(pickle.loads(data)(jobs[2])) for _ in range(2))
+    assert first == again
+    assert [type(s) for s in first].count(Sample) + [type(s) for s in first].count(Skipped) > 0
+
+
+def test_crowd_regions_are_never_objects_and_never_pasted(coco: Path, tmp_path: Path) -> None:
+    path = coco / "annotations" / "instances_train2017.json"
+    data = json.loads(path.read_text())
+    crowded = [a for a in data["annotations"] if a["iscrowd"]]
+    assert crowded
+    ids = {a["image_id"] for a in crowded}
+    data["images"] = [i for i in data["images"] if i["id"] in ids]
+    data["annotations"] = crowded
+    path.write_text(json.dumps(data))
+    manifest = prepare(coco, tmp_path / "out")
+    assert manifest.totals["samples"] == 0
+    assert manifest.skipped["crowd region"] == len(crowded)
+    assert manifest.skipped["no object of real size in frame 0"] == len(ids)
+
+
+def test_small_instances_are_counted_once_whatever_the_variants(coco: Path, tmp_path: Path) -> None:
+    recipe = replace(SMALL.recipe, min_instance_area=1e6)
+    manifest = prepare(coco, tmp_path / "out", replace(SMALL, recipe=recipe, variants=2))
+    annotations = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
+    single = [a for a in annotations["annotations"] if not a["iscrowd"]]
+    assert manifest.skipped["instance smaller than 1e+06 px"] == len(single)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "text", "size"])
+def test_a_bad_image_stops_or_is_counted(coco: Path, tmp_path: Path, damage: str) -> None:
+    path = sorted((coco / "train2017").iterdir())[3]
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:2000])
+    elif damage == "text":
+        path.write_text("no image")
+    else:
+        Image.new("RGB", (20, 30)).save(path)
+    with pytest.raises(DataError) as caught:
+        prepare(coco, tmp_path / "stopped")
+    assert str(path) in str(caught.value)
+    assert "--on-bad-image skip" in str(caught.value)
+    assert not list((tmp_path / "stopped").glob("*.tar"))
+    manifest = prepare(coco, tmp_path / "out", replace(SMALL, on_bad_image="skip"))
+    assert manifest.skipped["unreadable image"] == 1
+    assert manifest.totals["samples"] >= 8
+
+
+def test_a_set_is_not_mixed_with_another(coco: Path, tmp_path: Path) -> None:
+    prepare(coco, tmp_path / "out", limit=3)
+    with pytest.raises(UsageError, match="limit"):
+        prepare(coco, tmp_path / "out", limit=4)
+    with pytest.raises(UsageError, match="recipe"):
+        prepare(coco, tmp_path / "out", replace(SMALL, recipe=CLASSIC), limit=3)
+    assert prepare(coco, tmp_path / "out", limit=4, overwrite=True).totals["samples"] <= 4
+
+
+def test_the_limit_holds_for_cutouts_too(coco: Path) -> None:
+    for path in sorted((coco / "train2017").iterdir())[2:]:
+        path.unlink()
+    annotations = coco / "annotations" / "instances_train2017.json"
+    source = CocoSource(coco / "train2017", annotations, limit=2)
+    cutouts = list(source.cutouts(20, 50, np.random.default_rng(0)))
+    assert len(source) == 2
+    assert len(cutouts) == 20
+    assert all(isinstance(cutout, Cutout) for cutout in cutouts)
+
+
+def test_masks_beside_images_become_clips(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder in ("images/a b", "masks/a b"):
+        (tmp_path / folder).mkdir(parents=True)
+    for i in range(4):
+        mask = np.zeros((90, 120), np.uint8)
+        mask[20:70, 20 + 5 * i : 90] = 255
+        image = rng.integers(0, 256, (90, 120, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"images/a b/{i}.jpg")
+        Image.fromarray(mask).save(tmp_path / f"masks/a b/{i}.png")
+    Image.fromarray(mask * 0).save(tmp_path / "masks/a b/3.png")
+    options = replace(SMALL, frames=5)
+    manifest = prepare_masks(tmp_path / "images", tmp_path / "masks", tmp_path / "out", options)
+    assert manifest.skipped["mask without an object"] == 1
+    assert manifest.totals["samples"] == 4  # the empty one shows what was pasted
+    meta = ShardSet.open(tmp_path / "out").meta(0)
+    assert meta.sample_key.startswith("masks_a_b_")
+    assert meta.origin["image"].startswith("a b/")
+    assert len(meta.frames) == 5
+    shutil.copy(tmp_path / "images/a b/0.jpg", tmp_path / "images/a b/9.jpg")
+    with pytest.raises(DataError, match=r"9\.jpg"):
+        prepare_masks(tmp_path / "images", tmp_path / "masks", tmp_path / "out2", options)
+
+
+def test_keys_of_masks_differ_and_fit(tmp_path: Path) -> None:
+    names = ["x/1", "x_1", "x 1", "y" * 90, "y" * 91]
+    for name in names:
+        for folder in ("images", "masks"):
+            path = tmp_path / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 255).save(path)
+    source = MaskSource(tuple(find_stills(tmp_path / "images", tmp_path / "masks")))
+    keys = [source.key(i) + "_v000" for i in range(len(source))]
+    assert len(set(keys)) == len(names)
+    assert max(map(len, keys)) <= 64
+    picture = source.read(0, 1)
+    assert isinstance(picture, Picture)
+    assert (picture.labels == 1).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frames": 1}, {"frames": 17}, {"size": 8}, {"quality": 0}, {"variants": 0}]
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=f"--{next(iter(wrong))}: expected"):
+        replace(SMALL, **wrong)

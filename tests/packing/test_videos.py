@@ -1,0 +1,380 @@
+"""DAVIS and YouTube-VOS trees to shards: what comes out is what the tree holds."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from stmdata.packing.videos import _group, pack_davis, pack_youtube_vos
+from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
+from stmtrain.errors import DataError, UsageError
+from stmtrain.images.decode import decode_frame, decode_mask
+from stmtrain.images.encode import DAVIS_PALETTE, encode_mask
+from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.sample import Sample
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def read_all(folder: Path) -> dict[str, Sample]:
+    shards = ShardSet.open(folder)
+    return {key: shards.read(i) for i, key in enumerate(shards.keys())}
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    rows = [(x * 5 + seed * 40) % 256, (y * 7) % 256, (x + y) % 256]
+    return np.stack(rows, axis=-1).astype(np.uint8)
+
+
+def write_davis(
+    root: Path, masks: Mapping[str, Mapping[str, np.ndarray]], year: int = 2017, mode: str = "P"
+) -> Path:
+    """Write a DAVIS tree around masks (video to frame to (H,W) ids), frames of the same size."""
+    for video, by_frame in masks.items():
+        frames_folder = root / "JPEGImages" / "480p" / video
+        masks_folder = root / "Annotations" / "480p" / video
+        frames_folder.mkdir(parents=True)
+        masks_folder.mkdir(parents=True)
+        for i, (name, mask) in enumerate(by_frame.items()):
+            jpeg = simplejpeg.encode_jpeg(picture(*mask.shape, seed=i), 90, "RGB", "420")
+            (frames_folder / f"{name}.jpg").write_bytes(jpeg)
+            if mode == "P":
+                (masks_folder / f"{name}.png").write_bytes(encode_mask(mask))
+            else:
+                Image.fromarray(mask).convert(mode).save(masks_folder / f"{name}.png")
+    lists = root / "ImageSets" / str(year)
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("".join(f"{video}\n" for video in masks))
+    return root
+
+
+def small_davis(root: Path) -> Path:
+    """One video, three frames of 20x24 pixels, one object."""
+    mask = np.zeros((20, 24), np.uint8)
+    mask[4:12, 5:15] = 1
+    return write_davis(root, {"car": {f"{i:05d}": mask for i in range(3)}})
+
+
+def check_against_tree(videos: list[Video], samples: Mapping[str, Sample]) -> None:
+    """Assert that samples hold the tree's own JPEG bytes, names, ids and mask pixels."""
+    assert list(samples) == [video.name for video in videos]
+    for video in videos:
+        sample = samples[video.name]
+        meta = sample.meta
+        assert sample.frames == {name: path.read_bytes() for name, path in video.frames.items()}
+        assert meta.frames == tuple(video.frames)
+        assert meta.mask_frames == tuple(video.masks) == tuple(sample.masks)
+        assert meta.original_size == (meta.height, meta.width)
+        masks = {name: video.read_mask(name) for name in video.masks}
+        for name, mask in masks.items():
+            np.testing.assert_array_equal(decode_mask(sample.masks[name], name), mask)
+        present = set(np.unique(np.stack(list(masks.values()))).tolist()) - {0, 255}
+        assert meta.object_ids == tuple(sorted(present))
+        for object_id, areas in zip(meta.object_ids, meta.areas, strict=True):
+            assert list(areas) == [int((mask == object_id).sum()) for mask in masks.values()]
+
+
+# --- what goes in comes out -----------------------------------------------------------------------
+
+IDS = st.sampled_from([0, 0, 0, 1, 2, 7, 100, 254, 255])
+SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))
+
+
+@given(st.data(), SIZES, st.integers(1, 3))
+@settings(max_examples=15, deadline=None)
+def test_any_davis_masks_survive(tmp_path_factory, data, size, frames):
+    tmp_path = tmp_path_factory.mktemp("davis")
+    masks = {
+        f"{10 * i:05d}": data.draw(hnp.arrays(np.uint8, size, elements=IDS)) for i in range(frames)
+    }
+    masks["00000"][0, 0] = 3  # void alone would be taken for DAVIS 2016
+    root = write_davis(tmp_path / "tree", {"a-video": masks})
+    pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
+    check_against_tree(davis_videos(root, 2017, "train"), read_all(tmp_path / "out"))
+
+
+def test_davis_2017(davis_tree, tmp_path):
+    manifest = pack_davis(davis_tree, 2017, "train", tmp_path, workers=1)
+    videos = davis_videos(davis_tree, 2017, "train")
+    check_against_tree(videos, read_all(tmp_path))
+    assert manifest.totals["samples"] == len(videos)
+    assert manifest.config["dataset"] == "davis2017"
+    assert str(davis_tree) not in (tmp_path / "manifest.json").read_text()
+    sample = read_all(tmp_path)[videos[0].name]
+    assert sample.meta.origin == {
+        "dataset": "davis2017",
+        "split": "train",
+        "video": videos[0].name,
+    }
+
+
+def test_davis_2016_masks_become_object_1(davis2016_tree, tmp_path):
+    pack_davis(davis2016_tree, 2016, "train", tmp_path, workers=1)
+    samples = read_all(tmp_path)
+    check_against_tree(davis_videos(davis2016_tree, 2016, "train"), samples)
+    for sample in samples.values():
+        assert sample.meta.object_ids == (1,)
+
+
+def test_masks_are_palette_images(tmp_path):
+    mask = np.array([[0, 1, 2, 255]], np.uint8)
+    root = write_davis(tmp_path / "tree", {"v": {"00000": mask}}, mode="L")
+    pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
+    (tmp_path / "mask.png").write_bytes(read_all(tmp_path / "out")["v"].masks["00000"])
+    with Image.open(tmp_path / "mask.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), DAVIS_PALETTE[mask])
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_youtube_vos(youtube_vos_tree, tmp_path, split):
+    pack_youtube_vos(youtube_vos_tree, split, tmp_path, workers=1)
+    videos = youtube_vos_videos(youtube_vos_tree, split)
+    samples = read_all(tmp_path)
+    check_against_tree(videos, samples)
+    meta = json.loads((youtube_vos_tree / split / "meta.json").read_text())["videos"]
+    late = 0
+    for video in videos:
+        record = samples[video.name].meta
+        assert 0 < len(record.mask_frames) < len(record.frames)
+        objects = meta[video.name]["objects"]
+        assert record.origin["first_seen"] == {i: o["frames"][0] for i, o in objects.items()}
+        assert record.origin["required"] == {i: o["frames"] for i, o in objects.items()}
+        assert record.origin["categories"] == {i: o["category"] for i, o in objects.items()}
+        assert record.object_ids == tuple(map(int, objects))
+        late += sum(areas[0] == 0 for areas in record.areas)
+    assert late  # an object that is not in the first mask was among them
+
+
+def test_an_object_in_no_mask_is_noted(youtube_vos_tree, tmp_path):
+    shutil.copytree(youtube_vos_tree, tmp_path / "tree")
+    path = tmp_path / "tree" / "train" / "meta.json"
+    meta = json.loads(path.read_text())
+    name, video = next(iter(sorted(meta["videos"].items())))
+    video["objects"]["77"] = {"frames": ["00000"]}  # and without a category
+    path.write_text(json.dumps(meta))
+    manifest = pack_youtube_vos(tmp_path / "tree", "train", tmp_path / "out", workers=1)
+    assert manifest.skipped == {"object of meta.json is in no mask": 1}
+    record = read_all(tmp_path / "out")[name].meta
+    assert 77 not in record.object_ids
+    assert record.origin["first_seen"]["77"] == "00000"
+    assert "77" not in record.origin["categories"]
+
+
+# --- resize ---------------------------------------------------------------------------------------
+
+
+@given(SIZES.map(lambda size: (size[0] + 20, size[1] + 20)), st.integers(16, 80))
+@settings(max_examples=15, deadline=None)
+def test_resize_sets_the_short_side(tmp_path_factory, size, short_side):
+    tmp_path = tmp_path_factory.mktemp("resize")
+    mask = np.zeros(size, np.uint8)
+    mask[: size[0] // 2, : size[1] // 2] = 5
+    mask[-3:] = 255
+    root = write_davis(tmp_path / "tree", {"v": {"00000": mask, "00001": mask}})
+    pack_davis(root, 2017, "train", tmp_path / "out", short_side, workers=1)
+    sample = read_all(tmp_path / "out")["v"]
+    meta = sample.meta
+    assert (min(meta.height, meta.width), meta.original_size) == (short_side, size)
+    aspect = (meta.width / meta.height) / (size[1] / size[0])
+    assert abs(aspect - 1) < 0.6 / short_side + 0.01
+    for name in meta.frames:
+        assert decode_frame(sample.frames[name], name).shape == (meta.height, meta.width, 3)
+        small = decode_mask(sample.masks[name], name)
+        assert small.shape == (meta.height, meta.width)
+        assert set(np.unique(small)) <= {0, 5, 255}  # nearest: no label is invented
+    if short_side == min(size):
+        assert sample.frames == {
+            p.stem: p.read_bytes() for p in (root / "JPEGImages/480p/v").iterdir()
+        }
+
+
+@pytest.mark.parametrize("short_side", [30, 75, 110])
+def test_frame_and_mask_move_together(tmp_path, short_side):
+    y, x = np.mgrid[:96, :120]  # a tilted ellipse, so that rounding evens out along its edge
+    mask = ((y - 43 + 0.3 * (x - 60)) ** 2 / 24**2 + (x - 60) ** 2 / 35**2 < 1).astype(np.uint8)
+    root = write_davis(tmp_path / "tree", {"v": {"00000": mask}})
+    painted = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
+    (root / "JPEGImages/480p/v/00000.jpg").write_bytes(
+        simplejpeg.encode_jpeg(painted, 100, "RGB", "444")
+    )
+    pack_davis(root, 2017, "train", tmp_path / "out", short_side, workers=1)
+    sample = read_all(tmp_path / "out")["v"]
+    frame = decode_frame(sample.frames["00000"], "") / 255
+    small = decode_mask(sample.masks["00000"], "").astype(float)
+    y, x = np.mgrid[: small.shape[0], : small.shape[1]]
+    for axis in (y, x):  # the centre of the painted shape and of the mask, pixels
+        in_frame = (axis * frame[..., 0]).sum() / frame[..., 0].sum()
+        assert abs(in_frame - (axis * small).sum() / small.sum()) < 0.2
+    assert abs(frame[..., 0].sum() / small.sum() - 1) < 0.06
+
+
+def test_shrinking_does_not_alias(tmp_path):
+    mask = np.ones((64, 64), np.uint8)
+    root = write_davis(tmp_path / "tree", {"v": {"00000": mask}})
+    board = np.indices((64, 64)).sum(axis=0) % 2 * np.uint8(255)  # single-pixel chequers: mean 127
+    jpeg = simplejpeg.encode_jpeg(np.repeat(board[..., None].astype(np.uint8), 3, 2), 100)
+    (root / "JPEGImages/480p/v/00000.jpg").write_bytes(jpeg)
+    pack_davis(root, 2017, "train", tmp_path / "out", 32, workers=1)
+    frame = decode_frame(read_all(tmp_path / "out")["v"].frames["00000"], "")
+    assert abs(frame.astype(int) - 127).max() < 8
+
+
+def test_an_object_lost_in_the_resize_is_noted(tmp_path):
+    mask = np.zeros((96, 96), np.uint8)
+    mask[10:60, 10:60] = 1
+    mask[80, 81] = 4
+    root = write_davis(tmp_path / "tree", {"v": {"00000": mask}})
+    manifest = pack_davis(root, 2017, "train", tmp_path / "out", 16, workers=1)
+    assert manifest.skipped == {"object vanished in the resize": 1}
+    assert read_all(tmp_path / "out")["v"].meta.object_ids == (1,)
+
+
+@pytest.mark.parametrize("resize", [0, -1, 15, 8193])
+def test_a_senseless_resize_is_refused(tmp_path, resize):
+    root = small_davis(tmp_path / "tree")
+    with pytest.raises(UsageError, match="--resize: expected a short side of 16 to 8192, found"):
+        pack_davis(root, 2017, "train", tmp_path / "out", resize)
+    assert not (tmp_path / "out").exists()
+
+
+# --- shards ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.integers(1, 60))
+def test_shards_take_whole_videos_in_order_up_to_their_size(sizes, limit):
+    groups = _group(sizes, limit)
+    assert [i for group in groups for i in group] == list(range(len(sizes)))
+    for group, following in zip(groups, [*groups[1:], None], strict=True):
+        total = sum(sizes[i] for i in group)
+        assert total <= limit or len(group) == 1
+        if following is not None:
+            assert total + sizes[following[0]] > limit
+
+
+def test_workers_and_interruptions_do_not_change_the_bytes(davis_tree, tmp_path):
+    def run(name, **options):
+        pack_davis(davis_tree, 2017, "train", tmp_path / name, shard_bytes=1, **options)
+        return {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()}
+
+    once = run("a", workers=1)
+    assert len([name for name in once if name.endswith(".tar")]) == 2
+    assert run("b", workers=2) == once
+    for name in ("davis2017-train-000001.tar", "manifest.json"):
+        (tmp_path / "b" / name).unlink()
+    assert run("b", workers=1) == once
+
+
+def test_a_changed_tree_is_another_configuration(tmp_path):
+    root = small_davis(tmp_path / "tree")
+    pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
+    for path in (root / "JPEGImages/480p/car/00002.jpg", root / "Annotations/480p/car/00002.png"):
+        path.unlink()
+    with pytest.raises(UsageError, match=r"source\.frames: 3 there, 2 asked"):
+        pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
+    with pytest.raises(UsageError, match="resize: null there, 32 asked"):
+        pack_davis(root, 2017, "train", tmp_path / "out", 32, workers=1)
+    manifest = pack_davis(root, 2017, "train", tmp_path / "out", workers=1, overwrite=True)
+    assert manifest.totals["frames"] == 2
+
+
+def test_the_tree_may_move(tmp_path):
+    root = small_davis(tmp_path / "tree")
+    first = pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
+    root.rename(tmp_path / "moved")
+    assert pack_davis(tmp_path / "moved", 2017, "train", tmp_path / "out", workers=1) == first
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def shrink_mask(path: Path) -> None:
+    path.write_bytes(encode_mask(np.ones((20, 23), np.uint8)))
+
+
+def shrink_frame(path: Path) -> None:
+    path.write_bytes(simplejpeg.encode_jpeg(picture(20, 22), 90))
+
+
+def colour(path: Path) -> None:
+    Image.fromarray(picture(20, 24)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "damage", "message"),
+    [
+        ("JPEGImages", cut, "JPEG is damaged"),
+        ("JPEGImages", lambda p: p.write_bytes(b""), "expected a JPEG image"),
+        ("JPEGImages", lambda p: p.write_text("not an image"), "expected a JPEG image"),
+        ("JPEGImages", colour, "expected a JPEG image"),  # a PNG that is called .jpg
+        ("JPEGImages", shrink_frame, "expected 24x20 pixels like 00000.jpg, found 22x20"),
+        ("Annotations", cut, "expected a mask PNG"),
+        ("Annotations", colour, "found mode RGB; save the mask as a palette PNG"),
+        ("Annotations", shrink_mask, "expected a mask of 24x20 pixels like its frame, found 23x20"),
+        ("Annotations", lambda p: p.unlink(), "expected a mask for each of 3 frames"),
+        ("JPEGImages", lambda p: p.unlink(), "found masks without a frame"),
+    ],
+)
+@pytest.mark.parametrize("resize", [None, 16])
+def test_bad_files_are_named_in_one_line(tmp_path, folder, damage, message, resize):
+    root = small_davis(tmp_path / "tree")
+    path = root / folder / "480p" / "car" / f"00001.{'jpg' if folder == 'JPEGImages' else 'png'}"
+    if damage is colour:
+        Image.fromarray(picture(20, 24)).save(path.with_suffix(".png"))
+        path.with_suffix(".png").rename(path)
+    else:
+        damage(path)
+    with pytest.raises(DataError) as caught:
+        pack_davis(root, 2017, "train", tmp_path / "out", resize, workers=1)
+    text = str(caught.value)
+    assert message in text
+    assert "car" in text
+    assert "00001" in text
+    assert "\n" not in text
+    left = {p.name for p in (tmp_path / "out").iterdir()} if (tmp_path / "out").exists() else set()
+    assert left <= {"config.json"}
+
+
+def test_davis_2016_masks_packed_as_2017_are_refused(tmp_path):
+    mask = np.zeros((20, 24), np.uint8)
+    mask[3:9, 3:9] = 255
+    root = write_davis(tmp_path / "tree", {"car": {"00000": mask}}, mode="L")
+    with pytest.raises(DataError, match=r"only 0 and 255 .*--year 2016"):
+        pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
+
+
+def test_an_error_in_a_worker_process_is_the_same_line(tmp_path):
+    mask = np.ones((20, 24), np.uint8)
+    root = write_davis(tmp_path / "tree", {"a": {"00000": mask}, "b": {"00000": mask}})
+    cut(root / "JPEGImages" / "480p" / "b" / "00000.jpg")
+    with pytest.raises(DataError, match=r"480p/b/00000\.jpg: JPEG is damaged"):
+        pack_davis(root, 2017, "train", tmp_path / "out", workers=2, shard_bytes=1)
+
+
+# --- real data ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (REAL / "davis2016").exists(), reason="needs the real DAVIS sequences")
+def test_real_davis_2016(tmp_path):
+    root = REAL / "davis2016"
+    lists = tmp_path / "tree" / "ImageSets" / "2016"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("bear\n")  # its mask 00077 has an alpha channel
+    for folder in ("JPEGImages", "Annotations"):
+        (tmp_path / "tree" / folder).symlink_to(root / folder)
+    manifest = pack_davis(tmp_path / "tree", 2016, "train", tmp_path / "out", workers=1)
+    check_against_tree(davis_videos(root, 2016, "train")[:1], read_all(tmp_path / "out"))
+    assert manifest.totals["frames"] == 82

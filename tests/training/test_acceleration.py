@@ -1,0 +1,388 @@
+"""What makes a step faster or smaller leaves its numbers alone."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stmtrain.errors import UsageError
+from stmtrain.model import STM, memory, per_object, read_memory, set_batchnorm, slots
+from stmtrain.model.memory import _read_fused
+from stmtrain.model.objects import on_device, other_masks
+from stmtrain.training import acceleration
+from stmtrain.training.acceleration import Acceleration, adam, autocast, prepare
+from stmtrain.training.losses import clip_loss
+
+CPU = torch.device("cpu")
+PLAIN = Acceleration()
+Clips = tuple[Tensor, Tensor, Tensor]
+Step = tuple[float, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def model() -> STM:
+    torch.manual_seed(0)
+    return STM("resnet18").train()
+
+
+def clips_of(counts: list[int], size: int = 32) -> Clips:
+    """Noise frames (B,3,3,S,S), masks of so many objects (B,3,S,S), and the counts."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(len(counts), 3, 3, size, size, generator=generator)
+    masks = [torch.randint(0, n + 1, (3, size, size), generator=generator) for n in counts]
+    return frames, torch.stack(masks).byte(), torch.tensor(counts)
+
+
+def step(model: STM, clips: Clips, how: Acceleration = PLAIN) -> Step:
+    """The loss of a batch and its gradients."""
+    model.zero_grad()
+    with autocast(clips[0].device, how.precision):
+        loss, _ = clip_loss(model, *clips, detach_memory=False)
+    loss.backward()
+    return float(loss.detach()), gradients(model)
+
+
+def gradients(model: STM) -> dict[str, Tensor]:
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def prepared(model: STM, **choices: Any) -> tuple[STM, Acceleration]:
+    how = Acceleration(**choices)
+    return prepare(copy.deepcopy(model), how), how
+
+
+def assert_equal(ours: Step, expected: Step, tolerance: float = 1e-5) -> None:
+    """Loss and every gradient, in relation to the largest entry of that gradient."""
+    assert ours[0] == pytest.approx(expected[0], rel=tolerance)
+    assert ours[1].keys() == expected[1].keys()
+    # A shift of all keys changes no softmax: that gradient is rounding and nothing else.
+    worst = {
+        name: float((ours[1][name] - grad).abs().max() / grad.abs().max().clamp(min=1e-12))
+        for name, grad in expected[1].items()
+        if name != "KV_M_r4.Key.bias"
+    }
+    assert max(worst.values()) < tolerance, max(worst.items(), key=lambda item: item[1])
+
+
+def one_frame_at_a_time(model: STM, clips: Clips) -> Step:
+    """The step as the paper tells it: each query frame is encoded when its turn comes."""
+    frames, masks, counts = clips
+    owner = torch.repeat_interleave(torch.arange(len(frames)), counts)
+    slot = slots(owner)
+    soft, parts = (masks[owner, 0] == slot[:, None, None]).float(), []
+    loss = torch.zeros(())
+    model.zero_grad()
+    for t in (1, 2):
+        parts.append(model.memorize(frames[:, t - 1], soft, owner))
+        keys, values = (torch.stack(part, dim=2) for part in zip(*parts, strict=True))
+        logits = model.segment(frames[:, t], keys, values, owner)
+        loss = loss + torch.nn.functional.cross_entropy(logits, masks[:, t].long())
+        soft = logits.softmax(dim=1)[owner, slot]
+    loss.backward()
+    return float(loss.detach()), gradients(model)
+
+
+def test_encoding_all_query_frames_at_once_is_one_frame_at_a_time(model: STM) -> None:
+    clips = clips_of([2, 1])
+    assert_equal(step(model, clips), one_frame_at_a_time(model, clips), 1e-4)
+
+
+def test_a_batch_is_the_mean_of_its_clips(model: STM) -> None:
+    clips = clips_of([1, 3, 2])
+    singles = [step(model, tuple(part[b : b + 1] for part in clips)) for b in range(3)]  # type: ignore[arg-type]
+    loss = sum(single[0] for single in singles) / 3
+    grads = {name: sum(single[1][name] for single in singles) / 3 for name in singles[0][1]}
+    assert_equal(step(model, clips), (loss, grads), 1e-4)  # type: ignore[arg-type]
+
+
+def test_channels_last_computes_the_same_and_reaches_the_features(model: STM) -> None:
+    clips = clips_of([1, 2])
+    ours, how = prepared(model, channels_last=True)
+    assert_equal(step(ours, clips, how), step(model, clips), 1e-4)
+    features = ours.Encoder_Q(clips[0][:, 0])
+    assert all(f.is_contiguous(memory_format=torch.channels_last) for f in features)
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
+def test_activations_computed_again_give_the_same_step_to_the_bit(
+    model: STM, batchnorm: Literal["frozen", "train"]
+) -> None:
+    plain, (again, _) = copy.deepcopy(model), prepared(model, checkpoint_activations=True)
+    for each in (plain, again):
+        set_batchnorm(each, batchnorm)
+    clips = clips_of([2, 1])
+    held, expected = held_bytes(lambda: step(plain, clips))
+    held_again, ours = held_bytes(lambda: step(again, clips))
+    assert ours[0] == expected[0]
+    assert all(torch.equal(ours[1][name], grad) for name, grad in expected[1].items())
+    buffers = dict(plain.named_buffers())
+    assert all(torch.equal(b, buffers[n]) for n, b in again.named_buffers())
+    batches = int(buffers["Encoder_Q.bn1.num_batches_tracked"])
+    assert batches == (1 if batchnorm == "train" else 0)
+    assert held_again < held / 4
+
+
+def held_bytes(call: Callable[[], Step]) -> tuple[int, Step]:
+    """Bytes that the forward pass keeps for the backward pass, inputs and weights included."""
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = call()
+    return sum(seen.values()), result
+
+
+def test_without_gradients_nothing_is_computed_again(model: STM) -> None:
+    again, _ = prepared(model, checkpoint_activations=True)
+    with torch.no_grad():
+        assert not again.encode_query(torch.rand(1, 3, 32, 32)).key.requires_grad
+
+
+def test_bfloat16_is_near_float32_and_weights_stay_float32(model: STM) -> None:
+    clips = clips_of([2, 1], size=48)
+    expected, ours = step(model, clips), step(model, clips, Acceleration("bfloat16"))
+    assert ours[0] == pytest.approx(expected[0], rel=0.02)
+    pairs = [(ours[1][n].flatten(), g.flatten()) for n, g in expected[1].items()]
+    assert all(grad.dtype == torch.float32 for grad, _ in pairs)
+    # Eight bits of mantissa: single gradients differ, their direction as a whole does not.
+    mine, theirs = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    assert float(torch.cosine_similarity(mine, theirs, dim=0)) > 0.98
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e4, -1e4])
+def test_bfloat16_is_finite_where_the_network_is_certain(model: STM, scale: float) -> None:
+    certain = copy.deepcopy(model)
+    with torch.no_grad():
+        certain.Decoder.pred2.weight.zero_()
+        certain.Decoder.pred2.bias.copy_(torch.tensor([0.0, scale]))
+    loss, grads = step(certain, clips_of([2, 1]), Acceleration("bfloat16"))
+    assert 0 <= loss < 2 * 2 * 17  # two frames, at most -log(1e-7) each, and one more for others
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # PyTorch's compiler meets its own warnings
+def test_compiled_computes_the_same_and_keeps_its_names(
+    model: STM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two parts only: on a CPU each takes a compiler half a minute."""
+    parts = ("Encoder_Q.res2", "Decoder.RF2.ResMM")
+    monkeypatch.setattr(acceleration, "_compilable", lambda m: map(m.get_submodule, parts))
+    ours, how = prepared(model, compile=True)
+    assert ours.state_dict().keys() == model.state_dict().keys()
+    for counts in ([1, 2], [3, 1]):  # another number of objects
+        clips = clips_of(counts)
+        assert_equal(step(ours, clips, how), step(model, clips), 1e-4)
+    copied = copy.deepcopy(ours)
+    assert copied.Encoder_Q.res2._compiled_call_impl is None
+
+
+def test_float32_means_float32_unless_tf32_is_asked_for(model: STM) -> None:
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        for tf32 in (True, False):
+            prepare(model, Acceleration(tf32=tf32))
+            assert torch.backends.cudnn.allow_tf32 == tf32
+            assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.booleans())
+@settings(deadline=None)
+def test_per_object_is_an_index_with_its_gradient_and_layout(counts: list[int], last: bool) -> None:
+    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    layout = torch.channels_last if last else torch.contiguous_format
+    values = torch.rand(len(counts), 3, 4, 5).contiguous(memory_format=layout).requires_grad_()
+    copies = per_object(values, owner)
+    assert torch.equal(copies, values[owner])
+    if len(counts) > 1 and max(counts) > 0:
+        assert copies.is_contiguous(memory_format=layout)
+    weight = torch.rand(copies.shape)
+    ours, expected = (
+        torch.autograd.grad((each * weight).sum(), values)[0] for each in (copies, values[owner])
+    )
+    torch.testing.assert_close(ours, expected)
+
+
+def memories(keys: int, values: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Query key, keys and values of 3 objects, 5 memory frames of 4 by 6."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((keys, 4, 6), (keys, 5, 4, 6), (values, 5, 4, 6))
+    return [torch.randn(3, *s, generator=generator).to(dtype).requires_grad_() for s in shapes]
+
+
+@pytest.mark.parametrize(("keys", "values"), [(8, 32), (16, 16)])
+def test_the_read_in_heads_is_the_read(keys: int, values: int) -> None:
+    inputs = memories(keys, values)
+    expected, ours = read_memory(*inputs), _read_fused(*inputs)
+    torch.testing.assert_close(ours, expected)
+    weight = torch.rand(expected.shape)
+    for mine, theirs in zip(
+        torch.autograd.grad((ours * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_other_masks_are_not_rounded_under_autocast() -> None:
+    masks, owner = torch.rand(3, 4, 5) / 3, torch.zeros(3, dtype=torch.int64)
+    with autocast(CPU, "bfloat16"):
+        others = other_masks(masks, owner)
+    torch.testing.assert_close(others[0], masks[1] + masks[2])
+
+
+def small(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
+
+
+NUMBERS: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}
+
+
+def descend(network: torch.nn.Module, optimizer: torch.optim.Adam, steps: range) -> None:
+    device = next(network.parameters()).device
+    for number in steps:
+        generator = torch.Generator().manual_seed(number)
+        optimizer.zero_grad()
+        network(torch.randn(16, 8, generator=generator).to(device)).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_resumed_adam_goes_on_to_the_bit(device: str) -> None:
+    straight = small().to(device)
+    descend(straight, adam(straight, **NUMBERS), range(6))
+    network = small().to(device)
+    first = adam(network, **NUMBERS)
+    descend(network, first, range(3))
+    saved = copy.deepcopy(first.state_dict())
+    resumed = adam(network, **NUMBERS, saved=saved)
+    assert resumed.defaults["fused"]
+    descend(network, resumed, range(3, 6))
+    assert all(map(torch.equal, network.parameters(), straight.parameters()))
+
+
+def test_adam_takes_over_what_another_kind_of_adam_saved() -> None:
+    plain, ours = small(), small()
+    theirs = torch.optim.Adam(plain.parameters(), 1e-2, foreach=False)
+    descend(plain, theirs, range(3))
+    ours.load_state_dict(plain.state_dict())
+    resumed = adam(ours, **NUMBERS, saved=copy.deepcopy(theirs.state_dict()))
+    assert resumed.param_groups[0]["fused"]
+    descend(plain, theirs, range(3, 6))
+    descend(ours, resumed, range(3, 6))
+    for mine, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_is_refused_where_the_gpu_has_none(
+    model: STM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As seen from a machine without a GPU: all that is asked of CUDA is answered here."""
+    monkeypatch.setattr(torch.nn.Parameter, "device", torch.device("cuda", 0), raising=False)
+    monkeypatch.setattr(torch.cuda, "device", lambda _device: torch.no_grad())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_options: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    with pytest.raises(UsageError, match="Some GPU has no bfloat16 arithmetic; use float32"):
+        prepare(model, Acceleration("bfloat16"))
+
+
+# On a GPU: `pytest -m gpu`.
+
+
+def on_gpu(model: STM, **choices: Any) -> tuple[STM, Acceleration]:
+    how = Acceleration(**choices)
+    return prepare(copy.deepcopy(model).cuda(), how), how
+
+
+def gpu_clips(counts: list[int], size: int = 64) -> Clips:
+    frames, masks, number = clips_of(counts, size)
+    return frames.cuda(), masks.cuda(), number
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("choices", [{}, {"channels_last": True}, {"checkpoint_activations": True}])
+def test_gpu_step_is_the_step_of_the_cpu(model: STM, choices: dict[str, Any]) -> None:
+    ours, how = on_gpu(model, **choices)
+    loss, grads = step(ours, gpu_clips([2, 1]), how)
+    grads = {name: grad.cpu() for name, grad in grads.items()}
+    assert_equal((loss, grads), step(model, clips_of([2, 1], 64)), 2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("keys", "values"), [(32, 128), (128, 512)])
+def test_gpu_fused_read_rounds_no_more_than_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch, keys: int, values: int
+) -> None:
+    inputs = [x.detach().cuda().requires_grad_() for x in memories(keys, values, torch.bfloat16)]
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    expected = read_memory(*exact)
+    ours = read_memory(*inputs)
+    monkeypatch.setattr(memory, "_fusable", lambda *_tensors: False)
+    plain = read_memory(*inputs)
+    errors = [float((read.float() - expected).abs().max()) for read in (ours, plain)]
+    assert errors[0] <= 2 * errors[1]
+    weight = torch.rand_like(expected)
+    true = torch.autograd.grad((expected * weight).sum(), exact)
+    for read in (ours, plain):
+        for mine, theirs in zip(
+            torch.autograd.grad((read.float() * weight).sum(), inputs), true, strict=True
+        ):
+            assert float((mine.float() - theirs).norm() / theirs.norm()) < 0.02
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gpu_step_never_waits_for_the_device(
+    model: STM, precision: Literal["float32", "bfloat16"]
+) -> None:
+    ours, how = on_gpu(model, precision=precision, channels_last=True)
+    optimizer = adam(ours, **NUMBERS)
+    clips = gpu_clips([2, 1])
+    step(ours, clips, how)
+    optimizer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with autocast(clips[0].device, precision):
+            loss, _ = clip_loss(ours, *clips, detach_memory=False)
+        loss.backward()
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_gpu_bfloat16_is_near_float32_with_everything_on(model: STM) -> None:
+    expected = step(model, clips_of([2, 1], 64))
+    ours, how = on_gpu(model, precision="bfloat16", channels_last=True, checkpoint_activations=True)
+    assert step(ours, gpu_clips([2, 1]), how)[0] == pytest.approx(expected[0], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gpu_compiled_step_is_near_the_plain_one(
+    model: STM, precision: Literal["float32", "bfloat16"]
+) -> None:
+    ours, how = on_gpu(model, precision=precision, channels_last=True, compile=True)
+    for counts in ([2, 1], [1, 3], [4, 2]):
+        expected = step(model, clips_of(counts, 64))
+        rel = 0.02 if precision == "bfloat16" else 1e-3
+        assert step(ours, gpu_clips(counts), how)[0] == pytest.approx(expected[0], rel=rel)
+
+
+@pytest.mark.gpu
+def test_gpu_index_arrives_whole_although_nobody_waits() -> None:
+    index = torch.arange(1000)
+    assert torch.equal(on_device(index, torch.device("cuda")).cpu(), index)

@@ -1,0 +1,130 @@
+"""Several ranks train as one: the same global batches, the same loss, from any number to any."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import cli
+from stmdata.packing.videos import pack_davis
+from stmtrain.errors import UsageError
+from stmtrain.training.distributed import ALONE, Team, team_of, without_option
+from stmtrain.weights.checkpoint import load_checkpoint
+
+
+def test_without_torchruns_variables_a_process_is_alone() -> None:
+    assert team_of({"PATH": "/bin"}) == ALONE
+    assert team_of({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Team(3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "x", "LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "1"},
+    ],
+)
+def test_half_a_torchrun_is_refused(environment: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="as torchrun sets them, found RANK="):
+        team_of(environment)
+
+
+@given(
+    before=st.lists(st.sampled_from(["--out", "x", "--seed", "4"])),
+    after=st.lists(st.sampled_from(["--out", "y", "--set", "a=1"])),
+    joined=st.booleans(),
+)
+def test_an_option_is_taken_out_of_a_command_line(
+    before: list[str], after: list[str], joined: bool
+) -> None:
+    option = ["--gpus=2"] if joined else ["--gpus", "2"]
+    assert without_option([*before, *option, *after], "--gpus") == before + after
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
+    out = tmp_path_factory.mktemp("shards") / "davis"
+    pack_davis(davis_tree, 2017, "train", out, workers=1)
+    return out
+
+
+def _options(shards: Path, out: Path) -> list[str]:
+    settings = ["size=32", "batch_size=4", "log_every=1", "learning_rate=1e-3", "batchnorm=frozen"]
+    settings += ["schedule=constant", "warmup=2", "clip_norm=1.0", "ema=0.5"]
+    return [
+        *("train", "--recipe", "main", "--device", "cpu", "--threads", "1"),
+        *("--backbone", "resnet18", "--backbone-weights", "none"),
+        *("--shards", str(shards), "--out", str(out)),
+        *(part for setting in settings for part in ("--set", setting)),
+    ]
+
+
+def _train(shards: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *_options(shards, out), *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def _losses(out: Path) -> list[float]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_one_two_and_four_ranks_train_alike_and_resume_each_other(
+    shards: Path, tmp_path: Path
+) -> None:
+    alone = CliRunner().invoke(cli.app, [*_options(shards, tmp_path / "alone"), "--steps", "4"])
+    assert alone.exit_code == 0, alone.output
+    for steps, ranks, resume in (("2", "4", ()), ("4", "2", ("--resume",))):
+        several = _train(shards, tmp_path / "several", "--steps", steps, "--gpus", ranks, *resume)
+        assert several.returncode == 0, several.stderr
+        assert several.stdout.count("checkpoint:") == 1  # rank 0 speaks for all
+    assert len(_losses(tmp_path / "several")) == 4
+    np.testing.assert_allclose(
+        _losses(tmp_path / "several"), _losses(tmp_path / "alone"), rtol=0, atol=1e-5
+    )
+    ours, theirs = (load_checkpoint(tmp_path / n / "checkpoint.pt") for n in ("several", "alone"))
+    assert ours.ema is not None
+    for states in ((ours.model, theirs.model), (ours.ema, theirs.ema)):
+        for name, tensor in states[0].items():
+            # Adam moves a weight by up to the step size whatever the size of its gradient.
+            torch.testing.assert_close(tensor, states[1][name], rtol=0, atol=2e-3, msg=name)
+
+
+def test_an_error_on_several_ranks_ends_all_of_them_with_its_line(
+    shards: Path, tmp_path: Path
+) -> None:
+    began = time.perf_counter()
+    run = _train(shards, tmp_path / "run", "--gpus", "2", "--init", str(tmp_path / "none.pth"))
+    assert run.returncode == 1
+    assert "none.pth: cannot read the checkpoint" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert time.perf_counter() - began < 120
+
+
+def test_a_batch_that_does_not_split_and_missing_gpus_are_usage_errors(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = _options(shards, tmp_path / "run")
+    run = CliRunner().invoke(cli.app, [*options, "--gpus", "3"])
+    assert run.exit_code == 2
+    assert "--gpus 3: expected a batch that can be split evenly, found 4 clips" in run.stderr
+    monkeypatch.setattr(sys, "argv", ["stm", *options])
+    if torch.cuda.device_count() < 4:
+        run = CliRunner().invoke(cli.app, [*options, "--gpus", "4", "--device", "auto"])
+        assert run.exit_code == 2
+        assert "--gpus 4: found" in run.stderr

@@ -1,0 +1,263 @@
+"""``stm weights``: the same weights in another file, and what a file holds."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+import cli
+from stmtrain.errors import CheckpointError
+from stmtrain.model import STM
+from stmtrain.weights.checkpoint import load_model
+from stmtrain.weights.convert import convert, inspect
+from stmtrain.weights.files import read_state, write_state
+
+State = dict[str, Tensor]
+
+
+def stm(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    """Weights of STM with ResNet-18 and statistics of their own, some of them unusual numbers."""
+    torch.manual_seed(0)
+    state = dict(STM("resnet18").state_dict())
+    for name, tensor in state.items():
+        if name.endswith(("running_mean", "running_var")):
+            state[name] = torch.rand_like(tensor)
+        elif name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(2**40 + 1)
+    state["KV_M_r4.Key.bias"] = torch.tensor([0.0, -0.0, 1e-45, 3.4e38] * 8)
+    return state
+
+
+def same(a: State, b: State) -> bool:
+    """Bit by bit: 0 and -0 are not the same."""
+    return a.keys() == b.keys() and all(
+        a[k].dtype == b[k].dtype and a[k].shape == b[k].shape and _bits(a[k]) == _bits(b[k])
+        for k in a
+    )
+
+
+def _bits(tensor: Tensor) -> bytes:
+    return tensor.contiguous().numpy().tobytes()
+
+
+def saved(value: Any, path: Path) -> Path:
+    torch.save(value, path)
+    return path
+
+
+def prefixed(state: State) -> State:
+    return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+def test_there_and_back_every_bit_is_kept(state: State, tmp_path: Path) -> None:
+    official = saved(prefixed(state), tmp_path / "official.pth")
+    plain, safe, back = (tmp_path / name for name in ("plain.pth", "w.safetensors", "back.pt"))
+    for source, target in ((official, plain), (official, safe), (safe, back)):
+        result = stm("weights", "convert", source, target)
+        assert result.exit_code == 0, result.output
+        assert f"weights: {target} (STM with resnet18, 222 tensors, " in result.output
+    assert same(read_state(plain), state)
+    assert same(read_state(safe), state)
+    assert plain.read_bytes() == back.read_bytes()
+    assert list(torch.load(plain)) == list(state)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_the_largest_backbone_converts(tmp_path: Path) -> None:
+    name = "resnest101"
+    source = saved({"state_dict": prefixed(STM(name).state_dict())}, tmp_path / "w.pth")
+    lines: list[str] = []
+    convert(source, tmp_path / "w.safetensors", lines.append, None, backbone=name)
+    assert len(lines) == 1
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        assert file.metadata() == {"backbone": name, "format": "pt", "model": "STM"}
+    model, origin = load_model(tmp_path / "w.safetensors")
+    assert origin["backbone"] == model.backbone.name == name
+    assert same(dict(model.state_dict()), read_state(source))
+
+
+def test_safetensors_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    contents = set()
+    for _ in range(16):  # the library's own order of metadata changes from call to call
+        write_state(
+            tmp_path / "w.safetensors", {"b": torch.ones(2)}, {"model": "STM", "backbone": "x"}
+        )
+        contents.add((tmp_path / "w.safetensors").read_bytes())
+    (content,) = contents
+    size = int.from_bytes(content[:8], "little")
+    assert size % 8 == 0  # tensors are aligned
+    header = json.loads(content[8 : 8 + size])
+    assert list(header["__metadata__"].items()) == [
+        ("backbone", "x"),
+        ("format", "pt"),
+        ("model", "STM"),
+    ]
+
+
+def test_half_precision_stays_half(state: State, tmp_path: Path) -> None:
+    half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()}
+    target = tmp_path / "w.safetensors"
+    convert(saved(half, tmp_path / "w.pth"), target, lambda _: None, None)
+    assert {str(t.dtype) for t in read_state(target).values()} == {"torch.bfloat16", "torch.int64"}
+
+
+def test_what_differs_is_listed_and_nothing_is_written(state: State, tmp_path: Path) -> None:
+    names = [name for name in state if name.startswith("Decoder.RF2.")]
+    wrong = {name: tensor for name, tensor in state.items() if name not in names}
+    wrong |= {"extra": torch.zeros(1), "KV_Q_r4.Key.bias": torch.zeros(31)}
+    source, target = saved(wrong, tmp_path / "w.pth"), tmp_path / "out" / "w.safetensors"
+    result = stm("weights", "convert", source, target)
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert [f"missing: {name}" for name in names[:5]] == lines[:5]
+    assert lines[5] == f"missing: ... and {len(names) - 5} more"
+    assert lines[6:8] == [
+        "unknown: extra",
+        "other shape: KV_Q_r4.Key.bias: (31,) instead of (32,)",
+    ]
+    assert lines[8].startswith(f"stm: {source}: expected the weights of STM with resnet18, found")
+    assert len(lines) == 9
+    every = stm("weights", "convert", source, target, "--verbose").output.splitlines()
+    assert every[: len(names)] == [f"missing: {name}" for name in names]
+    assert not target.parent.exists()
+    seen = stm("weights", "info", source)
+    assert seen.exit_code == 0
+    assert lines[:8] == seen.output.splitlines()[-8:]
+
+
+def test_backbone_that_was_asked_for_is_the_one_that_is_checked(
+    state: State, tmp_path: Path
+) -> None:
+    source = saved(state, tmp_path / "w.pth")
+    result = stm("weights", "convert", source, tmp_path / "o.pth", "--backbone", "resnet50")
+    assert result.exit_code == 1
+    assert result.output.rstrip().endswith("choose --backbone resnet18")
+    result = stm("weights", "convert", source, tmp_path / "o.pth", "--backbone", "vgg")
+    assert result.exit_code == 2
+    assert "expected --backbone of resnet50, resnet18, resnest101, found 'vgg'" in result.output
+    other = saved({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    result = stm("weights", "convert", other, tmp_path / "o.pth")
+    assert result.exit_code == 1
+    assert "found 1 tensors of another model" in result.output
+
+
+def test_a_checkpoint_gives_its_model_or_its_averaged_weights(state: State, tmp_path: Path) -> None:
+    averaged = {k: v + 1 if v.is_floating_point() else v for k, v in state.items()}
+    value = {
+        "model": state,
+        "ema": averaged,
+        "step": 7,
+        "recipe": {"name": "main"},
+        "optimizer": {},
+    }
+    source, target = saved(value, tmp_path / "checkpoint.pt"), tmp_path / "w.pth"
+    result = stm("weights", "convert", source, target)
+    assert "averaged weights of this checkpoint are left out; --ema takes them" in result.output
+    assert same(read_state(target), state)
+    result = stm("weights", "convert", source, target, "--ema", "--overwrite")
+    assert "left out" not in result.output
+    assert same(read_state(target), averaged)
+    output = stm("weights", "info", source).output
+    assert "state dict: under 'model'" in output
+    assert "training: 7 steps of recipe main" in output
+    assert "averaged weights: beside these" in output
+    result = stm("weights", "convert", target, tmp_path / "o.pth", "--ema")
+    assert result.exit_code == 1
+    assert "found none; leave --ema out" in result.output
+
+
+def test_absent_counters_are_written_as_zero(state: State, tmp_path: Path) -> None:
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    source, target = saved(prefixed(old), tmp_path / "old.pth"), tmp_path / "w.pth"
+    result = stm("weights", "convert", source, target)
+    count = len(state) - len(old)
+    assert f"note: {count} counters of BatchNorm were absent and are zero" in result.output
+    new = read_state(target)
+    assert same({k: new[k] for k in old}, old)
+    assert all(int(new[k]) == 0 for k in state.keys() - old.keys())
+    assert inspect(source).without_counters
+    assert not inspect(source).differences
+
+
+def test_nan_is_kept_and_said(state: State, tmp_path: Path) -> None:
+    source = saved(
+        {**state, "Decoder.pred2.bias": torch.tensor([1.0, torch.nan])}, tmp_path / "w.pth"
+    )
+    result = stm("weights", "convert", source, tmp_path / "o.pth")
+    assert result.exit_code == 0
+    assert "1 tensors hold a NaN or an infinity (first Decoder.pred2.bias)" in result.output
+    assert read_state(tmp_path / "o.pth")["Decoder.pred2.bias"].isnan().tolist() == [False, True]
+    assert "NaN or infinity: in 1 tensors" in stm("weights", "info", source).output
+
+
+def test_existing_files_and_other_suffixes_are_refused(state: State, tmp_path: Path) -> None:
+    source, target = saved(state, tmp_path / "w.pth"), tmp_path / "o.pth"
+    target.write_bytes(b"mine")
+    result = stm("weights", "convert", source, target)
+    assert result.exit_code == 2
+    assert "exists; give another name or --overwrite" in result.output
+    assert target.read_bytes() == b"mine"
+    result = stm("weights", "convert", source, tmp_path / "o.tar")
+    assert result.exit_code == 2
+    assert "expected a name that ends in .pth, .pt, .safetensors, found '.tar'" in result.output
+
+
+def test_info_names_other_models_and_refuses_what_is_damaged(tmp_path: Path) -> None:
+    resnet = {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
+    result = stm("weights", "info", saved(resnet, tmp_path / "r.pth"))
+    assert result.exit_code == 0
+    assert "model: a ResNet for classification (18 or 34 layers)" in result.output
+    assert "names and shapes" not in result.output
+    (tmp_path / "w.safetensors").write_bytes(b"no header")
+    result = stm("weights", "info", tmp_path / "w.safetensors")
+    assert result.exit_code == 1
+    assert result.output.startswith("stm: ")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_views_are_written_without_the_storage_behind_them(tmp_path: Path) -> None:
+    storage = torch.arange(10**6, dtype=torch.float32).reshape(1000, 1000)
+    row = storage[0, :3]
+    views = {"a": row, "b": storage[:2, :3].t(), "c": row}
+    for name in ("w.pth", "w.safetensors"):
+        write_state(tmp_path / name, views, {})
+        assert same(read_state(tmp_path / name), views)
+        assert (tmp_path / name).stat().st_size < 10_000
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_write_that_fails_leaves_the_old_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    write_state(path, {"a": torch.ones(2)}, {})
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_state(path, {"a": torch.zeros(2)}, {})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_damaged_source_is_refused_before_anything_is_written(state: State, tmp_path: Path) -> None:
+    source = tmp_path / "w.safetensors"
+    write_state(source, state, {})
+    source.write_bytes(source.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="found a damaged file"):
+        convert(source, tmp_path / "out.pth", lambda _: None, None)
+    assert [p.name for p in tmp_path.iterdir()] == [source.name]
