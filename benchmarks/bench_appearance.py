@@ -25,7 +25,7 @@ from stmdata.synthesis.appearance import (
     POLICIES,
     Appearance,
     AppearancePolicy,
-    Look,
+    FrameAppearance,
     apply_frame,
     deform,
     draw_appearance,
@@ -77,7 +77,7 @@ def pictures(folder: Path | None) -> list[Array8]:
 def groups(frame: Array8) -> dict[str, dict[str, Work]]:
     """Return, per effect, ours and imgaug's augmenter with the same effect."""
 
-    def ours(look: Look) -> Work:
+    def ours(look: FrameAppearance) -> Work:
         return lambda: apply_frame(Appearance((look,)), frame, 0, MOTION)
 
     def theirs(*augmenters: Any) -> Work:
@@ -94,22 +94,22 @@ def groups(frame: Array8) -> dict[str, dict[str, Work]]:
         frame, np.float32
     )
     hue = iaa.AddToHue(10, seed=1), iaa.MultiplySaturation(1.3, seed=1)
-    streak = Look(shutter=0.6, motion_max=19)
+    streak = FrameAppearance(shutter=0.6, motion_max=19)
     return {
         "tone": {
-            "ours": ours(Look(exposure=0.4, contrast=1.2, gamma=1.2, balance=0.1)),
+            "ours": ours(FrameAppearance(exposure=0.4, contrast=1.2, gamma=1.2, balance=0.1)),
             "imgaug, without balance": theirs(*tone),
         },
         "shade": {
-            "ours": ours(Look(shade=0.3)),
+            "ours": ours(FrameAppearance(shade=0.3)),
             "imgaug": lambda: iaa.multiply_elementwise(frame, field),
         },
         "hue and saturation": {
-            "ours": ours(Look(hue=10, saturation=1.3)),
+            "ours": ours(FrameAppearance(hue=10, saturation=1.3)),
             "imgaug": theirs(*hue),
         },
         "defocus": {
-            "ours (imgaug)": ours(Look(defocus=1.2)),
+            "ours (imgaug)": ours(FrameAppearance(defocus=1.2)),
             "OpenCV": lambda: cv2.GaussianBlur(frame, (0, 0), 1.2),
         },
         "motion blur 9 px": {
@@ -123,11 +123,11 @@ def groups(frame: Array8) -> dict[str, dict[str, Work]]:
             "imgaug": theirs(iaa.MotionBlur(k=19, angle=23, direction=0, seed=1)),
         },
         "noise": {
-            "ours (imgaug's tile)": ours(Look(noise=8.0)),
+            "ours (imgaug's tile)": ours(FrameAppearance(noise=8.0)),
             "imgaug": theirs(iaa.AdditiveGaussianNoise(scale=8, per_channel=True, seed=1)),
         },
         "JPEG": {
-            "ours": ours(Look(jpeg=50)),
+            "ours": ours(FrameAppearance(jpeg=50)),
             "imgaug": theirs(iaa.JpegCompression(50, seed=1)),
         },
         **bending(frame[:CUTOUT, :CUTOUT]),

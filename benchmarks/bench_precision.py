@@ -16,7 +16,8 @@ from common import report
 from torch import Tensor
 
 from stmtrain.model import STM, set_batchnorm
-from stmtrain.training.acceleration import Acceleration, Precision, adam, autocast, prepare
+from stmtrain.model.precision import Precision, autocast
+from stmtrain.training.acceleration import Acceleration, adam, prepare
 from stmtrain.training.distributed import usable_device
 from stmtrain.training.losses import clip_loss, mean_jaccard
 

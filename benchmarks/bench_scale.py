@@ -26,7 +26,7 @@ from benchmarks.common import report
 from stmdata.packing.pack import Job, pack
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.reader import read_manifest, read_sidecar
-from stmtrain.shards.sample import Sample, SampleMeta, sidecar_name
+from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 from stmtrain.training.recipe import PRETRAIN
 
 PER_SHARD, BATCH, LATER = 400, 8, 500  # clips of a shard as "stm prepare-coco" makes them
@@ -130,8 +130,10 @@ def _make(job: Job) -> Iterator[Sample]:
         mask[4:28, 4:28] = 1
         frames = dict.fromkeys(names, simplejpeg.encode_jpeg(image, 90))
         masks = dict.fromkeys(names, encode_mask(mask))
-        meta = SampleMeta(f"clip-{seed:08d}", 32, 32, names, names, (1,), ((576,) * 3,), (32, 32))
-        yield Sample(meta, frames, masks)
+        record = SampleRecord(
+            f"clip-{seed:08d}", 32, 32, names, names, (1,), ((576,) * 3,), (32, 32)
+        )
+        yield Sample(record, frames, masks)
 
 
 if __name__ == "__main__":

@@ -108,8 +108,8 @@ def videos_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     folder = options.videos or stream_data.draw_videos(work / "drawn")
     files = stream_data.write_files(folder, work / "files")
     videos = ShardSet.open(folder)
-    metas = [videos.meta(index) for index in range(len(videos))]
-    given = {"metas": metas, "recipe": VIDEO}
+    records = [videos.record(index) for index in range(len(videos))]
+    given = {"metas": records, "recipe": VIDEO}
     contestants = {
         "stm loader": Contestant(
             folder, partial(rivals.stm, recipe=VIDEO, max_skip=rivals.MAX_SKIP)
@@ -119,8 +119,8 @@ def videos_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         "webdataset, our decoders": Contestant(folder, partial(rivals.video_webdataset, **given)),
     }
     rates = race(contestants, options, VIDEO_BATCH)
-    frames = sum(len(meta.frames) for meta in metas)
-    return table(rates, "stm loader") | {"videos": len(metas), "frames": frames}
+    frames = sum(len(record.frames) for record in records)
+    return table(rates, "stm loader") | {"videos": len(records), "frames": frames}
 
 
 def race(

@@ -172,7 +172,7 @@ def in_one_process(source: CocoSource, recipe: SynthRecipe, variants: int) -> di
     make = ClipMaker(source, options, load_policy(recipe.appearance))
     jobs = plan_jobs("coco", len(source), options)
     wall, cpu = time.perf_counter(), time.process_time()
-    count = sum(hasattr(sample, "meta") for job in jobs for sample in make(job))
+    count = sum(hasattr(sample, "record") for job in jobs for sample in make(job))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {"wall": round(count / wall, 1), "processor": round(count / cpu, 1)}
 

@@ -31,7 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stmtrain.model import STM, aggregate, memory, read_memory, set_batchnorm, slots
 from stmtrain.model.encoders import Features
-from stmtrain.training.acceleration import Acceleration, adam, autocast, prepare
+from stmtrain.model.precision import autocast
+from stmtrain.training.acceleration import Acceleration, adam, prepare
 from stmtrain.training.distributed import usable_device
 from stmtrain.training.losses import clip_loss, pixel_loss
 

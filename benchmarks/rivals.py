@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import SampleMeta
+from stmtrain.shards.sample import SampleRecord
 from stmtrain.streaming.clips import ClipRecipe, choose_clip
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
@@ -51,9 +51,10 @@ def bare_decode(folder: Path, workers: int, batch: int, recipe: ClipRecipe) -> B
     shards = ShardSet.open(folder)
     held = [shards.read(i) for i in range(min(len(shards), 256))]
     chosen = [
-        choose_clip(s.meta, recipe, 0, np.random.default_rng(i)).frames for i, s in enumerate(held)
+        choose_clip(s.record, recipe, 0, np.random.default_rng(i)).frames
+        for i, s in enumerate(held)
     ]
-    shape = (batch, recipe.frames, held[0].meta.height, held[0].meta.width)
+    shape = (batch, recipe.frames, held[0].record.height, held[0].record.width)
     frames, masks = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
 
     def decode(slot: int, number: int) -> None:
@@ -104,18 +105,18 @@ def loose_files(folder: Path, workers: int, batch: int) -> Batches:
 
 
 def video_files(
-    folder: Path, workers: int, batch: int, metas: Sequence[SampleMeta], recipe: ClipRecipe
+    folder: Path, workers: int, batch: int, records: Sequence[SampleRecord], recipe: ClipRecipe
 ) -> Batches:
     """Read three frames of a random video from a folder per video, with ``DataLoader``."""
-    data = _VideoFiles(folder, tuple(metas), recipe)
+    data = _VideoFiles(folder, tuple(records), recipe)
     return _endless(DataLoader(data, batch, **_with(workers)))
 
 
 def video_webdataset(
-    folder: Path, workers: int, batch: int, metas: Sequence[SampleMeta], recipe: ClipRecipe
+    folder: Path, workers: int, batch: int, records: Sequence[SampleRecord], recipe: ClipRecipe
 ) -> Batches:
     """Read with plain webdataset: the whole video passes by, and three frames are decoded."""
-    by_key = {meta.sample_key: meta for meta in metas}
+    by_key = {record.sample_key: record for record in records}
     rng = np.random.default_rng(SEED)
 
     def decode(sample: dict[str, Any]) -> Arrays:
@@ -171,16 +172,16 @@ class _Files(Dataset[Arrays]):
 
 
 class _VideoFiles(Dataset[Arrays]):
-    def __init__(self, folder: Path, metas: tuple[SampleMeta, ...], recipe: ClipRecipe) -> None:
-        self.folder, self.metas, self.recipe = folder, metas, recipe
+    def __init__(self, folder: Path, records: tuple[SampleRecord, ...], recipe: ClipRecipe) -> None:
+        self.folder, self.records, self.recipe = folder, records, recipe
 
     def __len__(self) -> int:
         return 10**6
 
     def __getitem__(self, index: int) -> Arrays:
-        meta = self.metas[index % len(self.metas)]
-        names = choose_clip(meta, self.recipe, MAX_SKIP, np.random.default_rng(index)).frames
-        video = self.folder / meta.sample_key
+        record = self.records[index % len(self.records)]
+        names = choose_clip(record, self.recipe, MAX_SKIP, np.random.default_rng(index)).frames
+        video = self.folder / record.sample_key
         frames, masks = (
             [(video / f"{name}.{kind}").read_bytes() for name in names] for kind in ("jpg", "png")
         )

@@ -13,7 +13,7 @@ import simplejpeg
 from stmdata.packing.pack import Job, pack
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleMeta
+from stmtrain.shards.sample import Sample, SampleRecord
 
 __all__ = ["draw_clips", "draw_videos", "drop_cache", "repeat", "write_files", "write_litdata",
            "write_mds"]  # fmt: skip
@@ -48,8 +48,8 @@ class Draw:
                 areas.append([int((mask == o).sum()) for o in (1, 2)])
             names, size = tuple(frames), (self.height, self.width)
             rows = tuple(zip(*areas, strict=True))
-            meta = SampleMeta(f"drawn-{seed:06d}", *size, names, names, (1, 2), rows, size)
-            yield Sample(meta, frames, masks)
+            record = SampleRecord(f"drawn-{seed:06d}", *size, names, names, (1, 2), rows, size)
+            yield Sample(record, frames, masks)
 
 
 def photo_noise(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def repeat(folder: Path, out: Path, clips: int) -> Path:
         for item in job.items:
             sample = source.read(item % len(source))
             key = f"clip-{item:06d}"
-            yield Sample(replace(sample.meta, sample_key=key), sample.frames, sample.masks)
+            yield Sample(replace(sample.record, sample_key=key), sample.frames, sample.masks)
 
     numbers = range(clips)
     jobs = [
@@ -119,7 +119,7 @@ def write_files(folder: Path, out: Path) -> Path:
     source = ShardSet.open(folder)
     for index in range(len(source)):
         sample = source.read(index)
-        place = out / sample.meta.sample_key
+        place = out / sample.record.sample_key
         place.mkdir(parents=True)
         for suffix, data in sample.members()[:-1]:
             (place / suffix).write_bytes(data)

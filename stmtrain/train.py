@@ -1,7 +1,4 @@
-"""The training loop, readable top to bottom: shards, plan, loader, step, records, checkpoint.
-
-``torchrun ... -m stmtrain.train OPTIONS`` is one rank of ``stm train OPTIONS``.
-"""
+"""The training loop, readable top to bottom: shards, plan, loader, step, records, checkpoint."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,33 +11,33 @@ from stmtrain.files import write_whole
 from stmtrain.locks import locked
 from stmtrain.settings import to_toml
 from stmtrain.streaming.loader import Loader
-from stmtrain.streaming.prefetch import FetchAhead
-from stmtrain.training.distributed import ALONE, Team, join, usable_device
-from stmtrain.training.keeper import Keeper
+from stmtrain.streaming.prefetch import ShardPrefetcher
+from stmtrain.training.distributed import SINGLE, Ranks, process_group, usable_device
+from stmtrain.training.keeper import CheckpointSaver
 from stmtrain.training.recipe import TrainRecipe, learning_rate
 from stmtrain.training.records import Journal, Progress, open_journal
 from stmtrain.training.run_folder import (
     CHECKPOINT_NAME,
     RECIPE_NAME,
-    Run,
+    TrainOptions,
     describe_sources,
     open_sets,
     saved_run,
     stop_signals,
 )
-from stmtrain.training.setup import begin, make_plan, stream
-from stmtrain.training.step import Look, NonFiniteError, TrainState, train_step
+from stmtrain.training.setup import build_loader, build_plan, build_state
+from stmtrain.training.step import LastFrame, NonFiniteError, TrainState, train_step
 from stmtrain.training.validation import Validation, open_validation
 
 __all__ = ["train"]
 
 
 def train(
-    run: Run,
+    run: TrainOptions,
     recipe: TrainRecipe,
     report: Callable[[Progress], None],
     fetched: Callable[[int, int], None] | None = None,
-    team: Team = ALONE,
+    team: Ranks = SINGLE,
 ) -> Path:
     """Train, and return the path of the last checkpoint.
 
@@ -66,22 +63,24 @@ def train(
     device = usable_device(run.device, team)
     sets, cache_limit = open_sets(run)
     sources = describe_sources(sets, run.weights)
-    plan = make_plan(run, recipe, sets)
-    with join(team, device):
+    plan = build_plan(run, recipe, sets)
+    with process_group(team, device):
         saved = saved_run(run, recipe, sources)
-        state = begin(run, recipe, saved, device, team)
+        state = build_state(run, recipe, saved, device, team)
         validation = open_validation(run, recipe, team)
         team.wait()  # every rank has read what is there before rank 0 writes
         rank, world = team.rank, team.world
         run.out.mkdir(parents=True, exist_ok=True)
-        loader = stream(run, recipe, sets, plan, device, state.step, team)
-        ahead = FetchAhead(sets, plan, limit=cache_limit, stop=recipe.steps, rank=rank, world=world)
+        loader = build_loader(run, recipe, sets, plan, device, state.step, team)
+        ahead = ShardPrefetcher(
+            sets, plan, limit=cache_limit, stop=recipe.steps, rank=rank, world=world
+        )
         with locked(run.out) if rank == 0 else nullcontext(), ahead, loader:
             if rank == 0:
                 write_whole(run.out / RECIPE_NAME, to_toml(recipe))
             ahead.wait(state.step, fetched)  # before signals are held back: Ctrl-C ends the waiting
             with open_journal(run.out, state.step, state.validated, active=rank == 0) as journal:
-                keeper = Keeper(run, recipe, sources, state, team)
+                keeper = CheckpointSaver(run, recipe, sources, state, team)
                 steps = _steps(state, loader, ahead, recipe, team)
                 _run(steps, keeper, journal, validation, report)
     return run.out / CHECKPOINT_NAME
@@ -89,7 +88,7 @@ def train(
 
 def _run(
     steps: "_Steps",
-    keeper: Keeper,
+    keeper: CheckpointSaver,
     journal: Journal,
     validation: Validation | None,
     report: Callable[[Progress], None],
@@ -120,7 +119,7 @@ def _run(
     journal.draw_curves()
 
 
-def _validate(keeper: Keeper, journal: Journal, validation: Validation | None) -> None:
+def _validate(keeper: CheckpointSaver, journal: Journal, validation: Validation | None) -> None:
     """Validate where it is due at this step and not done."""
     recipe, state = keeper.recipe, keeper.state
     due = state.step == recipe.steps or (recipe.val_every and state.step % recipe.val_every == 0)
@@ -133,11 +132,11 @@ def _validate(keeper: Keeper, journal: Journal, validation: Validation | None) -
 
 
 def _steps(
-    state: TrainState, loader: Loader, ahead: FetchAhead, recipe: TrainRecipe, team: Team
+    state: TrainState, loader: Loader, ahead: ShardPrefetcher, recipe: TrainRecipe, team: Ranks
 ) -> "_Steps":
     """Return the steps that are left; before each, every rank tells the others of its signals."""
 
-    def take(asked_to_stop: Callable[[], bool]) -> Iterator[tuple[Progress, Look]]:
+    def take(asked_to_stop: Callable[[], bool]) -> Iterator[tuple[Progress, LastFrame]]:
         first, seconds, began = state.step, 0.0, time.perf_counter()
         for batch in loader:
             ahead.advance(batch.step)
@@ -166,14 +165,8 @@ def _steps(
     return take
 
 
-_Steps = Callable[[Callable[[], bool]], Iterator[tuple[Progress, Look]]]
+_Steps = Callable[[Callable[[], bool]], Iterator[tuple[Progress, LastFrame]]]
 
 
 def _gpu_memory(device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-if __name__ == "__main__":
-    from stmtrain.commands.train import train_rank
-
-    train_rank()

@@ -194,8 +194,8 @@ def test_an_error_stops_workers_that_never_report(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_engines import WriteThenSleep
+sys.path.insert(0, {root!r})
+from tests.test_processes import WriteThenSleep
 from stmtrain.processes import map_unordered
 
 if __name__ == "__main__":
@@ -207,7 +207,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(tmp_path, how):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=str(ROOT / "tests"), folder=str(tmp_path)))
+    script.write_text(SCRIPT.format(root=str(ROOT), folder=str(tmp_path)))
     with subprocess.Popen(
         [sys.executable, str(script)],
         cwd=ROOT,

@@ -20,8 +20,8 @@ from stmtrain.training.distributed import usable_device
 from stmtrain.training.losses import clip_loss, clip_losses, segment_clip
 from stmtrain.training.recipe import MAIN, TrainRecipe
 from stmtrain.training.records import Progress, open_journal
-from stmtrain.training.run_folder import Run, parse_sources
-from stmtrain.training.step import ClipTask, TrainState, train_step
+from stmtrain.training.run_folder import TrainOptions, parse_sources
+from stmtrain.training.step import ClipLoss, TrainState, train_step
 from stmtrain.weights.checkpoint import load_checkpoint, load_model
 
 RECIPE = replace(
@@ -36,8 +36,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
     return out
 
 
-def _run(shards: Path, out: Path, *, resume: bool = False) -> Run:
-    return Run((shards,), (1.0,), out, "resnet18", "none", device="cpu", threads=1, resume=resume)
+def _run(shards: Path, out: Path, *, resume: bool = False) -> TrainOptions:
+    return TrainOptions(
+        (shards,), (1.0,), out, "resnet18", "none", device="cpu", threads=1, resume=resume
+    )
 
 
 def _train(
@@ -233,6 +235,6 @@ def test_one_clip_can_be_learnt() -> None:
         colours=torch.eye(3, 4).expand(1, 3, 3, 4),
     )
     recipe = replace(RECIPE, size=48, learning_rate=2e-4, schedule="constant")
-    state = TrainState(model, ClipTask(model, recipe), optimizer, "train")
+    state = TrainState(model, ClipLoss(model, recipe), optimizer, "train")
     losses = [train_step(state, batch, recipe).loss for _ in range(12)]
     assert np.mean(losses[-3:]) < 0.35 * losses[0]

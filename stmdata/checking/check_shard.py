@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmdata.checking.check_tar import find_damage, members_in_order
-from stmdata.packing.config import is_indexed
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
-from stmtrain.shards.manifest import Manifest, Record, ShardEntry, Sidecar
+from stmtrain.images.masks import VOID
+from stmtrain.shards.manifest import Manifest, SampleIndex, ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.reader import OpenShard
-from stmtrain.shards.sample import VOID, SampleMeta, sidecar_name
+from stmtrain.shards.sample import SampleRecord, sidecar_name
 from stmtrain.shards.store import Store, open_store, parse_sidecar
 
 if TYPE_CHECKING:
@@ -105,15 +105,15 @@ class CheckShard:
         index, made_here = sidecar.index, not is_indexed(self.config)
         damages = find_damage(file, index, where, made_here=made_here, changed=changed)
         faults = [Fault(entry.name, d.text, d.key, d.span) for d in damages]
-        if changed and (not damages or not all(record.crc32 for record in index)):
+        if changed and (not damages or not all(row.crc32 for row in index)):
             faults.append(Fault(entry.name, _only_hash(where, digest, sidecar)))
         members = members_in_order(index)
         bad = {(r.key, suffix) for d in damages for r, suffix in members[slice(*d.members)]}
         counted = Counter({"skipped": len(sidecar.skipped)})
         shard = OpenShard(where, index, os.dup(file.fileno()))
-        for record in index:
-            found, statistics = _check_record(shard, record, bad)
-            faults += [Fault(entry.name, text, record.key, span) for text, span in found]
+        for row in index:
+            found, statistics = _check_record(shard, row, bad)
+            faults += [Fault(entry.name, text, row.key, span) for text, span in found]
             counted.update(statistics)
         if not faults:
             name = self._store.where(sidecar_name(entry.name))
@@ -122,7 +122,7 @@ class CheckShard:
         return ShardCheck(
             entry,
             tuple(faults),
-            tuple(record.key for record in index),
+            tuple(row.key for row in index),
             dict(counted),
             Counter(item.reason for item in sidecar.skipped),
         )
@@ -148,7 +148,7 @@ def _sha256(file: BinaryIO) -> str:
 def _only_hash(where: str, digest: str, sidecar: Sidecar) -> str:
     """Say that a tar has changed where nothing tells which of its bytes."""
     text = f"{where}: sha256 is {digest[:16]}…, expected {sidecar.sha256[:16]}…"
-    if all(record.crc32 for record in sidecar.index):
+    if all(row.crc32 for row in sidecar.index):
         return f"{text}; all its samples are as they were, what has changed is between them"
     return f"{text}; the set was made before CRCs were recorded, so no byte can be named"
 
@@ -158,39 +158,39 @@ _Found = tuple[str, tuple[int, int] | None]
 
 
 def _check_record(
-    shard: OpenShard, record: Record, bad: Collection[tuple[str, str]]
+    shard: OpenShard, row: SampleIndex, bad: Collection[tuple[str, str]]
 ) -> tuple[list[_Found], Mapping[str, int]]:
     """Decode what is whole of one sample and compare it with its record.
 
     Args:
         shard: The tar.
-        record: The sample.
+        row: The sample's place in the tar.
         bad: (key, suffix) of members that are known to be damaged; nothing is said of these.
 
     Returns:
         What is wrong, and the sample's statistics.
     """
-    where = f"{shard.path}, sample {record.key}"
-    if (record.key, "json") in bad:
+    where = f"{shard.path}, sample {row.key}"
+    if (row.key, "json") in bad:
         return [], {}
     try:
-        own = record.meta is None
-        meta = record.meta or SampleMeta.from_json(shard.member(record, "json"), where)
-        frames = {name: f"{name}.jpg" for name in meta.frames}
-        masks = {name: f"{name}.png" for name in meta.mask_frames}
+        own = row.record is None
+        record = row.record or SampleRecord.from_json(shard.member(row, "json"), where)
+        frames = {name: f"{name}.jpg" for name in record.frames}
+        masks = {name: f"{name}.png" for name in record.mask_frames}
         suffixes = {*frames.values(), *masks.values(), *(["json"] if own else [])}
-        if meta.sample_key != record.key or suffixes != set(record.members):
+        if record.sample_key != row.key or suffixes != set(row.members):
             return [(f"{where}: its record and the sidecar name different members", None)], {}
     except ShardError as error:
-        return [(str(error), _span(record, "json"))], {}
-    sample = _Sample(shard, record, meta, {suffix for key, suffix in bad if key == record.key})
+        return [(str(error), _span(row, "json"))], {}
+    sample = _Sample(shard, row, record, {suffix for key, suffix in bad if key == row.key})
     return [*_check_frames(sample), *_check_masks(sample)], {
         "samples": 1,
         "frames": len(frames),
         "masks": len(masks),
-        "objects": len(meta.object_ids),
-        "jpg_bytes": sum(record.members[s][1] for s in frames.values()),
-        "png_bytes": sum(record.members[s][1] for s in masks.values()),
+        "objects": len(record.object_ids),
+        "jpg_bytes": sum(row.members[s][1] for s in frames.values()),
+        "png_bytes": sum(row.members[s][1] for s in masks.values()),
     }
 
 
@@ -199,8 +199,8 @@ class _Sample:
     """A sample to decode, and which of its members are known to be damaged."""
 
     shard: OpenShard
-    record: Record
-    meta: SampleMeta
+    row: SampleIndex
+    record: SampleRecord
     bad: Collection[str]
 
     def decoded(
@@ -211,34 +211,34 @@ class _Sample:
             return None
         place = self.place(suffix)
         try:
-            pixels = decode(self.shard.member(self.record, suffix), place)
+            pixels = decode(self.shard.member(self.row, suffix), place)
         except DataError as error:
             return str(error)
-        height, width = self.meta.height, self.meta.width
+        height, width = self.record.height, self.record.width
         if pixels.shape[:2] != (height, width):
             found = f"{pixels.shape[1]}x{pixels.shape[0]}"
             return f"{place}: expected {width}x{height} pixels, found {found}"
         return pixels
 
     def place(self, suffix: str) -> str:
-        return f"{self.shard.path}, {self.record.place(suffix)}"
+        return f"{self.shard.path}, {self.row.place(suffix)}"
 
 
 def _check_frames(sample: _Sample) -> Iterator[_Found]:
-    for name in sample.meta.frames:
+    for name in sample.record.frames:
         pixels = sample.decoded(f"{name}.jpg", decode_frame)
         if isinstance(pixels, str):
-            yield pixels, _span(sample.record, f"{name}.jpg")
+            yield pixels, _span(sample.row, f"{name}.jpg")
 
 
 def _check_masks(sample: _Sample) -> Iterator[_Found]:
     """Decode every mask: size, and each object's pixels against ``areas``."""
-    meta, seen = sample.meta, set[int]()
+    record, seen = sample.record, set[int]()
     unknown = False
-    for column, name in enumerate(meta.mask_frames):
+    for column, name in enumerate(record.mask_frames):
         pixels, span = (
             sample.decoded(f"{name}.png", decode_mask),
-            _span(sample.record, f"{name}.png"),
+            _span(sample.row, f"{name}.png"),
         )
         if pixels is None or isinstance(pixels, str):
             unknown = True
@@ -248,19 +248,19 @@ def _check_masks(sample: _Sample) -> Iterator[_Found]:
         counts = np.bincount(pixels.ravel(), minlength=VOID + 1)
         found = {int(i): int(counts[i]) for i in np.flatnonzero(counts) if 0 < i < VOID}
         seen |= found.keys()
-        stated = {i: row[column] for i, row in zip(meta.object_ids, meta.areas, strict=True)}
+        stated = {i: row[column] for i, row in zip(record.object_ids, record.areas, strict=True)}
         for text in compare_counts(
             f"{sample.place(f'{name}.png')}: record's areas (pixels by object id)",
             {str(i): n for i, n in stated.items()},
             {str(i): n for i, n in found.items()},
         ):
             yield text, span
-    missing = sorted(set(meta.object_ids) - seen)
-    if missing and meta.mask_frames and not unknown:
-        where = f"{sample.shard.path}, sample {sample.record.key}"
+    missing = sorted(set(record.object_ids) - seen)
+    if missing and record.mask_frames and not unknown:
+        where = f"{sample.shard.path}, sample {sample.row.key}"
         yield f"{where}: its record lists object ids {missing}, which no mask shows", None
 
 
-def _span(record: Record, suffix: str) -> tuple[int, int] | None:
-    place = record.members.get(suffix)
+def _span(row: SampleIndex, suffix: str) -> tuple[int, int] | None:
+    place = row.members.get(suffix)
     return None if place is None else (place[0], place[0] + place[1])

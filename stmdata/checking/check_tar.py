@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from stmdata.packing.tar import BLOCK, header_bytes, padded, scan_tar, tar_size
 from stmtrain.errors import ShardError
-from stmtrain.shards.manifest import Record
+from stmtrain.shards.manifest import SampleIndex
 
 __all__ = ["Damage", "find_damage", "members_in_order"]
 
@@ -72,7 +72,7 @@ class _Member:
         return self.offset + padded(self.size)
 
 
-def members_in_order(index: Sequence[Record]) -> list[tuple[Record, str]]:
+def members_in_order(index: Sequence[SampleIndex]) -> list[tuple[SampleIndex, str]]:
     """Return (record, suffix) of a tar's members in its order; :class:`Damage` counts in it."""
     return [
         (record, suffix)
@@ -82,7 +82,7 @@ def members_in_order(index: Sequence[Record]) -> list[tuple[Record, str]]:
 
 
 def find_damage(
-    file: BinaryIO, index: Sequence[Record], where: str, *, made_here: bool, changed: bool
+    file: BinaryIO, index: Sequence[SampleIndex], where: str, *, made_here: bool, changed: bool
 ) -> list[Damage]:
     """Compare every byte of a tar with what the index says of it.
 

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_mask, frame_size
-from stmtrain.shards.sample import VOID, SampleMeta
+from stmtrain.images.masks import VOID
+from stmtrain.shards.sample import SampleRecord
 
 __all__ = ["derive_record"]
 
 
 def derive_record(
     key: str, images: Mapping[str, Callable[[], bytes]], where: str, origin: Mapping[str, Any]
-) -> SampleMeta:
+) -> SampleRecord:
     """Work a record out: sizes from the JPEG headers, ids and areas from the decoded masks.
 
     Args:
@@ -45,7 +46,7 @@ def derive_record(
         table[row] = np.bincount(mask.ravel(), minlength=VOID + 1)
     ids = _object_ids(table, where)
     height, width = _one_size(sizes, where)
-    return SampleMeta(
+    return SampleRecord(
         sample_key=key,
         height=height,
         width=width,

@@ -21,24 +21,17 @@ from typing import BinaryIO
 
 from stmdata.checking.derive_record import derive_record
 from stmdata.durable import remove, write_file
-from stmdata.packing.config import (
-    INDEXED,
-    SHARD_NAME,
-    is_indexed,
-    parse_plan,
-    plan_json,
-    plan_value,
-)
+from stmdata.packing.config import SHARD_NAME, parse_plan, plan_json, plan_value
 from stmdata.packing.folder import clear_leftovers
 from stmdata.packing.tar import Member, scan_tar
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.locks import locked
 from stmtrain.processes import count, map_unordered
-from stmtrain.shards.manifest import Manifest, Record, ShardEntry, Sidecar
+from stmtrain.shards.manifest import INDEXED, Manifest, SampleIndex, ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.sample import (
     CONFIG_NAME,
     MANIFEST_NAME,
-    SampleMeta,
+    SampleRecord,
     Skipped,
     config_hash,
     sidecar_name,
@@ -167,12 +160,12 @@ class _IndexShard:
     def __call__(self, name: str) -> tuple[ShardEntry, Counter[str], Counter[str]]:
         path = self.folder / name
         skipped: list[Skipped] = []
-        index: dict[str, Record] = {}
+        index: dict[str, SampleIndex] = {}
         statistics: Counter[str] = Counter()
         with path.open("rb") as file:
             for key, places in _samples(file, path, skipped).items():
-                index[key], meta = _record(file, path, key, places, skipped)
-                statistics.update(_statistics(index[key], meta))
+                index[key], record = _record(file, path, key, places, skipped)
+                statistics.update(_statistics(index[key], record))
                 count(samples=1)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -249,7 +242,7 @@ def _record(
     key: str,
     places: Places,
     skipped: list[Skipped],
-) -> tuple[Record, SampleMeta]:
+) -> tuple[SampleIndex, SampleRecord]:
     """Return a sample's entry, and its record: the tar's own, or one worked out from the images."""
     where = f"{path}, sample {key}"
     own = _own_record(_read(file, places["json"]), where) if "json" in places else None
@@ -257,23 +250,23 @@ def _record(
         images = {f"{n}.jpg" for n in own.frames} | {f"{n}.png" for n in own.mask_frames}
         if own.sample_key != key or images | {"json"} != set(places):
             raise ShardError(f"{where}: its record names other members than the tar has")
-        return Record(key, places, _crcs(file, places)), own
+        return SampleIndex(key, places, _crcs(file, places)), own
     if places.pop("json", None) is not None:
         skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))
     readers = {suffix: partial(_read, file, place) for suffix, place in places.items()}
-    meta = derive_record(key, readers, where, {"shard": path.name})
-    return Record(key, places, _crcs(file, places), meta), meta
+    record = derive_record(key, readers, where, {"shard": path.name})
+    return SampleIndex(key, places, _crcs(file, places), record), record
 
 
 def _crcs(file: BinaryIO, places: Places) -> dict[str, int]:
     return {suffix: zlib.crc32(_read(file, place)) for suffix, place in places.items()}
 
 
-def _own_record(data: bytes, where: str) -> SampleMeta | None:
+def _own_record(data: bytes, where: str) -> SampleRecord | None:
     """Read a record of ours; any other JSON, or none at all, is somebody's own business."""
     if b'"sample_key"' not in data:
         return None
-    return SampleMeta.from_json(data, where)
+    return SampleRecord.from_json(data, where)
 
 
 def _read(file: BinaryIO, place: tuple[int, int]) -> bytes:
@@ -281,12 +274,12 @@ def _read(file: BinaryIO, place: tuple[int, int]) -> bytes:
     return file.read(place[1])
 
 
-def _statistics(record: Record, meta: SampleMeta) -> dict[str, int]:
+def _statistics(row: SampleIndex, record: SampleRecord) -> dict[str, int]:
     return {
         "samples": 1,
-        "frames": len(meta.frames),
-        "masks": len(meta.mask_frames),
-        "objects": len(meta.object_ids),
-        "jpg_bytes": sum(record.members[f"{name}.jpg"][1] for name in meta.frames),
-        "png_bytes": sum(record.members[f"{name}.png"][1] for name in meta.mask_frames),
+        "frames": len(record.frames),
+        "masks": len(record.mask_frames),
+        "objects": len(record.object_ids),
+        "jpg_bytes": sum(row.members[f"{name}.jpg"][1] for name in record.frames),
+        "png_bytes": sum(row.members[f"{name}.png"][1] for name in record.mask_frames),
     }

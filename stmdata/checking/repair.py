@@ -14,12 +14,12 @@ from typing import Any
 
 from stmdata.checking.verify import Verification
 from stmdata.durable import remove, write_file
-from stmdata.packing.config import is_indexed, parse_plan, plan_json, plan_value
+from stmdata.packing.config import parse_plan, plan_json, plan_value
 from stmdata.packing.pack import Progress, manifest_of
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.locks import locked
 from stmtrain.settings import from_mapping
-from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.reader import read_manifest
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 

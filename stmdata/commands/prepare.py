@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stmdata.commands.run import make
+from stmdata.commands.run import run_packing
 from stmtrain.commands.command import OnBad, Out, Seed, Split, Workers, Year, command, open_console
 from stmtrain.cores import resolve_workers
 from stmtrain.errors import UsageError
@@ -96,7 +96,7 @@ def prepare_coco(
         raise UsageError("prepare-coco needs --images and --annotations")
     from stmdata.packing.clips import prepare_coco
 
-    make(
+    run_packing(
         out,
         "clips",
         lambda report: prepare_coco(
@@ -148,7 +148,7 @@ def prepare_masks(
         raise UsageError("prepare-masks needs --images and --masks")
     from stmdata.packing.clips import prepare_masks
 
-    make(
+    run_packing(
         out,
         "clips",
         lambda report: prepare_masks(
@@ -177,7 +177,7 @@ def pack_davis(
     """Pack DAVIS videos as they are, or resized, into shards."""
     from stmdata.packing.videos import pack_davis
 
-    make(
+    run_packing(
         out,
         "videos",
         lambda report: pack_davis(
@@ -207,7 +207,7 @@ def pack_youtube_vos(
     """Pack YouTube-VOS videos as they are, or resized, into shards."""
     from stmdata.packing.videos import pack_youtube_vos
 
-    make(
+    run_packing(
         out,
         "videos",
         lambda report: pack_youtube_vos(

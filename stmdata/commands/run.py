@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from stmdata.packing.pack import Progress as PackProgress
     from stmtrain.shards.manifest import Manifest
 
-__all__ = ["make"]
+__all__ = ["run_packing"]
 
 
-def make(out: Path, unit: str, work: "Callable[[PackProgress], Manifest]") -> None:
+def run_packing(out: Path, unit: str, work: "Callable[[PackProgress], Manifest]") -> None:
     """Run an offline command with a progress bar, then say what was made and what was skipped."""
     from stmdata.checking.table import manifest_table
     from stmtrain.commands.progress import progress_bar

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.run import make
+from stmdata.commands.run import run_packing
 from stmtrain.commands.command import (
     CacheFolder,
     CacheSize,
@@ -75,7 +75,7 @@ def shards_index(folder: Folder, workers: Workers = "auto") -> None:
     from stmtrain.shards.urls import local_folder
 
     place = local_folder(folder, "stm shards index")
-    make(
+    run_packing(
         place,
         "samples",
         lambda report: index_shards(place, workers=resolve_workers(workers), progress=report),

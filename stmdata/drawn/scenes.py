@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TEXTURES", "Blob", "Scene", "draw_scene", "draw_video"]
+__all__ = ["TEXTURES", "Blob", "ToyScene", "draw_scene", "draw_video"]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -96,7 +96,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ToyScene:
     """A background that pans slowly, and blobs in front of it, the first one nearest.
 
     Attributes:
@@ -140,7 +140,7 @@ def draw_scene(
     size: tuple[int, int],
     objects: int,
     enters: Mapping[int, int] | None = None,
-) -> Scene:
+) -> ToyScene:
     """Draw a scene; of six arrangements take the one whose most hidden object shows most.
 
     Args:
@@ -162,11 +162,11 @@ def draw_scene(
     extent = np.array(size[::-1], np.float32) / np.float32(min(size))
     late = enters or {}
 
-    def arrangement() -> Scene:
+    def arrangement() -> ToyScene:
         blobs = tuple(
             _blob(rng, float(hue), objects, extent, late.get(i, 0)) for i, hue in enumerate(hues, 1)
         )
-        return Scene(np.array(colours, np.float32), waves.astype(np.float32), blobs)
+        return ToyScene(np.array(colours, np.float32), waves.astype(np.float32), blobs)
 
     small = (round(40 * float(extent[1])), round(40 * float(extent[0])))
     scenes = [arrangement() for _ in range(_TRIES)]

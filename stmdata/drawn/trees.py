@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stmdata.drawn.scenes import TEXTURES, Blob, Scene, draw_scene, draw_video
+from stmdata.drawn.scenes import TEXTURES, Blob, ToyScene, draw_scene, draw_video
 from stmtrain.images.encode import encode_mask
-from stmtrain.shards.sample import VOID
+from stmtrain.images.masks import VOID
 
 __all__ = ["draw_coco", "draw_davis", "draw_youtube_vos"]
 
@@ -153,7 +153,7 @@ def draw_youtube_vos(
         ``root``.
     """
     for stream, (split, videos) in enumerate((("train", train), ("valid", valid)), start=2):
-        meta: dict[str, Any] = {}
+        record: dict[str, Any] = {}
         for i in range(videos):
             rng = np.random.default_rng([seed, stream, i])
             name = f"{rng.integers(2**40):010x}"
@@ -162,13 +162,13 @@ def draw_youtube_vos(
             pictures, slots = draw_video(rng, frames=frames, size=size, objects=count, enters=late)
             every = _relabel(slots, (1, 3, 4))
             masks = {t: every[t] for t in range(0, frames, _MASK_STRIDE)}
-            meta[name] = {"objects": _listed_frames(masks, exported=split == "valid")}
+            record[name] = {"objects": _listed_frames(masks, exported=split == "valid")}
             if split == "valid":
                 masks = _first_masks(masks)
             _write_frames(root / split / "JPEGImages" / name, pictures)
             encoded = {t: encode_mask(mask) for t, mask in masks.items()}
             _write_masks(root / split / "Annotations" / name, encoded)
-        _write_json(root / split / "meta.json", {"videos": meta})
+        _write_json(root / split / "meta.json", {"videos": record})
     return root
 
 
@@ -184,7 +184,7 @@ def _coco_image(
     if kind == 3:
         groups.append(_crowd(rng, size))
     blobs = tuple(blob for group in groups for blob in group)
-    picture, _ = Scene(scene.colours, scene.waves, blobs).render(size)
+    picture, _ = ToyScene(scene.colours, scene.waves, blobs).render(size)
     return picture, [
         _annotation(group, size, crowd=kind == 3 and number == count, rle=kind == 2 and number == 0)
         for number, group in enumerate(groups)

@@ -17,7 +17,7 @@ from numpy.random import Generator
 
 from stmdata.packing.pack import Job, Progress, pack
 from stmdata.stills.mask_files import find_stills
-from stmdata.stills.source import CocoSource, MaskSource, Source
+from stmdata.stills.source import CocoSource, MaskSource, StillSource
 from stmdata.synthesis.appearance_policy import AppearancePolicy, load_policy
 from stmdata.synthesis.clip import Clip, Skip, synthesise
 from stmdata.synthesis.layers import Cutout
@@ -26,11 +26,11 @@ from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.settings import to_mapping
 from stmtrain.shards.manifest import Manifest
-from stmtrain.shards.sample import Sample, SampleMeta, Skipped
+from stmtrain.shards.sample import Sample, SampleRecord, Skipped
 
 __all__ = [
+    "ClipJob",
     "ClipMaker",
-    "ClipTask",
     "Options",
     "encode_clip",
     "plan_jobs",
@@ -71,7 +71,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class ClipTask:
+class ClipJob:
     """One clip to make: its place in the set, and which image in which variant."""
 
     shard: int
@@ -89,7 +89,7 @@ def plan_jobs(prefix: str, images: int, options: Options) -> list[Job]:
         options: Variants, shard length and seed are used.
 
     Returns:
-        Jobs whose items are :class:`ClipTask`; every pair is in exactly one.
+        Jobs whose items are :class:`ClipJob`; every pair is in exactly one.
     """
     pairs = [
         (int(image), variant)
@@ -101,7 +101,7 @@ def plan_jobs(prefix: str, images: int, options: Options) -> list[Job]:
         Job(
             f"{prefix}-{shard:06d}",
             tuple(
-                ClipTask(shard, sample, image, variant)
+                ClipJob(shard, sample, image, variant)
                 for sample, (image, variant) in enumerate(pairs[start : start + length])
             ),
         )
@@ -113,14 +113,14 @@ def plan_jobs(prefix: str, images: int, options: Options) -> list[Job]:
 class ClipMaker:
     """Makes the samples of a shard; picklable, and the same samples every time."""
 
-    source: Source
+    source: StillSource
     options: Options
     policy: AppearancePolicy
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
         """Yield the job's samples in order, and what was left out."""
         cv2.setNumThreads(1)  # the workers share the cores already
-        tasks: Sequence[ClipTask] = job.items
+        tasks: Sequence[ClipJob] = job.items
         pool: list[Cutout] = []
         recipe, options = self.options.recipe, self.options
         # The pool's place in the seed sequence is the one after the shard's last sample.
@@ -140,7 +140,7 @@ class ClipMaker:
             return Skipped(what, reason)
         raise DataError(f"{error}, or use --on-bad-image skip") from None
 
-    def _clip(self, task: ClipTask, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
+    def _clip(self, task: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
         key = f"{self.source.key(task.image)}_v{task.variant:03d}"
         options = self.options
         try:
@@ -198,7 +198,7 @@ def encode_clip(
     names = tuple(f"{t:05d}" for t in range(len(clip.frames)))
     ids = range(1, int(clip.masks[0].max()) + 1)
     height, width = clip.masks.shape[1:]
-    meta = SampleMeta(
+    record = SampleRecord(
         sample_key=key,
         height=height,
         width=width,
@@ -214,7 +214,7 @@ def encode_clip(
         for name, frame in zip(names, clip.frames, strict=True)
     }
     masks = {name: encode_mask(mask) for name, mask in zip(names, clip.masks, strict=True)}
-    return Sample(meta, frames, masks)
+    return Sample(record, frames, masks)
 
 
 def prepare_coco(
@@ -293,7 +293,7 @@ def prepare_masks(
 
 
 def _prepare(
-    source: Source,
+    source: StillSource,
     prefix: str,
     about: Mapping[str, Any],
     out: Path,

@@ -20,10 +20,7 @@ from stmtrain.shards.sample import (
     sidecar_name,
 )
 
-__all__ = ["INDEXED", "SHARD_NAME", "is_indexed", "parse_plan", "plan_json", "plan_value"]
-
-INDEXED = "indexed"
-"""``config["kind"]`` of a set whose tars were made elsewhere (``stm shards index``)."""
+__all__ = ["SHARD_NAME", "parse_plan", "plan_json", "plan_value"]
 
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 
@@ -72,8 +69,3 @@ def parse_plan(data: bytes, where: str) -> dict[str, Any]:
     if plan != value:
         raise ShardError(f'{where}: contradicts itself; it was edited, run "stm shards repair"')
     return plan
-
-
-def is_indexed(config: Mapping[str, Any]) -> bool:
-    """Say whether the tars of a set with this configuration were made elsewhere."""
-    return config.get("kind") == INDEXED

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from stmdata.durable import remove, remove_temporaries, write_file
-from stmdata.packing.config import SHARD_NAME, is_indexed, plan_json
+from stmdata.packing.config import SHARD_NAME, plan_json
 from stmtrain.errors import StmError, UsageError
 from stmtrain.locks import lock
+from stmtrain.shards.manifest import is_indexed
 from stmtrain.shards.sample import CONFIG_NAME, FORMAT_NAME, MANIFEST_NAME, sidecar_name
 
 __all__ = ["clear_leftovers", "holding_plan", "prepare_folder"]

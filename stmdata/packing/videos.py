@@ -24,8 +24,9 @@ from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_mask
+from stmtrain.images.masks import VOID
 from stmtrain.shards.manifest import Manifest
-from stmtrain.shards.sample import VOID, Sample, SampleMeta, Skipped, canonical_json
+from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
 
 __all__ = ["JPEG_QUALITY", "SHARD_BYTES", "PackVideos", "pack_davis", "pack_youtube_vos"]
 
@@ -154,7 +155,7 @@ class PackVideos:
         _refuse_void_only(video, present)
         table = np.array(areas, np.int64).reshape(len(areas), 256)
         ids = [i for i in range(1, VOID) if table[:, i].any()]
-        meta = SampleMeta(
+        record = SampleRecord(
             sample_key=video.name,
             height=size[0],
             width=size[1],
@@ -165,7 +166,7 @@ class PackVideos:
             original_size=source,
             origin=self._origin(video),
         )
-        yield Sample(meta, frames, masks)
+        yield Sample(record, frames, masks)
         for i in sorted({*np.flatnonzero(present[:VOID]).tolist(), *video.first_seen} - {0, *ids}):
             lost = "vanished in the resize" if present[i] else "of meta.json is in no mask"
             yield Skipped(f"{video.name}, object {i}", f"object {lost}")

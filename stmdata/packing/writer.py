@@ -15,7 +15,7 @@ from stmdata.durable import replacing, write_file, writing
 from stmdata.packing.tar import header_bytes, padded, tar_size
 from stmtrain.errors import ShardError
 from stmtrain.processes import count
-from stmtrain.shards.manifest import Record, Sidecar
+from stmtrain.shards.manifest import SampleIndex, Sidecar
 from stmtrain.shards.sample import Sample, Skipped, sidecar_name
 
 __all__ = ["write_shard"]
@@ -39,7 +39,7 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
             fit the format.
         StmError: The disk is full, or the folder cannot be written.
     """
-    index: dict[str, Record] = {}
+    index: dict[str, SampleIndex] = {}
     skipped: list[Skipped] = []
     statistics = Counter(dict.fromkeys(_STATISTICS, 0))
     with replacing(path) as file:
@@ -48,12 +48,12 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
             if isinstance(sample, Skipped):
                 skipped.append(sample)
             else:
-                key = sample.meta.sample_key
+                key = sample.record.sample_key
                 _check(sample, f"{path.name}, sample {key}", index)
                 members = sample.members()
                 places = {name: tar.add(f"{key}.{name}", data) for name, data in members}
                 crcs = {name: zlib.crc32(data) for name, data in members}
-                index[key] = Record(key, places, crcs)
+                index[key] = SampleIndex(key, places, crcs)
             statistics.update(_statistics(sample))
             count(samples=isinstance(sample, Sample), skipped=isinstance(sample, Skipped))
         tar.finish()
@@ -78,18 +78,18 @@ def _statistics(sample: Sample | Skipped) -> dict[str, int]:
         "samples": 1,
         "frames": len(sample.frames),
         "masks": len(sample.masks),
-        "objects": len(sample.meta.object_ids),
+        "objects": len(sample.record.object_ids),
         "jpg_bytes": sum(map(len, sample.frames.values())),
         "png_bytes": sum(map(len, sample.masks.values())),
     }
 
 
 def _check(sample: Sample, where: str, used: Container[str]) -> None:
-    if sample.meta.sample_key in used:
+    if sample.record.sample_key in used:
         raise ShardError(f"{where}: this key was used before; keys must differ, rename one input")
     for kind, have, want in (
-        ("frames", set(sample.frames), set(sample.meta.frames)),
-        ("masks", set(sample.masks), set(sample.meta.mask_frames)),
+        ("frames", set(sample.frames), set(sample.record.frames)),
+        ("masks", set(sample.masks), set(sample.record.mask_frames)),
     ):
         if have != want:
             raise ShardError(f"{where}: its record and its {kind} differ in {sorted(have ^ want)}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stmtrain.errors import DataError
 from stmtrain.images.decode import decode_frame, decode_mask, decode_still
-from stmtrain.shards.sample import VOID
+from stmtrain.images.masks import VOID
 
 __all__ = ["Still", "find_stills", "read_still", "split_objects"]
 

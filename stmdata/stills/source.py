@@ -30,7 +30,7 @@ __all__ = [
     "MaskSource",
     "Part",
     "Picture",
-    "Source",
+    "StillSource",
     "label_map",
     "read_image",
 ]
@@ -51,7 +51,7 @@ class Picture:
     skipped: tuple[Skipped, ...] = ()
 
 
-class Source(Protocol):
+class StillSource(Protocol):
     """What :mod:`stmdata.packing.clips` needs of a data set of still images."""
 
     def __len__(self) -> int:

@@ -27,10 +27,10 @@ from stmdata.synthesis.appearance_policy import (
     STRONG,
     Appearance,
     AppearancePolicy,
-    Look,
-    child,
+    FrameAppearance,
     draw_appearance,
     load_policy,
+    spawn,
 )
 from stmdata.synthesis.bending import Deformation, bend_map, deform
 from stmtrain.errors import UsageError
@@ -43,7 +43,7 @@ __all__ = [
     "Appearance",
     "AppearancePolicy",
     "Deformation",
-    "Look",
+    "FrameAppearance",
     "apply_frame",
     "bend_map",
     "blur_along",
@@ -126,7 +126,7 @@ def draw_deformation(
     policy: AppearancePolicy, num_frames: int, rng: np.random.Generator
 ) -> Deformation | None:
     """Draw how one object bends, or None; whatever the policy, ``rng`` advances by one number."""
-    rng = child(rng)
+    rng = spawn(rng)
     chosen = rng.random(2) < (policy.elastic_p, policy.piecewise_p)
     seeds, sizes = rng.integers(2**31, size=2), rng.uniform(0.5, 1.0, 2)
     sizes *= chosen * (policy.elastic, policy.piecewise)
@@ -162,7 +162,7 @@ def _imgaug() -> Any:
     return augmenters
 
 
-def _tone_curve(look: Look) -> Array8:
+def _tone_curve(look: FrameAppearance) -> Array8:
     """Return a (1, 256, 3) table: imgaug's operators on a 16-bit ramp, so only one rounding."""
     ramp = np.repeat(np.arange(256, dtype=np.uint16)[None, :, None] * 257, 3, axis=2)
     # Pixel values are gamma-encoded: a stop of light is a factor of 2^(1/2.2) there.

@@ -22,10 +22,10 @@ __all__ = [
     "STRONG",
     "Appearance",
     "AppearancePolicy",
-    "Look",
-    "child",
+    "FrameAppearance",
     "draw_appearance",
     "load_policy",
+    "spawn",
 ]
 
 
@@ -133,7 +133,7 @@ def load_policy(name_or_path: str | Path) -> AppearancePolicy:
 
 
 @dataclass(frozen=True)
-class Look:
+class FrameAppearance:
     """One frame's appearance; the defaults leave a frame as it is."""
 
     exposure: float = 0.0  # stops
@@ -156,7 +156,7 @@ class Look:
 class Appearance:
     """The looks of a clip's frames, ``looks[t]``."""
 
-    looks: tuple[Look, ...]
+    looks: tuple[FrameAppearance, ...]
 
 
 def draw_appearance(
@@ -166,7 +166,7 @@ def draw_appearance(
 
     Thus clips that differ in their policy only have the same objects and motion.
     """
-    rng = child(rng)
+    rng = spawn(rng)
     p = policy
     switches = (p.tone_p, p.shade_p, p.colour_p, p.defocus_p, p.motion_p, p.noise_p, p.jpeg_p)
     names = ("tone", "shade", "colour", "defocus", "motion", "noise", "jpeg")
@@ -193,11 +193,11 @@ def draw_appearance(
     for t in range(num_frames):
         frame: dict[str, Any] = {name: float(track[t]) for name, track in tracks.items()}
         place = (float(places[t, 0]), float(places[t, 1]))
-        looks.append(Look(**frame, **clip, noise=float(noises[t]), noise_at=place))
+        looks.append(FrameAppearance(**frame, **clip, noise=float(noises[t]), noise_at=place))
     return Appearance(tuple(looks))
 
 
-def child(rng: np.random.Generator) -> np.random.Generator:
+def spawn(rng: np.random.Generator) -> np.random.Generator:
     """Return a generator of its own, for one number of ``rng``."""
     return np.random.default_rng(int(rng.integers(2**63)))
 

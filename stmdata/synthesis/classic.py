@@ -18,9 +18,9 @@ from stmdata.synthesis.layers import (
     Layer,
     Matrix,
     Scene,
+    affine,
     inverse,
     scaling,
-    shape,
     transform,
     translation,
 )
@@ -160,4 +160,4 @@ def _classic_step(recipe: ClassicRecipe, pace: float, rng: Generator) -> Matrix:
         [pace * rng.uniform(-most, most) for most in (recipe.paste_rotate, recipe.paste_shear)]
     )
     wide, high = rng.uniform(*recipe.paste_scale, size=2) ** pace
-    return shape(turn, shear, wide, high)
+    return affine(turn, shear, wide, high)

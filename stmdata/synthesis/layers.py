@@ -16,10 +16,10 @@ __all__ = [
     "Cutout",
     "Layer",
     "Scene",
+    "affine",
     "cut_out",
     "inverse",
     "scaling",
-    "shape",
     "transform",
     "translation",
 ]
@@ -116,7 +116,7 @@ def scaling(x: float, y: float | None = None) -> Matrix:
     return np.diag([x, x if y is None else y, 1.0])
 
 
-def shape(turn: float, shear: float, wide: float, high: float) -> Matrix:
+def affine(turn: float, shear: float, wide: float, high: float) -> Matrix:
     """Return the matrix that scales by (wide, high), then shears along x, then rotates; radians."""
     cos, sin = np.cos(turn), np.sin(turn)
     rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])

@@ -18,9 +18,9 @@ from stmdata.synthesis.layers import (
     Layer,
     Matrix,
     Scene,
+    affine,
     inverse,
     scaling,
-    shape,
     transform,
     translation,
 )
@@ -119,7 +119,7 @@ def _draw_views(recipe: SmoothRecipe, num_frames: int, size: int, rng: Generator
     for shift, (zoom, turned, sheared, *tilt) in zip(
         shifts, _paths(most, recipe, num_frames, rng), strict=True
     ):
-        view = translation(*shift) @ shape(turned, sheared, math.exp(zoom), math.exp(zoom))
+        view = translation(*shift) @ affine(turned, sheared, math.exp(zoom), math.exp(zoom))
         tilted = np.eye(3)
         tilted[2, :2] = np.array(tilt) * 2 / size
         views.append(view @ tilted)
@@ -160,7 +160,7 @@ def _draw_paste(
         path, _paths(most, recipe, num_frames, rng), strict=True
     ):
         wide, high = factor * math.exp(zoom + stretch), factor * math.exp(zoom - stretch)
-        pose = shape(tilt + turned, sheared, mirror * wide, high)
+        pose = affine(tilt + turned, sheared, mirror * wide, high)
         matrices.append(to_centre @ inverse(pose) @ translation(-x, -y))
     return np.stack(matrices)
 

@@ -1,4 +1,4 @@
-"""The commands train and preview. Options and wiring only."""
+"""The command train. Options and wiring only."""
 
 import os
 import sys
@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmtrain.commands.command import (
-    CacheFolder,
-    CacheSize,
     Device,
-    Location,
     OnBad,
-    Seed,
     command,
     open_console,
 )
@@ -21,9 +17,9 @@ from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
     from stmtrain.training.recipe import TrainRecipe
-    from stmtrain.training.run_folder import Run
+    from stmtrain.training.run_folder import TrainOptions
 
-__all__ = ["app", "train_rank"]
+__all__ = ["app", "train"]
 
 app = typer.Typer()
 
@@ -85,7 +81,7 @@ def train(
         raise UsageError("train: expected --shards and --out (or --replay FILE)")
     from stmtrain.shards.urls import parse_location
     from stmtrain.training.recipe import load_recipe, with_options
-    from stmtrain.training.run_folder import Run, parse_sources
+    from stmtrain.training.run_folder import TrainOptions, parse_sources
 
     locations, weights = parse_sources(shards)
     chosen = with_options(
@@ -96,7 +92,7 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
-    run = Run(
+    run = TrainOptions(
         shards=locations,
         weights=weights,
         out=out,
@@ -119,14 +115,14 @@ def train(
         _train(run, chosen)
 
 
-def _train(run: "Run", recipe: "TrainRecipe") -> None:
+def _train(run: "TrainOptions", recipe: "TrainRecipe") -> None:
     """Train in this process, which may be one of several."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.train import train
-    from stmtrain.training.distributed import team_of
+    from stmtrain.training.distributed import ranks_of
     from stmtrain.training.records import progress_note
 
-    team = team_of(os.environ)
+    team = ranks_of(os.environ)
     console = open_console(quiet=team.rank > 0)
     with progress_bar(console, f"train {recipe.name}", "steps") as report:
         path = train(
@@ -161,41 +157,3 @@ def _replay(path: Path, device: str) -> None:
     console = open_console()
     console.print(report.table())
     console.print(f"picture: {report.picture}", highlight=False)
-
-
-def train_rank() -> None:
-    """Be one rank of several: ``torchrun ... -m stmtrain.train OPTIONS``."""
-    rank = typer.Typer(pretty_exceptions_enable=False)
-    command(rank, "train")(train)
-    rank()
-
-
-@command(app, "preview")
-def preview(
-    shards: Location,
-    count: Annotated[int, typer.Option(min=1, help="Samples shown.")] = 4,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of each sample.")] = None,
-    key: Annotated[str | None, typer.Option(help="Show this sample.")] = None,
-    seed: Seed = 0,
-    save: Annotated[Path | None, typer.Option(help="Write FILE.png or FILE.gif.")] = None,
-    cache: CacheFolder = None,
-    cache_size: CacheSize = 50.0,
-) -> None:
-    """Show clips with their masks and object ids, in the terminal or as a picture."""
-    from stmtrain.images.terminal import preview
-    from stmtrain.shards.cache import user_cache
-    from stmtrain.shards.urls import parse_location
-
-    console, location = open_console(), parse_location(shards)
-    preview(
-        location,
-        count=count,
-        frames=frames,
-        key=key,
-        seed=seed,
-        save=save,
-        console=console,
-        cache=user_cache(cache, cache_size) if isinstance(location, str) else None,
-    )
-    if save is not None:
-        console.print(f"picture: {save}", highlight=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import SampleMeta
+from stmtrain.shards.sample import SampleRecord
 
 __all__ = ["ShardVideo", "shard_videos"]
 
@@ -27,35 +27,35 @@ class ShardVideo:
     Attributes:
         location: Folder or URL of the set.
         index: Which sample.
-        meta: Its record.
+        record: Its record.
         shards: The open set, not part of a pickle.
     """
 
     location: Path | str
     index: int
-    meta: SampleMeta
+    record: SampleRecord
     shards: ShardSet = field(compare=False, repr=False)
     misfits: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The sample key, which is the data set's name of the sequence."""
-        return self.meta.sample_key
+        return self.record.sample_key
 
     @property
     def frames(self) -> Mapping[str, str]:
         """Frame name to tar member."""
-        return {name: f"{self.name}.{name}.jpg" for name in self.meta.frames}
+        return {name: f"{self.name}.{name}.jpg" for name in self.record.frames}
 
     @property
     def masks(self) -> Mapping[str, str]:
         """Frame name to tar member of its mask."""
-        return {name: f"{self.name}.{name}.png" for name in self.meta.mask_frames}
+        return {name: f"{self.name}.{name}.png" for name in self.record.mask_frames}
 
     @property
     def binary(self) -> bool:
         """Whether it is of DAVIS 2016."""
-        return self.meta.origin.get("dataset") == "davis2016"
+        return self.record.origin.get("dataset") == "davis2016"
 
     @property
     def first_seen(self) -> Mapping[int, str]:
@@ -64,17 +64,17 @@ class ShardVideo:
         Other sets say nothing: their objects are given where a mask first shows them, except in
         DAVIS, where all are given in the first frame.
         """
-        meta = self.meta
-        if "first_seen" in meta.origin:
+        record = self.record
+        if "first_seen" in record.origin:
             return self._said("first_seen", str)
-        if str(meta.origin.get("dataset", "")).startswith("davis"):
+        if str(record.origin.get("dataset", "")).startswith("davis"):
             return {}
         seen = {
-            object_id: meta.mask_frames[next(t for t, area in enumerate(areas) if area)]
-            for object_id, areas in zip(meta.object_ids, meta.areas, strict=True)
+            object_id: record.mask_frames[next(t for t, area in enumerate(areas) if area)]
+            for object_id, areas in zip(record.object_ids, record.areas, strict=True)
             if any(areas)
         }
-        return seen if set(seen.values()) != {meta.frames[0]} else {}
+        return seen if set(seen.values()) != {record.frames[0]} else {}
 
     @property
     def required(self) -> Mapping[int, tuple[str, ...]]:
@@ -83,20 +83,20 @@ class ShardVideo:
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the packed frames."""
-        return self.meta.height, self.meta.width
+        return self.record.height, self.record.width
 
     def original_size(self) -> tuple[int, int]:
         """Return (height, width) before the frames were resized for packing."""
-        return self.meta.original_size
+        return self.record.original_size
 
     def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a frame to (H, W, 3) uint8 RGB."""
-        sample = self.shards.read(self.index, [frame_name], self.meta)
+        sample = self.shards.read(self.index, [frame_name], self.record)
         return decode_frame(sample.frames[frame_name], self._where(frame_name, "jpg"))
 
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a mask to (H, W) uint8 ids."""
-        sample = self.shards.read(self.index, [frame_name], self.meta)
+        sample = self.shards.read(self.index, [frame_name], self.record)
         where = self._where(frame_name, "png")
         if frame_name not in sample.masks:
             raise ShardError(f"{where}: there is no mask for this frame; pack the set again")
@@ -108,13 +108,13 @@ class ShardVideo:
     def _said(self, key: str, kind: Callable[[Any], Any]) -> dict[int, Any]:
         """Read a table of the record, whose contents nobody has checked yet."""
         try:
-            table = {int(i): kind(value) for i, value in self.meta.origin.get(key, {}).items()}
+            table = {int(i): kind(value) for i, value in self.record.origin.get(key, {}).items()}
             names = [name for value in table.values() for name in _listed(value)]
         except (AttributeError, TypeError, ValueError) as error:
             raise ShardError(
                 f"{self.shards.where(self.index)}: {key} is malformed ({error!r}); pack it again"
             ) from None
-        strange = sorted(set(names) - set(self.meta.frames))
+        strange = sorted(set(names) - set(self.record.frames))
         if strange:
             raise ShardError(
                 f"{self.shards.where(self.index)}: {key} lists frame {strange[0]!r}, which the "
@@ -138,12 +138,12 @@ def shard_videos(location: Path | str) -> list[ShardVideo]:
     shards = ShardSet.open(location)
     if not len(shards):
         raise ShardError(f"{shards.name}: expected videos, found an empty set; pack it again")
-    return [ShardVideo(location, i, shards.meta(i), shards) for i in range(len(shards))]
+    return [ShardVideo(location, i, shards.record(i), shards) for i in range(len(shards))]
 
 
 def _reopen(location: Path | str, index: int) -> ShardVideo:
     shards = ShardSet.open(location)
-    return ShardVideo(location, index, shards.meta(index), shards)
+    return ShardVideo(location, index, shards.record(index), shards)
 
 
 def _listed(value: str | tuple[str, ...]) -> tuple[str, ...]:

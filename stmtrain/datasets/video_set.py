@@ -18,8 +18,9 @@ from stmtrain.datasets.files import find_folder, pair_files
 from stmtrain.datasets.packed import shard_videos
 from stmtrain.datasets.video import VideoSource
 from stmtrain.errors import DataError
+from stmtrain.images.masks import VOID
 from stmtrain.images.png import png_header
-from stmtrain.shards.sample import VOID, canonical_json
+from stmtrain.shards.sample import canonical_json
 from stmtrain.shards.urls import shown
 
 __all__ = [
@@ -138,7 +139,7 @@ def plain_set(root: Path) -> VideoSet:
 def packed_set(location: Path | str) -> VideoSet:
     """Open a shard set; pixels and ids are those of the tree that it was packed from."""
     videos = shard_videos(location)
-    origin = videos[0].meta.origin
+    origin = videos[0].record.origin
     known = {"davis2016": "DAVIS 2016", "davis2017": "DAVIS 2017", "youtube-vos": "YouTube-VOS"}
     dataset, split = str(origin.get("dataset", "")), str(origin.get("split", ""))
     split = split.removesuffix("_all_frames") if dataset == "youtube-vos" else split

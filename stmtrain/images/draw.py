@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stmtrain.errors import UsageError
 from stmtrain.files import write_whole
 from stmtrain.images.encode import DAVIS_PALETTE
-from stmtrain.shards.sample import VOID
+from stmtrain.images.masks import VOID
 
 __all__ = [
     "COLOURS",

@@ -7,9 +7,12 @@ Torch-free.
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.shards.sample import VOID
+__all__ = ["MAX_OBJECT_ID", "VOID", "ids_to_slots", "slot_table"]
 
-__all__ = ["ids_to_slots", "slot_table"]
+VOID = 255
+"""The value of a mask where nothing is known: neither background nor an object."""
+
+MAX_OBJECT_ID = 254
 
 _FEW = 5  # ids to close up up to which passes over the image are faster than a table
 

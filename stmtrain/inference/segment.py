@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stmtrain.errors import DataError
+from stmtrain.images.masks import VOID
 from stmtrain.images.png import resample_mask
 from stmtrain.inference.frame_stream import start_fetch, upload_ahead
 from stmtrain.inference.memory_bank import MemoryBank
 from stmtrain.model import STM
-from stmtrain.shards.sample import VOID
-from stmtrain.training.acceleration import autocast
+from stmtrain.model.precision import autocast
 
 __all__ = ["MEMORY_EVERY", "Inference", "segment_video", "segment_video_soft"]
 

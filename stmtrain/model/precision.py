@@ -1,9 +1,22 @@
-"""Where half precision is not enough, whatever autocast says."""
+"""The precision of a computation, and where half precision is not enough."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32"]
+__all__ = ["Precision", "at_least_float32", "autocast"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute what is inside in this precision; the backward pass follows by itself, outside."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        yield
 
 
 def at_least_float32(x: Tensor) -> Tensor:

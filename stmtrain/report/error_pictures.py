@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stmtrain.shards.sample import VOID
+from stmtrain.images.masks import VOID
 
 __all__ = ["ERROR_COLOURS", "data_uri", "error_picture", "window"]
 

@@ -25,9 +25,9 @@ from stmtrain.datasets.davis import davis_videos
 from stmtrain.datasets.video import VideoSource
 from stmtrain.errors import DataError, StmError, UsageError
 from stmtrain.images.decode import decode_mask
+from stmtrain.images.masks import VOID
 from stmtrain.scoring.metrics import j_and_f
 from stmtrain.scoring.scores import DAVIS_EXCLUDED, ObjectScore, Scores
-from stmtrain.shards.sample import VOID
 
 __all__ = ["VideoScore", "given_ids", "read_result", "score_davis", "score_results", "score_video"]
 

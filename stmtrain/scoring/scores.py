@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stmtrain.images.masks import VOID
 from stmtrain.scoring.metrics import (
     DECAY_BINS,
     RECALL_THRESHOLD,
@@ -17,7 +18,6 @@ from stmtrain.scoring.metrics import (
     Statistics,
     statistics,
 )
-from stmtrain.shards.sample import VOID
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,38 +8,38 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar, overload
 
-from stmtrain.shards.manifest import Record
-from stmtrain.shards.sample import SampleMeta
+from stmtrain.shards.manifest import SampleIndex
+from stmtrain.shards.sample import SampleRecord
 
 __all__ = ["PackedIndex"]
 
 T = TypeVar("T")
 
 
-class PackedIndex(Sequence[Record]):
+class PackedIndex(Sequence[SampleIndex]):
     """A read-only sequence of records, rebuilt when asked for; a long video costs no more."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._keys = " ".join(record.key for record in records).encode()
+    def __init__(self, rows: Sequence[SampleIndex]) -> None:
+        self._keys = " ".join(row.key for row in rows).encode()
         self._key_ends, self._member_ends = array("Q"), array("Q")
         self._offsets, self._sizes, self._crcs = array("Q"), array("Q"), array("Q")
         # Suffixes, and whether CRCs are known: most samples of a shard have one in common.
         self._shapes: dict[tuple[tuple[str, ...], bool], int] = {}
         self._shape = array("Q")
-        self._metas: dict[int, SampleMeta] = {}
+        self._records: dict[int, SampleRecord] = {}
         end = -1
-        for number, record in enumerate(records):
-            end += 1 + len(record.key.encode())
+        for number, row in enumerate(rows):
+            end += 1 + len(row.key.encode())
             self._key_ends.append(end)
-            for suffix, (offset, size) in record.members.items():
+            for suffix, (offset, size) in row.members.items():
                 self._offsets.append(offset)
                 self._sizes.append(size)
-                self._crcs.append(record.crc32.get(suffix, 0))
+                self._crcs.append(row.crc32.get(suffix, 0))
             self._member_ends.append(len(self._offsets))
-            shape = tuple(record.members), bool(record.crc32)
+            shape = tuple(row.members), bool(row.crc32)
             self._shape.append(self._shapes.setdefault(shape, len(self._shapes)))
-            if record.meta is not None:
-                self._metas[number] = record.meta
+            if row.record is not None:
+                self._records[number] = row.record
         self._shrink()
         self._known = tuple(
             ({suffix: column for column, suffix in enumerate(suffixes)}, has_crcs)
@@ -49,14 +49,14 @@ class PackedIndex(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._key_ends)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[SampleIndex]:
         return (self[number] for number in range(len(self)))
 
     @overload
-    def __getitem__(self, number: int) -> Record: ...
+    def __getitem__(self, number: int) -> SampleIndex: ...
     @overload
-    def __getitem__(self, number: slice) -> Sequence[Record]: ...
-    def __getitem__(self, number: int | slice) -> Record | Sequence[Record]:
+    def __getitem__(self, number: slice) -> Sequence[SampleIndex]: ...
+    def __getitem__(self, number: int | slice) -> SampleIndex | Sequence[SampleIndex]:
         """Return the record at ``number``."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
@@ -66,11 +66,11 @@ class PackedIndex(Sequence[Record]):
         start = self._member_ends[number - 1] if number else 0
         columns, has_crcs = self._known[self._shape[number]]
         offsets, sizes, crcs = self._offsets, self._sizes, self._crcs
-        return Record(
+        return SampleIndex(
             key=self.key(number),
             members=_Row(columns, lambda column: (offsets[start + column], sizes[start + column])),
             crc32=_Row(columns, lambda column: crcs[start + column]) if has_crcs else {},
-            meta=self._metas.get(number),
+            record=self._records.get(number),
         )
 
     def key(self, number: int) -> str:

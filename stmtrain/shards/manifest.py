@@ -19,33 +19,36 @@ from stmtrain.shards.sample import (
     FORMAT_NAME,
     FORMAT_VERSION,
     MALFORMED,
-    SampleMeta,
+    SampleRecord,
     Skipped,
     canonical_json,
     config_hash,
     load_object,
 )
 
-__all__ = ["Manifest", "Record", "ShardEntry", "Sidecar"]
+__all__ = ["INDEXED", "Manifest", "SampleIndex", "ShardEntry", "Sidecar", "is_indexed"]
+
+INDEXED = "indexed"
+"""``config["kind"]`` of a set whose tars were made elsewhere (``stm shards index``)."""
 
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 
 
 @dataclass(frozen=True)
-class Record:
+class SampleIndex:
     """Where a sample's members lie in its tar.
 
     Attributes:
         key: The sample's key.
         members: ``members[suffix] = (data offset, size)``, bytes.
         crc32: CRC-32 of each member's bytes; empty in sets made before it was recorded.
-        meta: The sample's record where the tar has none of its own (``stm shards index``).
+        record: The sample's record where the tar has none of its own (``stm shards index``).
     """
 
     key: str
     members: Mapping[str, tuple[int, int]]
     crc32: Mapping[str, int] = field(default_factory=dict)
-    meta: SampleMeta | None = None
+    record: SampleRecord | None = None
 
     def place(self, suffix: str) -> str:
         """Name a member and its bytes for an error message; ``suffix`` must be a member."""
@@ -61,8 +64,8 @@ class Record:
         value: dict[str, Any] = {"key": self.key, "members": dict(self.members)}
         if self.crc32:
             value["crc32"] = dict(self.crc32)
-        if self.meta is not None:
-            value["meta"] = asdict(self.meta)
+        if self.record is not None:
+            value["meta"] = asdict(self.record)
         return value
 
     @classmethod
@@ -73,10 +76,10 @@ class Record:
         crc32 = {str(suffix): _crc(crc) for suffix, crc in value.get("crc32", {}).items()}
         if crc32 and crc32.keys() != members.keys():
             raise ValueError(f"sample {key}: crc32 and members name different members")
-        meta = value.get("meta")
-        if meta is not None:
-            meta = SampleMeta.from_mapping(meta, f"{where}, sample {key}")
-        return cls(key, members, crc32, meta)
+        record = value.get("meta")
+        if record is not None:
+            record = SampleRecord.from_mapping(record, f"{where}, sample {key}")
+        return cls(key, members, crc32, record)
 
 
 def _crc(value: Any) -> int:
@@ -100,7 +103,7 @@ class Sidecar:
     bytes: int
     sha256: str
     config_hash: str
-    index: tuple[Record, ...]
+    index: tuple[SampleIndex, ...]
     statistics: Mapping[str, int]
     skipped: tuple[Skipped, ...]
 
@@ -114,7 +117,7 @@ class Sidecar:
                 "sha256": self.sha256,
                 "config_hash": self.config_hash,
                 "samples": len(self.index),
-                "index": [record.to_mapping() for record in self.index],
+                "index": [row.to_mapping() for row in self.index],
                 "statistics": dict(self.statistics),
                 "skipped": [asdict(s) for s in self.skipped],
             }
@@ -131,7 +134,7 @@ class Sidecar:
                 bytes=int(value["bytes"]),
                 sha256=str(value["sha256"]),
                 config_hash=str(value["config_hash"]),
-                index=tuple(Record.from_mapping(entry, where) for entry in value["index"]),
+                index=tuple(SampleIndex.from_mapping(entry, where) for entry in value["index"]),
                 statistics={str(k): int(v) for k, v in value["statistics"].items()},
                 skipped=tuple(Skipped(str(s["input"]), str(s["reason"])) for s in value["skipped"]),
             )
@@ -149,11 +152,11 @@ class Sidecar:
 
     def _check_places(self, where: str) -> None:
         """Refuse members that would lie outside the tar."""
-        for record in self.index:
-            for suffix, (offset, size) in record.members.items():
+        for row in self.index:
+            for suffix, (offset, size) in row.members.items():
                 if offset < 0 or size < 0 or offset + size > self.bytes:
                     raise ShardError(
-                        f"{where}: sample {record.key}, member {suffix}: {size} bytes at byte "
+                        f"{where}: sample {row.key}, member {suffix}: {size} bytes at byte "
                         f"{offset} are not within the {self.bytes} of {self.shard}; pack it again"
                     )
 
@@ -258,3 +261,8 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
             f"{where}: format version {version!r}, this program reads {FORMAT_VERSION}; "
             "pack the set again or install the matching release"
         )
+
+
+def is_indexed(config: Mapping[str, Any]) -> bool:
+    """Say whether the tars of a set with this configuration were made elsewhere."""
+    return config.get("kind") == INDEXED

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Self
 
 from stmtrain.errors import ShardError
 from stmtrain.shards.index import PackedIndex
-from stmtrain.shards.manifest import Manifest, Record
-from stmtrain.shards.sample import MANIFEST_NAME, Sample, SampleMeta
+from stmtrain.shards.manifest import Manifest, SampleIndex
+from stmtrain.shards.sample import MANIFEST_NAME, Sample, SampleRecord
 from stmtrain.shards.store import LocalStore, Store, open_store, read_manifest, read_sidecar
 
 if TYPE_CHECKING:
@@ -90,38 +90,38 @@ class ShardSet:
         key, folder = self._indices[number].key(local), self.name.rpartition("/")[2]
         return f"{folder}/{self.manifest.shards[number].name}, sample {key}"
 
-    def meta(self, index: int) -> SampleMeta:
+    def record(self, index: int) -> SampleRecord:
         """Read a sample's record."""
-        shard, record = self._record(index)
-        return self._meta(shard, record)
+        shard, row = self._record(index)
+        return self._record_of(shard, row)
 
     def keys(self) -> Iterator[str]:
         """Yield every sample key in index order (reads every sidecar)."""
         for shard in range(len(self.shard_sizes)):
-            for record in self._shard(shard).index:
-                yield record.key
+            for row in self._shard(shard).index:
+                yield row.key
 
     def read(
-        self, index: int, frames: Sequence[str] | None = None, meta: SampleMeta | None = None
+        self, index: int, frames: Sequence[str] | None = None, record: SampleRecord | None = None
     ) -> Sample:
         """Read a sample's bytes; with ``frames``, only those frames and their masks.
 
         Args:
             index: Sample index.
             frames: Frame names; all of them when ``None``.
-            meta: The sample's record, if it was read already.
+            record: The sample's record, if it was read already.
 
         Raises:
             ShardError: A member is missing, shorter than its index says, or damaged.
         """
-        shard, record = self._record(index)
-        meta = self._meta(shard, record) if meta is None else meta
-        names = meta.frames if frames is None else frames
-        masked = [name for name in names if name in meta.mask_frames]
+        shard, row = self._record(index)
+        record = self._record_of(shard, row) if record is None else record
+        names = record.frames if frames is None else frames
+        masked = [name for name in names if name in record.mask_frames]
         wanted = [f"{name}.jpg" for name in names] + [f"{name}.png" for name in masked]
-        data = shard.members(record, wanted)
+        data = shard.members(row, wanted)
         return Sample(
-            meta=meta,
+            record=record,
             frames=dict(zip(names, data[: len(names)], strict=True)),
             masks=dict(zip(masked, data[len(names) :], strict=True)),
         )
@@ -146,7 +146,7 @@ class ShardSet:
         shard = bisect_right(self._ends, index)
         return shard, index - (self._ends[shard - 1] if shard else 0)
 
-    def _record(self, index: int) -> tuple["OpenShard", Record]:
+    def _record(self, index: int) -> tuple["OpenShard", SampleIndex]:
         number, local = self._locate(index)
         shard = self._shard(number)
         return shard, shard.index[local]
@@ -172,29 +172,29 @@ class ShardSet:
                 self._open.popitem(last=False)
             return shard
 
-    def _meta(self, shard: "OpenShard", record: Record) -> SampleMeta:
-        if record.meta is not None:
-            return record.meta
-        where = f"{shard.path}, sample {record.key}"
-        meta = SampleMeta.from_json(shard.member(record, "json"), where)
-        if meta.sample_key != record.key:
+    def _record_of(self, shard: "OpenShard", row: SampleIndex) -> SampleRecord:
+        if row.record is not None:
+            return row.record
+        where = f"{shard.path}, sample {row.key}"
+        record = SampleRecord.from_json(shard.member(row, "json"), where)
+        if record.sample_key != row.key:
             raise ShardError(
-                f"{where}: its record says {meta.sample_key!r}; the shard is damaged, "
+                f"{where}: its record says {record.sample_key!r}; the shard is damaged, "
                 'run "stm shards verify"'
             )
-        return meta
+        return record
 
 
 class OpenShard:
     """One tar's descriptor and index; reads at byte offsets, so threads need no lock."""
 
-    def __init__(self, path: str, index: Sequence[Record], descriptor: int) -> None:
+    def __init__(self, path: str, index: Sequence[SampleIndex], descriptor: int) -> None:
         """Take over an open descriptor; ``path`` is what messages call the tar."""
         self.path, self.index, self._descriptor = path, index, descriptor
 
-    def members(self, record: Record, suffixes: Sequence[str]) -> list[bytes]:
+    def members(self, row: SampleIndex, suffixes: Sequence[str]) -> list[bytes]:
         """Read several members as :meth:`member` does, in one piece where they lie together."""
-        known = record.members
+        known = row.members
         places = [known[suffix] for suffix in suffixes if suffix in known]
         start = min((offset for offset, _ in places), default=0)
         stop = max((offset + size for offset, size in places), default=0)
@@ -202,33 +202,33 @@ class OpenShard:
         if close and len(places) == len(suffixes):
             data = os.pread(self._descriptor, stop - start, start)
             found = [data[offset - start : offset - start + size] for offset, size in places]
-            if len(data) == stop - start and all(map(record.is_whole, suffixes, found)):
+            if len(data) == stop - start and all(map(row.is_whole, suffixes, found)):
                 return found
-        return [self.member(record, suffix) for suffix in suffixes]  # also to name what is wrong
+        return [self.member(row, suffix) for suffix in suffixes]  # also to name what is wrong
 
-    def member(self, record: Record, suffix: str) -> bytes:
+    def member(self, row: SampleIndex, suffix: str) -> bytes:
         """Read one member's bytes.
 
         Raises:
             ShardError: It is not there, cut, or has another CRC than when it was written.
         """
         try:
-            offset, size = record.members[suffix]
+            offset, size = row.members[suffix]
         except KeyError:
             raise ShardError(
-                f"{self.path}, sample {record.key}, member {suffix}: not in the shard; run "
+                f"{self.path}, sample {row.key}, member {suffix}: not in the shard; run "
                 '"stm shards verify"'
             ) from None
         data = os.pread(self._descriptor, size, offset)
         if len(data) != size:
             raise ShardError(
-                f"{self.path}, {record.place(suffix)}: found {len(data)} of {size} bytes; the "
+                f"{self.path}, {row.place(suffix)}: found {len(data)} of {size} bytes; the "
                 "shard is cut short, run the command that made it again"
             )
-        if not record.is_whole(suffix, data):
+        if not row.is_whole(suffix, data):
             raise ShardError(
-                f"{self.path}, {record.place(suffix)}: crc32 is {zlib.crc32(data):08x}, expected "
-                f"{record.crc32[suffix]:08x}; the shard is damaged since it was written, run "
+                f"{self.path}, {row.place(suffix)}: crc32 is {zlib.crc32(data):08x}, expected "
+                f"{row.crc32[suffix]:08x}; the shard is damaged since it was written, run "
                 '"stm shards verify"'
             )
         return data

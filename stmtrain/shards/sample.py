@@ -1,6 +1,6 @@
 """The shard contract, inside a tar: names, the sample and its record (format version 1).
 
-In come plain values, out go canonical JSON bytes, and back. Standard library only, no file access:
+In come plain values, out go canonical JSON bytes, and back. No file access:
 ``stmdata.packing.pack`` writes by this contract and ``stmtrain.shards.reader`` reads by it. The
 files beside the tars, which are read by those who count and look for shards and samples, are in
 :mod:`stmtrain.shards.manifest`. The prose version is ``docs/shard-format.md``.
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from stmtrain.errors import ShardError
+from stmtrain.images.masks import MAX_OBJECT_ID
 
 __all__ = [
     "CONFIG_NAME",
@@ -21,10 +22,8 @@ __all__ = [
     "FORMAT_VERSION",
     "MALFORMED",
     "MANIFEST_NAME",
-    "MAX_OBJECT_ID",
-    "VOID",
     "Sample",
-    "SampleMeta",
+    "SampleRecord",
     "Skipped",
     "canonical_json",
     "config_hash",
@@ -36,8 +35,6 @@ FORMAT_NAME = "stm-shards"
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
-VOID = 255
-MAX_OBJECT_ID = 254
 
 _SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
@@ -74,7 +71,7 @@ def load_object(data: bytes, where: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class SampleMeta:
+class SampleRecord:
     """What a sample's ``.json`` member says: one clip or one whole video.
 
     Attributes:
@@ -158,18 +155,18 @@ class SampleMeta:
 class Sample:
     """One sample in encoded form: its record, JPEG bytes by frame name, PNG bytes by frame name."""
 
-    meta: SampleMeta
+    record: SampleRecord
     frames: Mapping[str, bytes]
     masks: Mapping[str, bytes]
 
     def members(self) -> list[tuple[str, bytes]]:
         """Return (suffix, bytes) in the order in which they stand in the tar; ``json`` is last."""
         out: list[tuple[str, bytes]] = []
-        for name in self.meta.frames:
+        for name in self.record.frames:
             out.append((f"{name}.jpg", self.frames[name]))
             if name in self.masks:
                 out.append((f"{name}.png", self.masks[name]))
-        out.append(("json", self.meta.to_json()))
+        out.append(("json", self.record.to_json()))
         return out
 
 

@@ -11,8 +11,9 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from stmtrain.images.masks import MAX_OBJECT_ID
 from stmtrain.settings import setting
-from stmtrain.shards.sample import MAX_OBJECT_ID, SampleMeta
+from stmtrain.shards.sample import SampleRecord
 
 __all__ = [
     "PSEUDO",
@@ -99,7 +100,7 @@ class ClipChoice:
 
 
 def choose_clip(
-    meta: SampleMeta, recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
+    record: SampleRecord, recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
 ) -> ClipChoice:
     """Choose the frames and objects of one clip; only frames with a mask are used.
 
@@ -116,29 +117,29 @@ def choose_clip(
         ValueError: Too few frames with a mask, or no object that a clip could start with.
 
     Example:
-        >>> meta = SampleMeta("a", 9, 9, ("0", "1", "2"), ("0", "1", "2"), (4, 7),
+        >>> record = SampleRecord("a", 9, 9, ("0", "1", "2"), ("0", "1", "2"), (4, 7),
         ...                   ((0, 9, 9), (9, 9, 0)), (9, 9))
-        >>> choose_clip(meta, VIDEO, 0, np.random.default_rng(0))
+        >>> choose_clip(record, VIDEO, 0, np.random.default_rng(0))
         ClipChoice(frames=('0', '1', '2'), object_ids=(7,))
     """
-    if len(meta.mask_frames) < recipe.frames:
+    if len(record.mask_frames) < recipe.frames:
         raise ValueError(
-            f"has {len(meta.mask_frames)} frames with a mask, a clip needs {recipe.frames}; leave "
-            "it out"
+            f"has {len(record.mask_frames)} frames with a mask, a clip needs {recipe.frames}; "
+            "leave it out"
         )
     if max_skip:
-        max_skip = max(0, (max_skip + 1) // mask_stride(meta) - 1)
-    in_crop = min(meta.height, meta.width) / (recipe.short_side * REFERENCE_SIZE)
-    largest = [max(areas) for areas in zip(*meta.areas, strict=True)]  # of each frame's objects
+        max_skip = max(0, (max_skip + 1) // mask_stride(record) - 1)
+    in_crop = min(record.height, record.width) / (recipe.short_side * REFERENCE_SIZE)
+    largest = [max(areas) for areas in zip(*record.areas, strict=True)]  # of each frame's objects
     for least in (max(1.0, recipe.min_area * in_crop**2), 1.0):
         visible = [area >= least for area in largest]
         frames = _frames_from_visible(visible, recipe, max_skip, rng)
         if frames is not None:
-            areas = [row[frames[0]] for row in meta.areas]
+            areas = [row[frames[0]] for row in record.areas]
             chosen = choose_objects(areas, recipe.max_objects, least, rng)
             return ClipChoice(
-                tuple(meta.mask_frames[f] for f in frames),
-                tuple(meta.object_ids[o] for o in chosen),
+                tuple(record.mask_frames[f] for f in frames),
+                tuple(record.object_ids[o] for o in chosen),
             )
     raise ValueError("no frame with an object can start a clip; leave the sample out")
 
@@ -183,7 +184,7 @@ def sample_frames(
     return frames[::-1] if rng.random() < reverse else frames
 
 
-def mask_stride(meta: SampleMeta) -> int:
+def mask_stride(record: SampleRecord) -> int:
     """Return how many frames of the video lie from one mask to the next, the median.
 
     Frame names are frame numbers in all our data sets, also where the frames between the masks are
@@ -194,11 +195,11 @@ def mask_stride(meta: SampleMeta) -> int:
         >>> mask_stride(SampleMeta("a", 9, 9, names, names, (), (), (9, 9)))
         5
     """
-    names = meta.mask_frames
+    names = record.mask_frames
     if all(name.isdecimal() for name in names):
         places = [int(name) for name in names]
     else:
-        place = {name: i for i, name in enumerate(meta.frames)}
+        place = {name: i for i, name in enumerate(record.frames)}
         places = [place[name] for name in names]
     gaps = sorted(later - earlier for earlier, later in pairwise(places))
     return max(1, gaps[len(gaps) // 2]) if gaps else 1

@@ -16,11 +16,11 @@ import torch
 from stmtrain.errors import UsageError
 from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import ClipRecipe
-from stmtrain.streaming.make_batch import BatchJob, Source, Stream
+from stmtrain.streaming.make_batch import BatchJob, ShardSource, Stream
 from stmtrain.streaming.plan import Plan
 from stmtrain.streaming.threads import Workers
 
-__all__ = ["Batch", "Loader", "Source"]
+__all__ = ["Batch", "Loader", "ShardSource"]
 
 
 class Loader:
@@ -43,7 +43,7 @@ class Loader:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ShardSource],
         plan: Plan,
         recipe: ClipRecipe,
         *,

@@ -18,32 +18,32 @@ from numpy.typing import NDArray
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask
 from stmtrain.images.masks import ids_to_slots
-from stmtrain.shards.sample import Sample, SampleMeta
+from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import ClipChoice, ClipRecipe, choose_clip
 from stmtrain.streaming.plan import Plan, Ticket
 from stmtrain.streaming.threads import Job, Jobs, Workers, job
 from stmtrain.streaming.warps import colour_matrices, colour_numbers, draw_forward
 
-__all__ = ["BatchJob", "Source", "Stream"]
+__all__ = ["BatchJob", "ShardSource", "Stream"]
 
 T = TypeVar("T")
 
 _MOST_IN_A_ROW = 64  # bad samples after which skipping stops: then the data or the disk is at fault
 
 
-class Source(Protocol):
+class ShardSource(Protocol):
     """What the loader needs of a shard set; :class:`stmtrain.shards.reader.ShardSet` is one."""
 
     @property
     def shard_sizes(self) -> tuple[int, ...]:
         """Samples in each shard."""
 
-    def meta(self, index: int) -> SampleMeta:
+    def record(self, index: int) -> SampleRecord:
         """Read a sample's record."""
 
     def read(
-        self, index: int, frames: Sequence[str] | None = None, meta: SampleMeta | None = None
+        self, index: int, frames: Sequence[str] | None = None, record: SampleRecord | None = None
     ) -> Sample:
         """Read the bytes of some frames and their masks."""
 
@@ -55,7 +55,7 @@ class Source(Protocol):
 class Stream:
     """What decides each batch of one rank; see :class:`stmtrain.streaming.loader.Loader`."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[ShardSource, ...]
     plan: Plan
     recipe: ClipRecipe
     size: int
@@ -70,7 +70,7 @@ class _Clip(NamedTuple):
 
     ticket: Ticket
     where: str
-    meta: SampleMeta
+    record: SampleRecord
     choice: ClipChoice
     numbers: NDArray[np.float64]  # its colours are made of them
     rng: np.random.Generator
@@ -109,7 +109,7 @@ class BatchJob:
                 except DataError as error:
                     self._pass_over(clip.ticket.position, error)
             if len(self.bad) == known:
-                keys = tuple(clip.meta.sample_key for clip in clips)
+                keys = tuple(clip.record.sample_key for clip in clips)
                 return self.arrays.batch(self._step, keys, torch.tensor(counts))
             self._opening = self._workers.submit([job(self._open)])
 
@@ -127,7 +127,7 @@ class BatchJob:
         tickets = stream.plan.batch(self._step, stream.rank, stream.world)
         self._clips = clips = [self._find(ticket) for ticket in tickets]
         colours = colour_matrices(stream.recipe, np.array([clip.numbers for clip in clips]))
-        self.arrays.lay_out([(clip.meta.height, clip.meta.width) for clip in clips], colours)
+        self.arrays.lay_out([(clip.record.height, clip.record.width) for clip in clips], colours)
         return self._workers.submit([self._fill(slot, clip) for slot, clip in enumerate(clips)])
 
     def _find(self, ticket: Ticket) -> _Clip:
@@ -158,12 +158,12 @@ class BatchJob:
         source, rng = stream.sources[ticket.source], stream.plan.rng(ticket)
         where = source.where(ticket.index)
         try:
-            meta = source.meta(ticket.index)
-            _check_pixels(meta, where)
-            choice = choose_clip(meta, stream.recipe, stream.max_skip(self._step), rng)
+            record = source.record(ticket.index)
+            _check_pixels(record, where)
+            choice = choose_clip(record, stream.recipe, stream.max_skip(self._step), rng)
         except (OSError, ValueError) as error:
             raise _named(error, where) from error
-        return _Clip(ticket, where, meta, choice, rng.random(colour_numbers(stream.recipe)), rng)
+        return _Clip(ticket, where, record, choice, rng.random(colour_numbers(stream.recipe)), rng)
 
     def _fill(self, slot: int, clip: _Clip) -> Job[int]:
         """Make one clip in its place in the arrays; return its number of objects."""
@@ -176,7 +176,7 @@ class BatchJob:
     def _decode(self, slot: int, clip: _Clip) -> Job[None]:
         stream, where = self._stream, clip.where
         names, object_ids = clip.choice.frames, clip.choice.object_ids
-        sample = stream.sources[clip.ticket.source].read(clip.ticket.index, names, clip.meta)
+        sample = stream.sources[clip.ticket.source].read(clip.ticket.index, names, clip.record)
         frames, masks = self.arrays.clip(slot)
         # Masks first: the crop follows the objects.
         for name, out in zip(names, masks, strict=True):
@@ -194,10 +194,10 @@ class _Unreadable(ShardError):
     """The disk or network failed, which says nothing about the sample; never passed over."""
 
 
-def _check_pixels(meta: SampleMeta, where: str) -> None:
-    if meta.height * meta.width > MAX_PIXELS:
+def _check_pixels(record: SampleRecord, where: str) -> None:
+    if record.height * record.width > MAX_PIXELS:
         raise ShardError(
-            f"{where}: its record says {meta.width}x{meta.height} pixels, expected up to "
+            f"{where}: its record says {record.width}x{record.height} pixels, expected up to "
             f'{MAX_PIXELS}; run "stm shards verify"'
         )
 

@@ -17,7 +17,7 @@ from stmtrain.errors import StmError, UsageError
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.plan import Plan
 
-__all__ = ["FetchAhead", "window_bytes"]
+__all__ = ["ShardPrefetcher", "window_bytes"]
 
 _MOST_AHEAD = 1 << 16  # samples of the stream; following the plan takes about 10 us for each
 _LEAST_STEPS = 8
@@ -38,7 +38,7 @@ def window_bytes(shard_set: ShardSet, window: int | None) -> int:
     return min(total, total * window // samples + 2 * max(shard.bytes for shard in shards))
 
 
-class FetchAhead:
+class ShardPrefetcher:
     """Threads that fetch what the plan reads next.
 
     Call :meth:`advance` with each step. Errors are left to the reader: a shard that could not be

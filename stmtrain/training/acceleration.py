@@ -4,20 +4,18 @@ Every choice leaves the method as it is. All but ``bfloat16`` and ``tf32`` leave
 are too, up to the rounding of float32.
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from stmtrain.errors import UsageError
 from stmtrain.model import STM
+from stmtrain.model.precision import Precision
 
-__all__ = ["Acceleration", "Precision", "adam", "autocast", "prepare"]
-
-Precision = Literal["float32", "bfloat16"]
+__all__ = ["Acceleration", "adam", "prepare"]
 
 _FUSED_ADAM = ("cuda", "cpu")  # measured twice as fast on a CPU; one kernel for all on a GPU
 
@@ -73,13 +71,6 @@ def prepare(model: STM, how: Acceleration) -> STM:
         for part in _compilable(model):
             part.compile()
     return model
-
-
-@contextlib.contextmanager
-def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute what is inside in this precision; the backward pass follows by itself, outside."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
 
 
 def adam(

@@ -1,7 +1,7 @@
 """Several processes, one model: who takes part, what they exchange, and how they are started.
 
 Each process (rank) trains on its slice of every global batch; gradients are averaged over ranks.
-``torchrun ... -m stmtrain.train`` starts them on one machine or several, ``stm train --gpus N`` on
+``torchrun ... -m stmtrain`` starts them on one machine or several, ``stm train --gpus N`` on
 this one.
 """
 
@@ -20,7 +20,15 @@ import torch.distributed as dist
 
 from stmtrain.errors import UsageError
 
-__all__ = ["ALONE", "Team", "join", "launch", "team_of", "usable_device", "without_option"]
+__all__ = [
+    "SINGLE",
+    "Ranks",
+    "launch",
+    "process_group",
+    "ranks_of",
+    "usable_device",
+    "without_option",
+]
 
 _PATIENCE = timedelta(
     hours=1
@@ -28,7 +36,7 @@ _PATIENCE = timedelta(
 
 
 @dataclass(frozen=True)
-class Team:
+class Ranks:
     """The processes that train together, seen from one of them.
 
     Attributes:
@@ -60,10 +68,10 @@ class Team:
         self.gather(None)
 
 
-ALONE = Team()
+SINGLE = Ranks()
 
 
-def team_of(environment: Mapping[str, str]) -> Team:
+def ranks_of(environment: Mapping[str, str]) -> Ranks:
     """Read the variables that torchrun sets; without them the process is alone.
 
     Raises:
@@ -71,7 +79,7 @@ def team_of(environment: Mapping[str, str]) -> Team:
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "WORLD_SIZE" not in environment:
-        return ALONE
+        return SINGLE
     try:
         rank, world, local = (int(environment[name]) for name in names)
         if not (0 <= local <= rank < world):
@@ -82,11 +90,11 @@ def team_of(environment: Mapping[str, str]) -> Team:
             f"expected RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, found {found}; "
             "start with torchrun, with --gpus, or unset WORLD_SIZE"
         ) from None
-    return Team(rank, world, local)
+    return Ranks(rank, world, local)
 
 
 @contextmanager
-def join(team: Team, device: torch.device) -> Iterator[None]:
+def process_group(team: Ranks, device: torch.device) -> Iterator[None]:
     """Connect the ranks, by NCCL between GPUs and gloo otherwise."""
     if team.world == 1:
         yield
@@ -100,7 +108,7 @@ def join(team: Team, device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def usable_device(name: str, team: Team = ALONE) -> torch.device:
+def usable_device(name: str, team: Ranks = SINGLE) -> torch.device:
     """Turn ``auto`` into the best device here and check that a named one exists.
 
     Several ranks take one GPU each: ``auto`` and ``cuda`` mean that of the local rank.
@@ -119,7 +127,7 @@ def usable_device(name: str, team: Team = ALONE) -> torch.device:
 
 
 def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m stmtrain.train ARGUMENTS`` as so many ranks of this machine.
+    """Run ``python -m stmtrain ARGUMENTS`` as so many ranks of this machine.
 
     Where one rank ends with an error, the others are stopped. Signals reach all of them.
 
@@ -153,7 +161,7 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     ranks_arguments = without_option(arguments, "--gpus")
     try:
-        elastic_launch(config, sys.executable)("-m", "stmtrain.train", *ranks_arguments)
+        elastic_launch(config, sys.executable)("-m", "stmtrain", *ranks_arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode

@@ -6,22 +6,27 @@ from typing import Any
 
 from stmtrain.files import write_whole
 from stmtrain.settings import to_mapping
-from stmtrain.training.distributed import Team
+from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import TrainRecipe
-from stmtrain.training.run_folder import BEST_NAME, CHECKPOINT_NAME, REPLAY_NAME, Run
+from stmtrain.training.run_folder import BEST_NAME, CHECKPOINT_NAME, REPLAY_NAME, TrainOptions
 from stmtrain.training.step import NonFiniteError, TrainState
 from stmtrain.weights.checkpoint import Checkpoint, keep_as, save_checkpoint
 
-__all__ = ["Keeper", "Sources"]
+__all__ = ["CheckpointSaver", "Sources"]
 
 Sources = tuple[Mapping[str, Any], ...]
 
 
-class Keeper:
+class CheckpointSaver:
     """Saves the state by the recipe's policy; only rank 0 writes."""
 
     def __init__(
-        self, run: Run, recipe: TrainRecipe, sources: Sources, state: TrainState, team: Team
+        self,
+        run: TrainOptions,
+        recipe: TrainRecipe,
+        sources: Sources,
+        state: TrainState,
+        team: Ranks,
     ) -> None:
         """Watch ``state``; the checkpoint that is in the run's folder already counts as saved."""
         self.run, self.recipe, self.sources = run, recipe, sources
@@ -75,7 +80,9 @@ class Keeper:
             keep_as(self.path, name)
 
 
-def _picture(state: TrainState, run: Run, recipe: TrainRecipe, sources: Sources) -> Checkpoint:
+def _picture(
+    state: TrainState, run: TrainOptions, recipe: TrainRecipe, sources: Sources
+) -> Checkpoint:
     return Checkpoint(
         backbone=run.backbone,
         step=state.step,

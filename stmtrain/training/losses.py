@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stmtrain.images.masks import VOID
 from stmtrain.model import STM, on_device, per_object, read_memory, slots
-from stmtrain.shards.sample import VOID
 
 __all__ = [
     "clip_loss",

@@ -19,10 +19,10 @@ from stmtrain.settings import from_mapping
 from stmtrain.shards.urls import parse_location
 from stmtrain.streaming.augment import augment
 from stmtrain.streaming.batch import Batch
-from stmtrain.training.distributed import ALONE, usable_device
+from stmtrain.training.distributed import SINGLE, usable_device
 from stmtrain.training.recipe import TrainRecipe, bootstrap_share
-from stmtrain.training.run_folder import Run, open_sets
-from stmtrain.training.setup import begin, make_plan, stream
+from stmtrain.training.run_folder import TrainOptions, open_sets
+from stmtrain.training.setup import build_loader, build_plan, build_state
 from stmtrain.training.step import TrainState
 from stmtrain.weights.checkpoint import load_checkpoint
 
@@ -84,7 +84,7 @@ def replay(path: Path, device_name: str = "auto") -> Replay:
     """
     value = _read(path)
     recipe = from_mapping(TrainRecipe, value["recipe"], str(path))
-    run = Run(
+    run = TrainOptions(
         shards=tuple(parse_location(shards) for shards in value["shards"]),
         weights=tuple(value["weights"]),
         out=path.parent,
@@ -99,9 +99,9 @@ def replay(path: Path, device_name: str = "auto") -> Replay:
             f"{saved.step}; the run has gone on, there is nothing to replay"
         )
     sets, _ = open_sets(run)
-    plan = make_plan(run, recipe, sets)
-    state = begin(run, replace(recipe, compile=False), saved, device, ALONE)
-    with stream(run, recipe, sets, plan, device, saved.step) as loader:
+    plan = build_plan(run, recipe, sets)
+    state = build_state(run, replace(recipe, compile=False), saved, device, SINGLE)
+    with build_loader(run, recipe, sets, plan, device, saved.step) as loader:
         batch = next(iter(loader))
         frames, masks = augment(batch, recipe.size)
         clips = tuple(

@@ -23,7 +23,7 @@ __all__ = [
     "CHECKPOINT_NAME",
     "RECIPE_NAME",
     "REPLAY_NAME",
-    "Run",
+    "TrainOptions",
     "describe_sources",
     "open_sets",
     "parse_sources",
@@ -40,7 +40,7 @@ _ONE_KEYSTROKE = 2.0  # seconds within which two signals are one wish
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainOptions:
     """What a training run is made of, besides its recipe.
 
     Attributes:
@@ -103,7 +103,7 @@ def parse_sources(
     return tuple(locations), tuple(weights)
 
 
-def open_sets(run: Run) -> tuple[list[ShardSet], int]:
+def open_sets(run: TrainOptions) -> tuple[list[ShardSet], int]:
     """Open the run's shard sets; return them and the bytes that the cache may hold (0: no URL)."""
     if all(isinstance(location, Path) for location in run.shards):
         return [ShardSet.open(location) for location in run.shards], 0
@@ -129,7 +129,7 @@ def describe_sources(
 
 
 def saved_run(
-    run: Run, recipe: TrainRecipe, sources: Sequence[Mapping[str, Any]]
+    run: TrainOptions, recipe: TrainRecipe, sources: Sequence[Mapping[str, Any]]
 ) -> Checkpoint | None:
     """Return the checkpoint to resume from; refuse to mix two runs in one folder."""
     path = run.out / CHECKPOINT_NAME

@@ -15,20 +15,24 @@ from stmtrain.streaming.clips import PSEUDO, VIDEO, ClipRecipe
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
 from stmtrain.training.acceleration import Acceleration, adam, prepare
-from stmtrain.training.distributed import ALONE, Team
+from stmtrain.training.distributed import SINGLE, Ranks
 from stmtrain.training.recipe import TrainRecipe, max_skip
-from stmtrain.training.run_folder import Run
-from stmtrain.training.step import ClipTask, TrainState, averaged
+from stmtrain.training.run_folder import TrainOptions
+from stmtrain.training.step import ClipLoss, TrainState, averaged
 from stmtrain.weights.checkpoint import Checkpoint
 from stmtrain.weights.load import load_backbone, load_weights
 
-__all__ = ["begin", "clip_recipe", "make_plan", "stream"]
+__all__ = ["build_loader", "build_plan", "build_state", "clip_recipe"]
 
 _DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 
-def begin(
-    run: Run, recipe: TrainRecipe, saved: Checkpoint | None, device: torch.device, team: Team
+def build_state(
+    run: TrainOptions,
+    recipe: TrainRecipe,
+    saved: Checkpoint | None,
+    device: torch.device,
+    team: Ranks,
 ) -> TrainState:
     """Build model and optimiser, from the checkpoint, the initial weights, or at random."""
     model, batchnorm = _model(run, recipe, saved)
@@ -45,7 +49,7 @@ def begin(
     if ema is not None and saved is not None and saved.ema is not None:
         ema.module.load_state_dict(saved.ema)
         ema.n_averaged.fill_(saved.step)
-    task: nn.Module = ClipTask(model, recipe)
+    task: nn.Module = ClipLoss(model, recipe)
     if team.world > 1:
         # Frozen statistics are the same on every rank; those that are trained follow rank 0's.
         task = DistributedDataParallel(task, broadcast_buffers=batchnorm == "train")
@@ -56,7 +60,7 @@ def begin(
 
 
 def _model(
-    run: Run, recipe: TrainRecipe, saved: Checkpoint | None
+    run: TrainOptions, recipe: TrainRecipe, saved: Checkpoint | None
 ) -> tuple[STM, Literal["frozen", "train"]]:
     """Build the model on the CPU, and decide what its BatchNorm does."""
     if run.backbone not in BACKBONES:
@@ -89,7 +93,7 @@ def _acceleration(recipe: TrainRecipe) -> Acceleration:
     )
 
 
-def make_plan(run: Run, recipe: TrainRecipe, sets: Sequence[ShardSet]) -> Plan:
+def build_plan(run: TrainOptions, recipe: TrainRecipe, sets: Sequence[ShardSet]) -> Plan:
     """Return the order of all clips."""
     return Plan(
         shard_sizes=tuple(s.shard_sizes for s in sets),
@@ -107,14 +111,14 @@ def clip_recipe(recipe: TrainRecipe) -> ClipRecipe:
     return replace(base, frames=recipe.frames, reverse=reverse)
 
 
-def stream(
-    run: Run,
+def build_loader(
+    run: TrainOptions,
     recipe: TrainRecipe,
     sets: Sequence[ShardSet],
     plan: Plan,
     device: torch.device,
     start: int,
-    team: Team = ALONE,
+    team: Ranks = SINGLE,
 ) -> Loader:
     """Return this rank's batches from ``start`` on."""
     return Loader(

@@ -15,16 +15,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stmtrain.errors import DataError
 from stmtrain.model import STM
+from stmtrain.model.precision import autocast
 from stmtrain.streaming.augment import augment
 from stmtrain.streaming.batch import Batch
-from stmtrain.training.acceleration import autocast
-from stmtrain.training.distributed import ALONE, Team
+from stmtrain.training.distributed import SINGLE, Ranks
 from stmtrain.training.losses import clip_losses, mean_jaccard
 from stmtrain.training.recipe import TrainRecipe, bootstrap_share, learning_rate
 
 __all__ = [
-    "ClipTask",
-    "Look",
+    "ClipLoss",
+    "LastFrame",
     "NonFiniteError",
     "StepResult",
     "TrainState",
@@ -45,7 +45,7 @@ class NonFiniteError(DataError):
     keys: tuple[str, ...] = ()
 
 
-class ClipTask(nn.Module):
+class ClipLoss(nn.Module):
     """The model with its loss, in the one ``forward`` that DistributedDataParallel wraps."""
 
     def __init__(self, model: STM, recipe: TrainRecipe) -> None:
@@ -77,7 +77,7 @@ class TrainState:
 
     Attributes:
         model: The network.
-        task: :class:`ClipTask` of it, wrapped for several ranks where there are several.
+        task: :class:`ClipLoss` of it, wrapped for several ranks where there are several.
         optimizer: Of the model's parameters.
         batchnorm: What BatchNorm does, resolved.
         ema: Averaged weights, if the recipe wants them.
@@ -117,7 +117,7 @@ def averaged(model: STM, decay: float) -> AveragedModel:
 
 
 @dataclass(frozen=True)
-class Look:
+class LastFrame:
     """A step's first clip, its last frame: (3,S,S) float in [0,1], and what was seen in it."""
 
     frame: Tensor
@@ -139,14 +139,14 @@ class StepResult:
     jaccard: float
     grad_norm: float
     stop: bool
-    look: Look
+    look: LastFrame
 
 
 def train_step(
     state: TrainState,
     batch: Batch,
     recipe: TrainRecipe,
-    team: Team = ALONE,
+    team: Ranks = SINGLE,
     *,
     stop: bool = False,
 ) -> StepResult:
@@ -210,7 +210,7 @@ def _gradient(
     num_objects: Tensor,
     recipe: TrainRecipe,
     step: int,
-) -> tuple[Tensor, Look]:
+) -> tuple[Tensor, LastFrame]:
     """Accumulate the mean gradient of this rank's clips; return the sums of loss and J."""
     clips = len(frames)
     size = math.ceil(clips / recipe.accumulate)
@@ -224,7 +224,7 @@ def _gradient(
             )
             (losses.sum() / clips).backward()
         sums += torch.stack([losses.detach().sum(), jaccard.sum()])
-        look = look or Look(frames[0, -1], logits[0, : int(counts[0]) + 1], masks[0, -1])
+        look = look or LastFrame(frames[0, -1], logits[0, : int(counts[0]) + 1], masks[0, -1])
     if look is None:
         raise ValueError("expected at least one clip, found an empty batch")
     return sums, look

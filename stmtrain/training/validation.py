@@ -13,9 +13,9 @@ from stmtrain.inference.segment import Inference
 from stmtrain.model import STM
 from stmtrain.scoring.score import score_video
 from stmtrain.scoring.scores import ObjectScore, Scores
-from stmtrain.training.distributed import Team
+from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import TrainRecipe
-from stmtrain.training.run_folder import Run
+from stmtrain.training.run_folder import TrainOptions
 
 __all__ = ["VALIDATION_NAME", "Validation", "open_validation"]
 
@@ -32,7 +32,7 @@ class Validation:
     videos: Sequence[VideoSource]
     options: Inference
     out: Path
-    team: Team
+    team: Ranks
 
     def run(self, model: STM) -> dict[str, float]:
         """Return J, F and their mean over all objects, in [0, 1]; the model's mode is kept."""
@@ -49,7 +49,7 @@ class Validation:
         return {"j_and_f": scores.j_and_f, "j": scores.j.mean, "f": scores.f.mean}
 
 
-def open_validation(run: Run, recipe: TrainRecipe, team: Team) -> Validation | None:
+def open_validation(run: TrainOptions, recipe: TrainRecipe, team: Ranks) -> Validation | None:
     """Open the validation videos of a run, if it has any.
 
     Raises:

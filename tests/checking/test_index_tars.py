@@ -89,12 +89,12 @@ def test_records_are_worked_out_and_the_tars_stay(tmp_path: Path):
     shard_set = ShardSet.open(tmp_path)
     assert list(shard_set.keys()) == ["one", "none", "two"]
     sample = shard_set.read(0)
-    assert sample.meta.frames == ("1", "2", "10")  # in order of number
-    assert (sample.meta.mask_frames, sample.meta.object_ids) == (("2",), (1, 7))
-    assert sample.meta.areas == ((1,), (2,))
-    assert (sample.meta.height, sample.meta.width) == (8, 12)
+    assert sample.record.frames == ("1", "2", "10")  # in order of number
+    assert (sample.record.mask_frames, sample.record.object_ids) == (("2",), (1, 7))
+    assert sample.record.areas == ((1,), (2,))
+    assert (sample.record.height, sample.record.width) == (8, 12)
     assert (decode_mask(sample.masks["2"], "mask") == mask(1, 7)).all()
-    assert shard_set.read(1).meta.mask_frames == ()
+    assert shard_set.read(1).record.mask_frames == ()
     result = verify(tmp_path)
     assert (result.faults, result.notes) == ((), ())
 
@@ -187,7 +187,7 @@ def test_tars_of_webdataset_and_of_tar(tmp_path: Path):
     assert dict(shard_set.read(2).frames) == {"00000": jpeg(), "00001": jpeg(grey=40)}
     assert verify(out).faults == ()
     samples = list(webdataset_samples(out))
-    assert [sample["meta"] for sample in samples] == [shard_set.meta(i) for i in range(3)]
+    assert [sample["record"] for sample in samples] == [shard_set.record(i) for i in range(3)]
     gc.collect()
 
 

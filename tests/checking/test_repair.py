@@ -21,7 +21,7 @@ from stmdata.packing.videos import pack_davis, pack_youtube_vos
 from stmdata.synthesis.recipe import RECIPES
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleMeta
+from stmtrain.shards.sample import Sample, SampleRecord
 from tests.soak import shard_faults
 
 Places = Mapping[str, Path]
@@ -208,8 +208,10 @@ def test_two_sets_in_one_folder_are_not_guessed_about(copy: Callable[[str], Made
 
 
 def test_sets_that_no_command_made(tmp_path: Path, sets: dict[str, Made]):
-    meta = SampleMeta("a", 1, 1, ("0",), (), (), (), (1, 1))
-    pack(tmp_path / "own", [Job("a", (1,))], lambda _: [Sample(meta, {"0": b""}, {})], {"by": "me"})
+    record = SampleRecord("a", 1, 1, ("0",), (), (), (), (1, 1))
+    pack(
+        tmp_path / "own", [Job("a", (1,))], lambda _: [Sample(record, {"0": b""}, {})], {"by": "me"}
+    )
     with pytest.raises(UsageError, match="no command of stm made this set"):
         repair(tmp_path / "own", verify(tmp_path / "own"), {})
     (tmp_path / "tars").mkdir()

@@ -17,7 +17,7 @@ from stmtrain.errors import ShardError
 from stmtrain.images.encode import encode_mask
 from stmtrain.processes import map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
-from stmtrain.shards.sample import Sample, SampleMeta, sidecar_name
+from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 from tests.shard_edits import accept, edit, first, texts
 from tests.soak import shard_faults
 from tests.soak.shard_outcome import how_named, observe, try_fault
@@ -67,8 +67,8 @@ def one_sample(**changes: Any) -> Callable[[Job], list[Sample]]:
         "sample_key": "a", "height": 4, "width": 6, "frames": ("0",), "mask_frames": ("0",),
         "object_ids": (3,), "areas": ((5,),), "original_size": (4, 6),
     }  # fmt: skip
-    meta = SampleMeta(**values | changes)
-    return lambda _job: [Sample(meta, {"0": jpeg}, {"0": encode_mask(mask)})]
+    record = SampleRecord(**values | changes)
+    return lambda _job: [Sample(record, {"0": jpeg}, {"0": encode_mask(mask)})]
 
 
 @pytest.mark.parametrize(

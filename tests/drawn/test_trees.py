@@ -187,9 +187,9 @@ def test_davis_2016_tree(davis2016_tree):
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_youtube_vos_tree(youtube_vos_tree, split):
     root = youtube_vos_tree / split
-    meta = json.loads((root / "meta.json").read_text())["videos"]
-    assert len(meta) == {"train": 2, "valid": 1}[split]
-    for name, entry in meta.items():
+    record = json.loads((root / "meta.json").read_text())["videos"]
+    assert len(record) == {"train": 2, "valid": 1}[split]
+    for name, entry in record.items():
         assert len(list((root / "JPEGImages" / name).iterdir())) == 13
         masks = {p.stem: read_mask(p) for p in sorted((root / "Annotations" / name).iterdir())}
         shown = {

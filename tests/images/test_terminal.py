@@ -11,12 +11,14 @@ from rich.console import Console
 
 from stmdata.drawn.scenes import draw_video
 from stmdata.packing.pack import Job, pack
+from stmtrain.commands.preview import show as preview
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.images.draw import COLOURS, ClipView
 from stmtrain.images.encode import encode_mask
-from stmtrain.images.terminal import choose_frames, choose_samples, preview, read_view, terminal
+from stmtrain.images.terminal import terminal
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleMeta
+from stmtrain.shards.sample import Sample, SampleRecord
+from stmtrain.shards.view import choose_frames, choose_samples, read_view
 
 
 def jpeg(frame):
@@ -32,11 +34,11 @@ def sample(key, seed, frames=8, masked=slice(None), ids=(1, 12), size=(48, 64), 
     names = tuple(f"{t:05d}" for t in range(frames))
     shown = {name: masks[int(name)] for name in names[masked]}
     areas = tuple(tuple(int((m == i).sum()) for m in shown.values()) for i in ids)
-    meta = SampleMeta(key, *size, names, tuple(shown), ids, areas, size)
+    record = SampleRecord(key, *size, names, tuple(shown), ids, areas, size)
     if mask_size:
         shown = {name: np.zeros(mask_size, np.uint8) for name in shown}
     return Sample(
-        meta,
+        record,
         {name: jpeg(pictures[t]) for t, name in enumerate(names)},
         {name: encode_mask(mask) for name, mask in shown.items()},
     )
@@ -208,7 +210,7 @@ def test_what_cannot_be_shown_is_refused(shards, tmp_path, options, message):
 
 def test_damaged_samples_are_named(tmp_path):
     whole = sample("clip", 0, frames=2)
-    bad = Sample(whole.meta, {**whole.frames, "00001": b"not a picture"}, whole.masks)
+    bad = Sample(whole.record, {**whole.frames, "00001": b"not a picture"}, whole.masks)
     with pytest.raises(DataError, match=r"drawn-000000\.tar, sample clip, frame 00001: expected"):
         preview(write(tmp_path / "a", [bad]), console=plain_console())
     odd = sample("clip", 0, frames=2, mask_size=(48, 63))

@@ -32,7 +32,7 @@ from stmtrain.inference.results import RECORD_NAME
 from stmtrain.inference.segment import Inference
 from stmtrain.inference.summary import Evaluation
 from stmtrain.model import STM
-from stmtrain.shards.sample import SampleMeta
+from stmtrain.shards.sample import SampleRecord
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZE = (48, 64)
@@ -388,10 +388,12 @@ def test_shards_say_when_objects_appear(dataset: str, seen: dict[int, str]) -> N
     """In DAVIS the first frame gives all objects; elsewhere the first mask that shows them."""
     origin = {"dataset": dataset}
     areas = ((0, 5, 5), (0, 0, 7))
-    meta = SampleMeta("x", 8, 8, ("a", "b", "c"), ("a", "b", "c"), (4, 9), areas, (8, 8), origin)
-    video = ShardVideo(Path(), 0, meta, None)  # type: ignore[arg-type]
+    record = SampleRecord(
+        "x", 8, 8, ("a", "b", "c"), ("a", "b", "c"), (4, 9), areas, (8, 8), origin
+    )
+    video = ShardVideo(Path(), 0, record, None)  # type: ignore[arg-type]
     assert video.first_seen == seen
-    first = SampleMeta("x", 8, 8, ("a", "b"), ("a",), (4,), ((5,),), (8, 8), origin)
+    first = SampleRecord("x", 8, 8, ("a", "b"), ("a",), (4,), ((5,),), (8, 8), origin)
     assert ShardVideo(Path(), 0, first, None).first_seen == {}  # type: ignore[arg-type]
 
 

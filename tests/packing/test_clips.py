@@ -41,26 +41,26 @@ def test_a_set_holds_every_image_in_every_variant(coco: Path, tmp_path: Path) ->
     options = replace(SMALL, variants=3, frames=4, clips_per_shard=7)
     manifest = prepare(coco, tmp_path / "out", options)
     shards = ShardSet.open(tmp_path / "out")
-    keys = [shards.meta(i).sample_key for i in range(len(shards))]
+    keys = [shards.record(i).sample_key for i in range(len(shards))]
     skipped = [s for s in manifest.skipped if "object of real size" in s]
     assert len(set(keys)) == len(keys) == 36 - sum(manifest.skipped[s] for s in skipped)
     for i in range(len(shards)):
         sample = shards.read(i)
-        meta = sample.meta
-        frames = [decode_frame(sample.frames[name], name) for name in meta.frames]
-        masks = np.stack([decode_mask(sample.masks[name], name) for name in meta.frames])
-        assert meta.frames == ("00000", "00001", "00002", "00003") == meta.mask_frames
+        record = sample.record
+        frames = [decode_frame(sample.frames[name], name) for name in record.frames]
+        masks = np.stack([decode_mask(sample.masks[name], name) for name in record.frames])
+        assert record.frames == ("00000", "00001", "00002", "00003") == record.mask_frames
         assert {frame.shape for frame in frames} == {(64, 64, 3)}
-        assert (meta.height, meta.width) == masks.shape[1:] == (64, 64)
-        assert meta.object_ids == tuple(range(1, masks[0].max() + 1))
-        for object_id, areas in zip(meta.object_ids, meta.areas, strict=True):
+        assert (record.height, record.width) == masks.shape[1:] == (64, 64)
+        assert record.object_ids == tuple(range(1, masks[0].max() + 1))
+        for object_id, areas in zip(record.object_ids, record.areas, strict=True):
             assert areas == tuple((masks == object_id).sum(axis=(1, 2)).tolist())
             assert areas[0] > 0
-        variant = int(meta.sample_key[-3:])
-        assert meta.origin["variant"] == variant < 3
-        assert meta.sample_key == f"coco_{meta.origin['image_id']:012d}_v{variant:03d}"
-        with Image.open(coco / "train2017" / meta.origin["image"]) as image:
-            assert meta.original_size == image.size[::-1]
+        variant = int(record.sample_key[-3:])
+        assert record.origin["variant"] == variant < 3
+        assert record.sample_key == f"coco_{record.origin['image_id']:012d}_v{variant:03d}"
+        with Image.open(coco / "train2017" / record.origin["image"]) as image:
+            assert record.original_size == image.size[::-1]
 
 
 def test_neighbours_in_a_shard_are_different_images() -> None:
@@ -181,10 +181,10 @@ def test_masks_beside_images_become_clips(tmp_path: Path) -> None:
     manifest = prepare_masks(tmp_path / "images", tmp_path / "masks", tmp_path / "out", options)
     assert manifest.skipped["mask without an object"] == 1
     assert manifest.totals["samples"] == 4  # the empty one shows what was pasted
-    meta = ShardSet.open(tmp_path / "out").meta(0)
-    assert meta.sample_key.startswith("masks_a_b_")
-    assert meta.origin["image"].startswith("a b/")
-    assert len(meta.frames) == 5
+    record = ShardSet.open(tmp_path / "out").record(0)
+    assert record.sample_key.startswith("masks_a_b_")
+    assert record.origin["image"].startswith("a b/")
+    assert len(record.frames) == 5
     shutil.copy(tmp_path / "images/a b/0.jpg", tmp_path / "images/a b/9.jpg")
     with pytest.raises(DataError, match=r"9\.jpg"):
         prepare_masks(tmp_path / "images", tmp_path / "masks", tmp_path / "out2", options)

@@ -29,7 +29,7 @@ from stmdata.packing.pack import Job, _WriteJob, pack, write_shard
 from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards.manifest import Manifest, Sidecar
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleMeta, Skipped, config_hash
+from stmtrain.shards.sample import Sample, SampleRecord, Skipped, config_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {"source": "numbers", "seed": 7, "recipe": {"size": 8, "frames": (2, 3)}}
@@ -41,7 +41,7 @@ def sample(number: int, key: str | None = None) -> Sample:
     rng = np.random.default_rng(number)
     names = tuple(f"{i:05d}" for i in range(1 + number % 3))
     masks = names[::2]
-    meta = SampleMeta(
+    record = SampleRecord(
         sample_key=key or f"sample-{number:04d}",
         height=4,
         width=6,
@@ -53,7 +53,7 @@ def sample(number: int, key: str | None = None) -> Sample:
         origin={"number": number, "name": "Überfahrt"},
     )
     return Sample(
-        meta,
+        record,
         {name: rng.bytes(int(rng.integers(0, 1500))) for name in names},
         {name: rng.bytes(int(rng.integers(0, 700))) for name in masks},
     )
@@ -118,7 +118,7 @@ def test_a_shard_is_a_plain_tar(tmp_path):
     assert len(data) % tarfile.RECORDSIZE == 0
     assert Sidecar.from_json((tmp_path / "a.json").read_bytes(), "a") == sidecar
     expected = [
-        (f"{s.meta.sample_key}.{suffix}", content)
+        (f"{s.record.sample_key}.{suffix}", content)
         for s in samples
         for suffix, content in s.members()
     ]
@@ -174,7 +174,7 @@ def test_webdataset_reads_what_we_wrote(tmp_path):
     urls = sorted(map(str, tmp_path.glob("*.tar")))
     found = list(webdataset.WebDataset(urls, shardshuffle=False))
     wanted = [sample(n) for n in range(SHARDS * PER_SHARD) if n % 5 != 4]
-    assert [s["__key__"] for s in found] == [s.meta.sample_key for s in wanted]
+    assert [s["__key__"] for s in found] == [s.record.sample_key for s in wanted]
     for theirs, ours in zip(found, wanted, strict=True):
         assert {k: v for k, v in theirs.items() if not k.startswith("_")} == dict(ours.members())
     gc.collect()  # it leaves its files open: let the warnings come here, where they are expected
@@ -271,8 +271,8 @@ def test_an_error_in_a_worker_leaves_whole_files_only(tmp_path, reference):
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_pack import CONFIG, Make, plan
+sys.path.insert(0, {root!r})
+from tests.packing.test_pack import CONFIG, Make, plan
 from stmdata.packing.pack import pack
 
 if __name__ == "__main__":
@@ -288,9 +288,7 @@ def test_killed_then_resumed(tmp_path, reference, stop_at, how, workers):
     out = tmp_path / "out"
     script = tmp_path / "script.py"
     script.write_text(
-        SCRIPT.format(
-            tests=str(ROOT / "tests"), out=str(out), stop_at=stop_at, how=how, workers=workers
-        )
+        SCRIPT.format(root=str(ROOT), out=str(out), stop_at=stop_at, how=how, workers=workers)
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, str(script)], env=environment, timeout=60)

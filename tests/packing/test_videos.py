@@ -69,17 +69,17 @@ def check_against_tree(videos: list[Video], samples: Mapping[str, Sample]) -> No
     assert list(samples) == [video.name for video in videos]
     for video in videos:
         sample = samples[video.name]
-        meta = sample.meta
+        record = sample.record
         assert sample.frames == {name: path.read_bytes() for name, path in video.frames.items()}
-        assert meta.frames == tuple(video.frames)
-        assert meta.mask_frames == tuple(video.masks) == tuple(sample.masks)
-        assert meta.original_size == (meta.height, meta.width)
+        assert record.frames == tuple(video.frames)
+        assert record.mask_frames == tuple(video.masks) == tuple(sample.masks)
+        assert record.original_size == (record.height, record.width)
         masks = {name: video.read_mask(name) for name in video.masks}
         for name, mask in masks.items():
             np.testing.assert_array_equal(decode_mask(sample.masks[name], name), mask)
         present = set(np.unique(np.stack(list(masks.values()))).tolist()) - {0, 255}
-        assert meta.object_ids == tuple(sorted(present))
-        for object_id, areas in zip(meta.object_ids, meta.areas, strict=True):
+        assert record.object_ids == tuple(sorted(present))
+        for object_id, areas in zip(record.object_ids, record.areas, strict=True):
             assert list(areas) == [int((mask == object_id).sum()) for mask in masks.values()]
 
 
@@ -110,7 +110,7 @@ def test_davis_2017(davis_tree, tmp_path):
     assert manifest.config["dataset"] == "davis2017"
     assert str(davis_tree) not in (tmp_path / "manifest.json").read_text()
     sample = read_all(tmp_path)[videos[0].name]
-    assert sample.meta.origin == {
+    assert sample.record.origin == {
         "dataset": "davis2017",
         "split": "train",
         "video": videos[0].name,
@@ -122,7 +122,7 @@ def test_davis_2016_masks_become_object_1(davis2016_tree, tmp_path):
     samples = read_all(tmp_path)
     check_against_tree(davis_videos(davis2016_tree, 2016, "train"), samples)
     for sample in samples.values():
-        assert sample.meta.object_ids == (1,)
+        assert sample.record.object_ids == (1,)
 
 
 def test_masks_are_palette_images(tmp_path):
@@ -144,7 +144,7 @@ def test_youtube_vos(youtube_vos_tree, tmp_path, split):
     meta = json.loads((youtube_vos_tree / split / "meta.json").read_text())["videos"]
     late = 0
     for video in videos:
-        record = samples[video.name].meta
+        record = samples[video.name].record
         assert 0 < len(record.mask_frames) < len(record.frames)
         objects = meta[video.name]["objects"]
         assert record.origin["first_seen"] == {i: o["frames"][0] for i, o in objects.items()}
@@ -164,7 +164,7 @@ def test_an_object_in_no_mask_is_noted(youtube_vos_tree, tmp_path):
     path.write_text(json.dumps(meta))
     manifest = pack_youtube_vos(tmp_path / "tree", "train", tmp_path / "out", workers=1)
     assert manifest.skipped == {"object of meta.json is in no mask": 1}
-    record = read_all(tmp_path / "out")[name].meta
+    record = read_all(tmp_path / "out")[name].record
     assert 77 not in record.object_ids
     assert record.origin["first_seen"]["77"] == "00000"
     assert "77" not in record.origin["categories"]
@@ -183,14 +183,14 @@ def test_resize_sets_the_short_side(tmp_path_factory, size, short_side):
     root = write_davis(tmp_path / "tree", {"v": {"00000": mask, "00001": mask}})
     pack_davis(root, 2017, "train", tmp_path / "out", short_side, workers=1)
     sample = read_all(tmp_path / "out")["v"]
-    meta = sample.meta
-    assert (min(meta.height, meta.width), meta.original_size) == (short_side, size)
-    aspect = (meta.width / meta.height) / (size[1] / size[0])
+    record = sample.record
+    assert (min(record.height, record.width), record.original_size) == (short_side, size)
+    aspect = (record.width / record.height) / (size[1] / size[0])
     assert abs(aspect - 1) < 0.6 / short_side + 0.01
-    for name in meta.frames:
-        assert decode_frame(sample.frames[name], name).shape == (meta.height, meta.width, 3)
+    for name in record.frames:
+        assert decode_frame(sample.frames[name], name).shape == (record.height, record.width, 3)
         small = decode_mask(sample.masks[name], name)
-        assert small.shape == (meta.height, meta.width)
+        assert small.shape == (record.height, record.width)
         assert set(np.unique(small)) <= {0, 5, 255}  # nearest: no label is invented
     if short_side == min(size):
         assert sample.frames == {
@@ -236,7 +236,7 @@ def test_an_object_lost_in_the_resize_is_noted(tmp_path):
     root = write_davis(tmp_path / "tree", {"v": {"00000": mask}})
     manifest = pack_davis(root, 2017, "train", tmp_path / "out", 16, workers=1)
     assert manifest.skipped == {"object vanished in the resize": 1}
-    assert read_all(tmp_path / "out")["v"].meta.object_ids == (1,)
+    assert read_all(tmp_path / "out")["v"].record.object_ids == (1,)
 
 
 @pytest.mark.parametrize("resize", [0, -1, 15, 8193])

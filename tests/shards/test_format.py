@@ -12,8 +12,9 @@ import pytest
 
 from stmdata.checking.verify import verify
 from stmdata.drawn.trees import draw_youtube_vos
+from stmdata.packing import config as set_config
 from stmdata.packing.videos import pack_youtube_vos
-from stmtrain import set_config, spec
+from stmtrain.shards import sample as spec
 from stmtrain.shards.reader import ShardSet
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "shard-format.md"
@@ -100,7 +101,7 @@ def test_every_field_has_its_line(packed: Path):
     shard_set = ShardSet.open(packed)
     sidecar = json.loads((packed / "youtube-vos-train-000000.json").read_bytes())
     manifest = json.loads((packed / "manifest.json").read_bytes())
-    record = json.loads(shard_set.meta(0).to_json())
+    record = json.loads(shard_set.record(0).to_json())
     names = {*sidecar, *sidecar["index"][0], *sidecar["statistics"], *record, *record["origin"]}
     names |= {*manifest, *manifest["shards"][0], *manifest["config"]}
     for name in names:

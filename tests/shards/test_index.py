@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.shards.index import PackedIndex
-from stmtrain.shards.manifest import Record
-from stmtrain.shards.sample import SampleMeta
+from stmtrain.shards.manifest import SampleIndex
+from stmtrain.shards.sample import SampleRecord
 
 keys = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 places = st.tuples(st.integers(0, 2**63), st.integers(0, 2**40))
 suffixes = st.sampled_from(["00000.jpg", "00000.png", "00005.jpg", "json", "a.png"])
-metas = st.none() | st.just(SampleMeta("a", 9, 9, ("0",), ("0",), (), (), (9, 9)))
+own_records = st.none() | st.just(SampleRecord("a", 9, 9, ("0",), ("0",), (), (), (9, 9)))
 crcs = st.none() | st.integers(0, 2**32 - 1)
 
 
@@ -23,7 +23,7 @@ def records(draw):
     members = draw(st.dictionaries(suffixes, places))
     crc = draw(crcs)
     crc32 = {} if crc is None else {suffix: crc ^ i for i, suffix in enumerate(members)}
-    return Record(draw(keys), members, crc32, draw(metas))
+    return SampleIndex(draw(keys), members, crc32, draw(own_records))
 
 
 @given(st.lists(records(), max_size=12))
@@ -49,7 +49,7 @@ def test_a_clip_takes_some_hundred_bytes():
         crc32 = {
             suffix: number * 2_654_435_761 + i & 0xFFFFFFFF for i, suffix in enumerate(suffixes)
         }
-        return Record(f"coco-{number:012d}-0", members, crc32)
+        return SampleIndex(f"coco-{number:012d}-0", members, crc32)
 
     shard = [record(number) for number in range(400)]
     tracemalloc.start()

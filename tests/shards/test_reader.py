@@ -24,7 +24,7 @@ from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_mask
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleMeta, sidecar_name
+from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_frames_and_masks_come_back(packed: Path, davis_tree: Path) -> None:
 def test_only_the_named_frames_are_read(packed: Path) -> None:
     shard_set = ShardSet.open(packed)
     whole = shard_set.read(0)
-    names = whole.meta.frames[1:6:2]
+    names = whole.record.frames[1:6:2]
     part = shard_set.read(0, names)
     assert list(part.frames) == list(names)
     assert part.frames == {name: whole.frames[name] for name in names}
@@ -64,10 +64,10 @@ def test_three_frames_of_a_long_video_cost_three_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = tuple(f"{t:05d}" for t in range(100))
-    meta = SampleMeta("long", 1, 1, names, names, (1,), ((1,) * 100,), (1, 1))
+    record = SampleRecord("long", 1, 1, names, names, (1,), ((1,) * 100,), (1, 1))
     frames = {name: bytes(10_000 + t) for t, name in enumerate(names)}
     masks = {name: bytes(500 + t) for t, name in enumerate(names)}
-    pack(tmp_path / "s", [Job("s-0", ())], _Given((Sample(meta, frames, masks),)), {"a": 1})
+    pack(tmp_path / "s", [Job("s-0", ())], _Given((Sample(record, frames, masks),)), {"a": 1})
     shard_set = ShardSet.open(tmp_path / "s")
     shard_set.where(0)  # the sidecar is read, once for all samples of a shard
     reads, pread = [], os.pread
@@ -77,10 +77,10 @@ def test_three_frames_of_a_long_video_cost_three_frames(
         return pread(descriptor, size, offset)
 
     monkeypatch.setattr(os, "pread", counting)
-    record = shard_set.meta(0)
+    record = shard_set.record(0)
     shard_set.read(0, [names[3], names[50], names[99]], record)
     expected = [10_003, 10_050, 10_099, 503, 550, 599]
-    assert sorted(reads) == sorted([len(meta.to_json()), *expected])
+    assert sorted(reads) == sorted([len(record.to_json()), *expected])
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def test_plain_webdataset_reads_the_same(packed: Path) -> None:
     gc.collect()  # webdataset leaves its files open: the warnings are expected here
     assert [sample["key"] for sample in samples] == list(shard_set.keys())
     for index, sample in enumerate(samples):
-        assert sample["meta"] == shard_set.meta(index)
+        assert sample["record"] == shard_set.record(index)
         for name, data in shard_set.read(index).masks.items():
             assert (sample["masks"][name] == decode_mask(data, name)).all()
 
@@ -145,15 +145,15 @@ def test_a_changed_byte_is_found_when_it_is_read(broken: Path, suffix: str) -> N
     shard_set = ShardSet.open(broken)
     tar = broken / shard_set.manifest.shards[0].name
     where = shard_set.where(0)
-    record = Sidecar.from_json(tar.with_suffix(".json").read_bytes(), "s").index[0]
-    offset, size = record.members[suffix]
-    meta = shard_set.meta(0)
+    row = Sidecar.from_json(tar.with_suffix(".json").read_bytes(), "s").index[0]
+    offset, size = row.members[suffix]
+    record = shard_set.record(0)
     data = bytearray(tar.read_bytes())
     data[offset + size // 2] ^= 1
     tar.write_bytes(data)
-    right, wrong = zlib.crc32(tar.read_bytes()[offset : offset + size]), record.crc32[suffix]
+    right, wrong = zlib.crc32(tar.read_bytes()[offset : offset + size]), row.crc32[suffix]
     named = (
-        f"{tar}, sample {record.key}, member {suffix}, bytes {offset} to {offset + size - 1}: "
+        f"{tar}, sample {row.key}, member {suffix}, bytes {offset} to {offset + size - 1}: "
         f"crc32 is {right:08x}, expected {wrong:08x}; "
     )
     assert named.startswith(f"{broken.parent}/{where.partition(',')[0]}, sample drawn-00, member")
@@ -161,10 +161,10 @@ def test_a_changed_byte_is_found_when_it_is_read(broken: Path, suffix: str) -> N
         shard_set.read(0)
     frame = suffix.partition(".")[0]
     if suffix != "json":
-        for known in (meta, None):
+        for known in (record, None):
             with pytest.raises(ShardError, match=re.escape(named)):
                 shard_set.read(0, ["00001", frame], known)
-    assert list(shard_set.read(0, ["00002", "00003"], meta).frames) == ["00002", "00003"]
+    assert list(shard_set.read(0, ["00002", "00003"], record).frames) == ["00002", "00003"]
     shard_set.read(1)
 
 
@@ -211,8 +211,8 @@ def test_opening_reads_no_sidecar(tmp_path: Path) -> None:
 
 
 def _one_sample(job: Job) -> list[Sample]:
-    meta = SampleMeta(f"k{job.items[0]}", 1, 1, ("00000",), (), (), (), (1, 1))
-    return [Sample(meta, {"00000": b"jpg"}, {})]
+    record = SampleRecord(f"k{job.items[0]}", 1, 1, ("00000",), (), (), (), (1, 1))
+    return [Sample(record, {"00000": b"jpg"}, {})]
 
 
 def test_masks_of_any_ids_survive_the_palette() -> None:

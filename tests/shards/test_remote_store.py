@@ -22,10 +22,10 @@ from stmtrain.shards.cache import Cache
 from stmtrain.shards.client import Remote, Retry
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.remote_store import RemoteStore
-from stmtrain.shards.sample import Sample, SampleMeta
+from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.shards.urls import parse_location, shown, split_weight
 from stmtrain.streaming.plan import Plan
-from stmtrain.streaming.prefetch import FetchAhead, window_bytes
+from stmtrain.streaming.prefetch import ShardPrefetcher, window_bytes
 from stmtrain.training.run_folder import parse_sources
 from tests.shard_server import Hub, Server, in_bucket, serving
 
@@ -39,8 +39,8 @@ def _samples(job: Job) -> Iterator[Sample]:
     for number in range(PER_SHARD):
         data = np.random.default_rng([job.items[0], number]).bytes(3000)
         key, names = f"k{job.items[0]}-{number}", ("00000", "00001")
-        meta = SampleMeta(key, 1, 1, names, names, (1,), ((1, 1),), (1, 1))
-        yield Sample(meta, dict.fromkeys(names, data), dict.fromkeys(names, data[:100]))
+        record = SampleRecord(key, 1, 1, names, names, (1,), ((1, 1),), (1, 1))
+        yield Sample(record, dict.fromkeys(names, data), dict.fromkeys(names, data[:100]))
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +330,7 @@ def test_the_next_shards_of_the_plan_are_fetched(server: Server, cache: Cache) -
     def fetched() -> list[str]:
         return list(dict.fromkeys(name for name, _ in server.asked if name.endswith(".tar")))
 
-    with FetchAhead([shard_set], plan, limit=cache.limit, threads=1) as ahead:
+    with ShardPrefetcher([shard_set], plan, limit=cache.limit, threads=1) as ahead:
         ahead.wait(0)
         assert set(shards_of(range(1))) <= set(fetched())
         wait_until(lambda: fetched() == shards_of(range(9)))
@@ -348,7 +348,7 @@ def test_training_starts_before_all_is_here(server: Server, cache: Cache) -> Non
     seen = []
     slow = {f"s-{i}.tar": ["stall"] * 9 for i in range(SHARDS) if i != shard}
     server.faults.update(slow)
-    with FetchAhead([shard_set], plan, limit=cache.limit) as ahead:
+    with ShardPrefetcher([shard_set], plan, limit=cache.limit) as ahead:
         ahead.wait(0, lambda here, needed: seen.append((here, needed)))
         assert seen[-1] == (1, 1)
         shard_set.read(plan.batch(0)[0].index)
@@ -360,7 +360,7 @@ def test_the_cache_stays_in_its_limit_over_epochs(server: Server, tmp_path: Path
     shard_set = open_set(server, cache)
     plan = make_plan(shard_set, window=PER_SHARD)
     local = ShardSet.open(server.folder)
-    with FetchAhead([shard_set], plan, limit=cache.limit) as ahead:
+    with ShardPrefetcher([shard_set], plan, limit=cache.limit) as ahead:
         ahead.wait(0)
         for step in range(36):
             ahead.advance(step)
@@ -378,7 +378,9 @@ def test_no_more_is_fetched_ahead_than_the_cache_holds(server: Server, tmp_path:
     assert 2 * largest < limit < 3 * largest
     cache = Cache(tmp_path / "small", limit)
     shard_set = open_set(server, cache)
-    with FetchAhead([shard_set], make_plan(shard_set, window=1, batch=1), limit=limit) as ahead:
+    with ShardPrefetcher(
+        [shard_set], make_plan(shard_set, window=1, batch=1), limit=limit
+    ) as ahead:
         ahead.wait(0)
         time.sleep(0.2)
         assert 1 <= len({name for name, _ in server.asked if name.endswith(".tar")}) <= 2
@@ -388,15 +390,15 @@ def test_a_window_larger_than_the_cache_is_refused(server: Server, cache: Cache)
     shard_set = open_set(server, cache)
     plan = make_plan(shard_set, window=None)
     with pytest.raises(UsageError, match=r"window of all samples .*--cache-size"):
-        FetchAhead([shard_set], plan, limit=window_bytes(shard_set, None) - 1)
-    FetchAhead([ShardSet.open(server.folder)], plan, limit=0)  # folders need no cache
+        ShardPrefetcher([shard_set], plan, limit=window_bytes(shard_set, None) - 1)
+    ShardPrefetcher([ShardSet.open(server.folder)], plan, limit=0)  # folders need no cache
 
 
 def test_a_failed_fetch_is_the_readers_error(server: Server, cache: Cache) -> None:
     server.faults["s-2.tar"] = ["404"] * 9
     shard_set = open_set(server, cache)
     plan = make_plan(shard_set, None, batch=SHARDS * PER_SHARD)
-    with FetchAhead([shard_set], plan, limit=cache.limit) as ahead:
+    with ShardPrefetcher([shard_set], plan, limit=cache.limit) as ahead:
         ahead.wait(0)
         with pytest.raises(ShardError, match=r"s-2.tar: not on the server"):
             shard_set.read(2 * PER_SHARD)
@@ -448,7 +450,7 @@ shard_set = ShardSet(RemoteStore(sys.argv[1], Cache(Path(sys.argv[2]), 10**8)))
 print("ready", flush=True)
 input()
 for index in range(len(shard_set)):
-    assert shard_set.read(index).meta
+    assert shard_set.read(index).record
 """
 
 
@@ -476,7 +478,7 @@ def test_training_from_a_url_is_training_from_the_folder(
     from stmdata.packing.videos import pack_davis
     from stmtrain.train import train
     from stmtrain.training.recipe import MAIN
-    from stmtrain.training.run_folder import Run
+    from stmtrain.training.run_folder import TrainOptions
     from stmtrain.weights.checkpoint import load_checkpoint
 
     server.folder = tmp_path / "a"
@@ -485,7 +487,7 @@ def test_training_from_a_url_is_training_from_the_folder(
     seen = []
 
     def run(location: Path | str, out: str) -> dict[str, torch.Tensor]:
-        run = Run((location,), (1.0,), tmp_path / out, "resnet18", "none", device="cpu",
+        run = TrainOptions((location,), (1.0,), tmp_path / out, "resnet18", "none", device="cpu",
                   cache=tmp_path / "cache", cache_size=0.01)  # fmt: skip
         path = train(run, recipe, lambda _: None, lambda here, n: seen.append((here, n)))
         checkpoint = load_checkpoint(path)
@@ -496,8 +498,9 @@ def test_training_from_a_url_is_training_from_the_folder(
     assert seen
     assert seen[-1][0] == seen[-1][1]
     assert all(torch.equal(remote[name], tensor) for name, tensor in local.items())
-    resume = Run((server.folder,), (1.0,), tmp_path / "remote", "resnet18", "none", device="cpu",
-                 resume=True)  # fmt: skip
+    resume = TrainOptions(
+        (server.folder,), (1.0,), tmp_path / "remote", "resnet18", "none", device="cpu", resume=True
+    )
     train(resume, replace(recipe, steps=3), lambda _: None)  # a set that moved is the same set
 
 

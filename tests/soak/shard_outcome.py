@@ -42,12 +42,12 @@ def observe(folder: Path) -> list[tuple[str, str]]:
     seen = []
     for index in range(len(shard_set)):
         sample = shard_set.read(index)
-        digest = hashlib.sha256(sample.meta.to_json())
+        digest = hashlib.sha256(sample.record.to_json())
         for name, data in sample.frames.items():
             digest.update(decode_frame(data, name).tobytes())
         for name, data in sample.masks.items():
             digest.update(decode_mask(data, name).tobytes())
-        seen.append((sample.meta.sample_key, digest.hexdigest()))
+        seen.append((sample.record.sample_key, digest.hexdigest()))
     return seen
 
 

@@ -25,7 +25,7 @@ from stmdata.drawn.trees import draw_davis
 from stmdata.packing.videos import pack_davis
 from stmtrain.train import train
 from stmtrain.training.recipe import MAIN, TrainRecipe
-from stmtrain.training.run_folder import Run
+from stmtrain.training.run_folder import TrainOptions
 from stmtrain.weights.checkpoint import load_checkpoint
 
 FORK = multiprocessing.get_context("fork")
@@ -35,7 +35,7 @@ def train_once(shards: Path, out: Path, recipe: TrainRecipe) -> None:
     """Train to the end, from the checkpoint if there is one."""
     torch.set_num_threads(1)
     resume = (out / "checkpoint.pt").exists()
-    run = Run(
+    run = TrainOptions(
         shards=(str(shards),),
         weights=(1.0,),
         out=out,

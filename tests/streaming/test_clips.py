@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_toml, to_toml
-from stmtrain.shards.sample import SampleMeta
+from stmtrain.shards.sample import SampleRecord
 from stmtrain.streaming.clips import (
     PSEUDO,
     VIDEO,
@@ -42,7 +42,7 @@ def record(areas, *, extra_frames=0, size=(480, 854), ids=None):
     frames = tuple(sorted(names + tuple(f"{5 * i + 1:05d}" for i in range(extra_frames))))
     ids = ids or tuple(2 * i + 3 for i in range(len(areas)))
     rows = tuple(tuple(int(a) for a in row) for row in areas)
-    return SampleMeta("v", *size, frames, names, ids, rows, size)
+    return SampleRecord("v", *size, frames, names, ids, rows, size)
 
 
 # --- frames ---------------------------------------------------------------------------------------
@@ -92,24 +92,24 @@ def records(draw):
 
 @given(records(), st.sampled_from([VIDEO, PSEUDO]), st.integers(0, 8), seeds)
 @settings(max_examples=200)
-def test_chosen_objects_are_visible_in_the_first_frame(meta, recipe, max_skip, seed):
-    areas = np.array(meta.areas)
+def test_chosen_objects_are_visible_in_the_first_frame(record, recipe, max_skip, seed):
+    areas = np.array(record.areas)
     visible = areas.any(axis=0)
     if not (
         visible[:-2].any() or visible[2:].any()
     ):  # such as three frames, an object in the middle one
         with pytest.raises(ValueError, match="no frame with an object can start a clip"):
-            choose_clip(meta, recipe, max_skip, rng(seed))
+            choose_clip(record, recipe, max_skip, rng(seed))
         return
-    choice = choose_clip(meta, recipe, max_skip, rng(seed))
-    assert choice == choose_clip(meta, recipe, max_skip, rng(seed))
-    places = [meta.mask_frames.index(name) for name in choice.frames]  # only frames with masks
+    choice = choose_clip(record, recipe, max_skip, rng(seed))
+    assert choice == choose_clip(record, recipe, max_skip, rng(seed))
+    places = [record.mask_frames.index(name) for name in choice.frames]  # only frames with masks
     assert sorted(places) in (places, places[::-1])
     assert len(set(places)) == 3
     assert 1 <= len(choice.object_ids) <= 5
     assert list(choice.object_ids) == sorted(choice.object_ids)
     for object_id in choice.object_ids:
-        assert areas[meta.object_ids.index(object_id), places[0]] > 0
+        assert areas[record.object_ids.index(object_id), places[0]] > 0
 
 
 def test_large_objects_are_preferred_and_small_ones_are_the_last_resort():
@@ -349,7 +349,7 @@ def test_recipes_that_cannot_be_drawn_are_refused(text):
 def video(names, mask_names=None):
     mask_names = mask_names or names
     areas = ((9000,) * len(mask_names),)
-    return SampleMeta("v", 480, 854, names, mask_names, (1,), areas, (480, 854))
+    return SampleRecord("v", 480, 854, names, mask_names, (1,), areas, (480, 854))
 
 
 def numbers(first, stop, step):
@@ -357,7 +357,7 @@ def numbers(first, stop, step):
 
 
 @pytest.mark.parametrize(
-    ("meta", "stride"),
+    ("record", "stride"),
     [
         (video(numbers(0, 80, 1)), 1),  # DAVIS
         (video(numbers(0, 180, 5)), 5),  # YouTube-VOS: only the frames with masks
@@ -367,17 +367,17 @@ def numbers(first, stop, step):
         (video(("7",)), 1),
     ],
 )
-def test_mask_stride(meta, stride):
-    assert mask_stride(meta) == stride
+def test_mask_stride(record, stride):
+    assert mask_stride(record) == stride
 
 
 @pytest.mark.parametrize("step", [1, 5])
 @pytest.mark.parametrize("max_skip", [0, 3, 4, 8, 9, 25])
 def test_max_skip_counts_frames_not_masks(step, max_skip):
-    meta = video(numbers(0, 100 * step, step))
+    record = video(numbers(0, 100 * step, step))
     gaps = Counter()
     for seed in range(300):
-        choice = choose_clip(meta, VIDEO, max_skip, rng(seed))
+        choice = choose_clip(record, VIDEO, max_skip, rng(seed))
         gaps.update(np.diff([int(name) for name in choice.frames]).tolist())
     widest = max(step, (1 + max_skip) // step * step)  # neighbouring masks are always allowed
     assert set(gaps) == set(range(step, widest + 1, step))

@@ -18,7 +18,7 @@ from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleMeta
+from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.streaming.augment import augment
 from stmtrain.streaming.clips import PSEUDO, VIDEO
 from stmtrain.streaming.loader import Loader
@@ -37,8 +37,8 @@ def make_sample(number, length=5, size=(40, 48), ids=(2, 9)):
         frames[name], masks[name] = simplejpeg.encode_jpeg(image, 90), encode_mask(mask)
         areas.append([int((mask == i).sum()) for i in ids])
     rows = tuple(zip(*areas, strict=True))
-    meta = SampleMeta(f"sample-{number}", *size, names, names, ids, rows, size)
-    return Sample(meta, frames, masks)
+    record = SampleRecord(f"sample-{number}", *size, names, names, ids, rows, size)
+    return Sample(record, frames, masks)
 
 
 class Memory:
@@ -49,19 +49,21 @@ class Memory:
         self.shard_sizes = (len(samples),)
         self.reads = []
 
-    def meta(self, index):
-        return self.samples[index].meta
+    def record(self, index):
+        return self.samples[index].record
 
     def where(self, index):
-        return f"memory/a-000000.tar, sample {self.samples[index].meta.sample_key}"
+        return f"memory/a-000000.tar, sample {self.samples[index].record.sample_key}"
 
-    def read(self, index, frames=None, meta=None):
-        assert meta in (None, self.samples[index].meta)
+    def read(self, index, frames=None, record=None):
+        assert record in (None, self.samples[index].record)
         self.reads.append(index)
         self.before(index)
         sample = self.samples[index]
         return Sample(
-            sample.meta, {f: sample.frames[f] for f in frames}, {f: sample.masks[f] for f in frames}
+            sample.record,
+            {f: sample.frames[f] for f in frames},
+            {f: sample.masks[f] for f in frames},
         )
 
 
@@ -123,12 +125,14 @@ def test_a_batch_holds_the_clips_of_the_plan(samples):
     for i, ticket in enumerate(tickets):
         sample = samples[ticket.index]
         height, width = batch.sizes[i].tolist()
-        assert (height, width) == (sample.meta.height, sample.meta.width)
+        assert (height, width) == (sample.record.height, sample.record.width)
         decoded = [decode_frame(data, "") for data in sample.frames.values()]
         ids = set()
         for t in range(3):
             frame = batch.frames[i, t, :height, :width].numpy()
-            name = sample.meta.frames[next(k for k, d in enumerate(decoded) if (d == frame).all())]
+            name = sample.record.frames[
+                next(k for k, d in enumerate(decoded) if (d == frame).all())
+            ]
             mask = decode_mask(sample.masks[name], "")
             slots = batch.masks[i, t, :height, :width].numpy()
             assert set(np.unique(slots)) == {0, 1, 255}  # void stays; one object was chosen
@@ -215,7 +219,7 @@ def damaged(samples, number, **changes):
     frames = {k: changes.get("frame", v) for k, v in sample.frames.items()}
     masks = {k: changes.get("mask", v) for k, v in sample.masks.items()}
     fields = {k: v for k, v in changes.items() if k not in ("frame", "mask")}
-    bad = Sample(replace(sample.meta, **fields), frames, masks)
+    bad = Sample(replace(sample.record, **fields), frames, masks)
     return [*samples[:number], bad, *samples[number + 1 :]]
 
 

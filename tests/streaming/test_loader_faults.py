@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_loader import Memory, contents, damaged, drain, load, loader_threads, make_sample
 
 from stmdata.packing.pack import Job, pack
 from stmtrain.errors import DataError, RemoteError, ShardError, UsageError
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.plan import Plan
 from tests.soak.shard_faults import with_other_pixels
+from tests.streaming.test_loader import (
+    Memory,
+    contents,
+    damaged,
+    drain,
+    load,
+    loader_threads,
+    make_sample,
+)
 
 SAMPLES = [make_sample(i, size=(40, 48) if i % 3 else (44, 40)) for i in range(12)]
 
@@ -220,9 +228,9 @@ def test_slow_is_not_stalled(prefetch):
 
 def test_a_stalled_record_is_an_error_too():
     class Stuck(Memory):
-        def meta(self, index):
+        def record(self, index):
             release.wait(30)
-            return super().meta(index)
+            return super().record(index)
 
     release = threading.Event()
     loader = load(Stuck(SAMPLES), patience=0.2)

@@ -21,7 +21,7 @@ from stmdata.synthesis.appearance import (
     STRONG,
     Appearance,
     AppearancePolicy,
-    Look,
+    FrameAppearance,
     apply_frame,
     bend_map,
     blur_along,
@@ -52,7 +52,9 @@ def texture() -> np.ndarray:
     return noise.repeat(2, 0).repeat(2, 1)
 
 
-def show(look: Look, frame: np.ndarray, motion: tuple[float, float] | None = None) -> np.ndarray:
+def show(
+    look: FrameAppearance, frame: np.ndarray, motion: tuple[float, float] | None = None
+) -> np.ndarray:
     return apply_frame(Appearance((look,)), frame, 0, motion).astype(float)
 
 
@@ -165,7 +167,7 @@ def test_without_imgaug_the_message_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "imgaug.augmenters", None)
     module._imgaug.cache_clear()
     with pytest.raises(UsageError, match=r"need imgaug.*pip install"):
-        show(Look(exposure=0.5), picture())
+        show(FrameAppearance(exposure=0.5), picture())
 
 
 def test_policies_are_read_by_name_and_from_toml(tmp_path) -> None:
@@ -211,28 +213,33 @@ def test_an_unknown_policy_names_the_known_ones() -> None:
 def test_lighting() -> None:
     frame = picture()
     mean = frame.mean()
-    assert show(Look(exposure=0.6), frame).mean() > 1.1 * mean
-    assert show(Look(exposure=-0.6), frame).mean() < 0.9 * mean
+    assert show(FrameAppearance(exposure=0.6), frame).mean() > 1.1 * mean
+    assert show(FrameAppearance(exposure=-0.6), frame).mean() < 0.9 * mean
     # A stop down is a factor of 2^(-1/2.2) on gamma-encoded values, without overflow at white.
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
-    assert np.abs(show(Look(exposure=-1), ramp) - ramp * 2 ** (-1 / 2.2)).max() <= 0.51
-    assert np.array_equal(show(Look(exposure=4), ramp)[0, -1], [255, 255, 255])
-    for look in (Look(exposure=3), Look(contrast=1.9), Look(gamma=0.3), Look(balance=2)):
+    assert np.abs(show(FrameAppearance(exposure=-1), ramp) - ramp * 2 ** (-1 / 2.2)).max() <= 0.51
+    assert np.array_equal(show(FrameAppearance(exposure=4), ramp)[0, -1], [255, 255, 255])
+    for look in (
+        FrameAppearance(exposure=3),
+        FrameAppearance(contrast=1.9),
+        FrameAppearance(gamma=0.3),
+        FrameAppearance(balance=2),
+    ):
         assert (np.diff(show(look, ramp), axis=1) >= 0).all()
 
 
 def test_contrast_and_gamma() -> None:
     frame = picture()
-    assert show(Look(contrast=1.3), frame).std() > 1.1 * frame.std()
-    assert show(Look(contrast=0.6), frame).std() < 0.7 * frame.std()
+    assert show(FrameAppearance(contrast=1.3), frame).std() > 1.1 * frame.std()
+    assert show(FrameAppearance(contrast=0.6), frame).std() < 0.7 * frame.std()
     grey = np.full((4, 4, 3), 128, np.uint8)
-    assert np.abs(show(Look(contrast=1.9), grey) - 128).max() <= 1
-    assert np.abs(show(Look(gamma=2.0), grey) - 255 * (128 / 255) ** 2).max() <= 1
-    assert show(Look(gamma=0.7), frame).mean() > frame.mean() + 5
+    assert np.abs(show(FrameAppearance(contrast=1.9), grey) - 128).max() <= 1
+    assert np.abs(show(FrameAppearance(gamma=2.0), grey) - 255 * (128 / 255) ** 2).max() <= 1
+    assert show(FrameAppearance(gamma=0.7), frame).mean() > frame.mean() + 5
 
 
 def test_balance_turns_grey_warm() -> None:
-    red, green, blue = show(Look(balance=0.5), np.full((4, 4, 3), 100, np.uint8))[0, 0]
+    red, green, blue = show(FrameAppearance(balance=0.5), np.full((4, 4, 3), 100, np.uint8))[0, 0]
     assert red > 110
     assert green == 100
     assert blue < 90
@@ -240,7 +247,10 @@ def test_balance_turns_grey_warm() -> None:
 
 def test_shade_follows_its_angle() -> None:
     grey = np.full((SIZE, SIZE, 3), 100, np.uint8)
-    right, down = show(Look(shade=0.5), grey), show(Look(shade=0.5, shade_angle=np.pi / 2), grey)
+    right, down = (
+        show(FrameAppearance(shade=0.5), grey),
+        show(FrameAppearance(shade=0.5, shade_angle=np.pi / 2), grey),
+    )
     assert (np.diff(right, axis=1) >= 0).all()
     assert np.ptp(right, axis=0).max() == 0
     assert abs(right[0, 0, 0] - 50) <= 1
@@ -260,21 +270,26 @@ def test_colour_keeps_greys_and_luma(hue: float, saturation: float) -> None:
 def test_hue_and_saturation() -> None:
     frame = picture()
 
-    def colour(look: Look) -> np.ndarray:
+    def colour(look: FrameAppearance) -> np.ndarray:
         return cv2.cvtColor(show(look, frame).astype(np.uint8), cv2.COLOR_RGB2HSV).astype(float)
 
     plain = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV).astype(float)
-    assert colour(Look(saturation=1.5))[..., 1].mean() > 1.2 * plain[..., 1].mean()
-    assert colour(Look(saturation=0.5))[..., 1].mean() < 0.7 * plain[..., 1].mean()
+    assert colour(FrameAppearance(saturation=1.5))[..., 1].mean() > 1.2 * plain[..., 1].mean()
+    assert colour(FrameAppearance(saturation=0.5))[..., 1].mean() < 0.7 * plain[..., 1].mean()
     vivid = plain[..., 1] > 90
-    turned = (colour(Look(hue=30))[..., 0] - plain[..., 0] + 90) % 180 - 90  # OpenCV: 2 degrees
+    turned = (
+        colour(FrameAppearance(hue=30))[..., 0] - plain[..., 0] + 90
+    ) % 180 - 90  # OpenCV: 2 degrees
     assert 10 < np.median(turned[vivid]) < 20
-    assert np.ptp(show(Look(saturation=0.0), frame), axis=2).max() <= 1
+    assert np.ptp(show(FrameAppearance(saturation=0.0), frame), axis=2).max() <= 1
 
 
 def test_defocus_blurs_and_keeps_brightness() -> None:
     frame = texture()
-    soft, softer = show(Look(defocus=0.8), frame), show(Look(defocus=2.0), frame)
+    soft, softer = (
+        show(FrameAppearance(defocus=0.8), frame),
+        show(FrameAppearance(defocus=2.0), frame),
+    )
     assert sharpness(softer, 0) < sharpness(soft, 0) < 0.95 * sharpness(frame, 0)
     assert abs(softer.mean() - frame.mean()) < 2
 
@@ -285,7 +300,7 @@ def test_motion_blur_is_a_centred_streak(length: float, angle: float) -> None:
     point = np.zeros((61, 61, 3), np.uint8)
     point[30, 30] = 255
     way = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
-    looks = Appearance((Look(shutter=0.5, motion_max=19),))
+    looks = Appearance((FrameAppearance(shutter=0.5, motion_max=19),))
     streak = blur_along(looks, point, 0, tuple(2 * length * way))[..., 0].astype(float)
     y, x = np.nonzero(streak)
     weights = streak[y, x] / streak.sum()
@@ -301,7 +316,7 @@ def test_motion_blur_is_a_centred_streak(length: float, angle: float) -> None:
 
 def test_motion_blur_needs_motion_and_an_open_shutter() -> None:
     frame = texture()
-    looks = Appearance((Look(shutter=0.5, motion_max=9), Look(motion_max=9)))
+    looks = Appearance((FrameAppearance(shutter=0.5, motion_max=9), FrameAppearance(motion_max=9)))
     assert apply_frame(looks, frame, 0) is frame
     assert apply_frame(looks, frame, 0, (0.5, 0.5)) is frame
     assert apply_frame(looks, frame, 1, (30.0, 0.0)) is frame
@@ -322,7 +337,7 @@ def test_motion_blur_kernels_stay_below_the_slow_path() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_points", spy)
-        looks = Appearance((Look(shutter=1.0, motion_max=19.0),))
+        looks = Appearance((FrameAppearance(shutter=1.0, motion_max=19.0),))
         for length in np.arange(1, 24, 0.5):
             blur_along(looks, picture(), 0, (length, 0.0))
             blur_along(looks, picture(), 0, (length * 0.6, -length * 0.8))
@@ -332,10 +347,10 @@ def test_motion_blur_kernels_stay_below_the_slow_path() -> None:
 @pytest.mark.parametrize("sigma", [2.0, 6.0, 16.0])
 def test_noise_has_its_sigma_and_no_bias(sigma: float) -> None:
     grey = np.full((256, 256, 3), 128, np.uint8)
-    noise = show(Look(noise=sigma, noise_at=(0.3, 0.8)), grey) - 128
+    noise = show(FrameAppearance(noise=sigma, noise_at=(0.3, 0.8)), grey) - 128
     assert abs(noise.std() / sigma - 1) < 0.05
     assert abs(noise.mean()) < 0.1 * sigma
-    other = show(Look(noise=sigma, noise_at=(0.31, 0.8)), grey) - 128
+    other = show(FrameAppearance(noise=sigma, noise_at=(0.31, 0.8)), grey) - 128
     assert abs((noise * other).mean()) < 0.05 * sigma**2
     row = noise[..., 1]
     assert abs((row[:, 1:] * row[:, :-1]).mean()) < 0.05 * sigma**2
@@ -345,18 +360,18 @@ def test_noise_has_its_sigma_and_no_bias(sigma: float) -> None:
 def test_noise_of_a_frame_larger_than_the_tile() -> None:
     wide = np.full((700, 1300, 3), 128, np.uint8)
     for at in ((0.0, 0.0), (0.999, 0.999)):
-        assert abs(show(Look(noise=8.0, noise_at=at), wide).std() - 8) < 0.5
+        assert abs(show(FrameAppearance(noise=8.0, noise_at=at), wide).std() - 8) < 0.5
 
 
 def test_jpeg_loses_detail_not_colour() -> None:
     frame = picture()
-    noisy = show(Look(noise=12.0), frame).astype(np.uint8)
-    coarse, fine = show(Look(jpeg=15), noisy), show(Look(jpeg=95), noisy)
+    noisy = show(FrameAppearance(noise=12.0), frame).astype(np.uint8)
+    coarse, fine = show(FrameAppearance(jpeg=15), noisy), show(FrameAppearance(jpeg=95), noisy)
     assert np.abs(coarse - noisy).mean() > 2 * np.abs(fine - noisy).mean() > 0
     assert np.abs(coarse.mean((0, 1)) - noisy.mean((0, 1))).max() < 3
     red = np.zeros((16, 16, 3), np.uint8)
     red[..., 0] = 255
-    assert show(Look(jpeg=90), red)[..., 0].min() > 240
+    assert show(FrameAppearance(jpeg=90), red)[..., 0].min() > 240
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["light", "strong"]), st.integers(1, 80))

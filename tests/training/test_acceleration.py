@@ -14,8 +14,9 @@ from stmtrain.errors import UsageError
 from stmtrain.model import STM, memory, per_object, read_memory, set_batchnorm, slots
 from stmtrain.model.memory import _read_fused
 from stmtrain.model.objects import on_device, other_masks
+from stmtrain.model.precision import autocast
 from stmtrain.training import acceleration
-from stmtrain.training.acceleration import Acceleration, adam, autocast, prepare
+from stmtrain.training.acceleration import Acceleration, adam, prepare
 from stmtrain.training.losses import clip_loss
 
 CPU = torch.device("cpu")

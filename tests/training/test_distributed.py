@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 import cli
 from stmdata.packing.videos import pack_davis
 from stmtrain.errors import UsageError
-from stmtrain.training.distributed import ALONE, Team, team_of, without_option
+from stmtrain.training.distributed import SINGLE, Ranks, ranks_of, without_option
 from stmtrain.weights.checkpoint import load_checkpoint
 
 
 def test_without_torchruns_variables_a_process_is_alone() -> None:
-    assert team_of({"PATH": "/bin"}) == ALONE
-    assert team_of({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Team(3, 4, 1)
+    assert ranks_of({"PATH": "/bin"}) == SINGLE
+    assert ranks_of({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}) == Ranks(3, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_without_torchruns_variables_a_process_is_alone() -> None:
 )
 def test_half_a_torchrun_is_refused(environment: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="as torchrun sets them, found RANK="):
-        team_of(environment)
+        ranks_of(environment)
 
 
 @given(

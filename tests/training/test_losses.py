@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stmtrain.images.masks import VOID
 from stmtrain.model import STM
 from stmtrain.scoring.metrics import jaccard
-from stmtrain.shards.sample import VOID
 from stmtrain.training.losses import clip_losses, dice_loss, mean_jaccard, pixel_loss
 
 CASES = st.tuples(st.integers(0, 99), st.integers(1, 3), st.integers(1, 3))

@@ -22,7 +22,7 @@ from stmtrain.training.losses import clip_losses
 from stmtrain.training.recipe import MAIN
 from stmtrain.training.records import Progress, progress_note
 from stmtrain.training.replay import replay
-from stmtrain.training.run_folder import Run
+from stmtrain.training.run_folder import TrainOptions
 from stmtrain.training.step import NonFiniteError, averaged
 from stmtrain.weights.checkpoint import load_checkpoint, load_model
 
@@ -52,9 +52,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
     return out
 
 
-def _run(shards: Path, out: Path, **options: object) -> Run:
+def _run(shards: Path, out: Path, **options: object) -> TrainOptions:
     return replace(
-        Run((shards,), (1.0,), out, "resnet18", "none", device="cpu", threads=1),
+        TrainOptions((shards,), (1.0,), out, "resnet18", "none", device="cpu", threads=1),
         **options,  # type: ignore[arg-type]
     )
 
