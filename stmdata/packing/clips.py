@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.random import Generator
 
 from stmdata.packing.pack import Job, Progress, pack
@@ -23,7 +22,7 @@ from stmdata.synthesis.clip import Clip, Skip, synthesise
 from stmdata.synthesis.layers import Cutout
 from stmdata.synthesis.recipe import SynthRecipe
 from stmtrain.errors import DataError, UsageError
-from stmtrain.images.encode import encode_mask
+from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.settings import to_mapping
 from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped
@@ -210,8 +209,7 @@ def encode_clip(
         origin=origin,
     )
     frames = {
-        name: simplejpeg.encode_jpeg(frame, quality, "RGB", "420")
-        for name, frame in zip(names, clip.frames, strict=True)
+        name: encode_frame(frame, quality) for name, frame in zip(names, clip.frames, strict=True)
     }
     masks = {name: encode_mask(mask) for name, mask in zip(names, clip.masks, strict=True)}
     return Sample(record, frames, masks)

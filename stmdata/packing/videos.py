@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from stmdata.packing.pack import Job, Progress, pack
@@ -23,7 +22,7 @@ from stmtrain.cores import resolve_workers
 from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame
-from stmtrain.images.encode import encode_mask
+from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.masks import VOID
 from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
@@ -324,8 +323,7 @@ def _resize_frame(image: NDArray[np.uint8], size: Size) -> bytes:
     shrinks = size[0] <= image.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     resized = cv2.resize(image, size[::-1], interpolation=method)
-    data: bytes = simplejpeg.encode_jpeg(resized, JPEG_QUALITY, "RGB", "420")
-    return data
+    return encode_frame(np.asarray(resized, np.uint8), JPEG_QUALITY)
 
 
 def _resize_mask(mask: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

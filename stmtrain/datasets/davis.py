@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.files import find_folder, pair_files, plain_name, read_file, some
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame, decode_mask, frame_size
-from stmtrain.images.masks import MAX_OBJECT_ID
-from stmtrain.images.png import resample_mask
+from stmtrain.images.masks import MAX_OBJECT_ID, resample_mask
 
 __all__ = ["DAVIS_SPLITS", "Video", "davis_videos", "youtube_vos_videos"]
 

@@ -1,13 +1,14 @@
-"""The DAVIS palette and the PNG writer for label maps; mode P, index = object id."""
+"""The image encoders: frames as JPEG, label maps as PNG with the DAVIS palette; free of torch."""
 
 import io
 import zlib
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["DAVIS_PALETTE", "encode_mask"]
+__all__ = ["DAVIS_PALETTE", "encode_frame", "encode_mask"]
 
 
 def _davis_palette() -> NDArray[np.uint8]:
@@ -24,6 +25,17 @@ DAVIS_PALETTE: NDArray[np.uint8] = _davis_palette()
 """(256, 3) uint8 RGB: id 0 black, 1 (128,0,0), 2 (0,128,0), ... 255 (224,224,192)."""
 
 _PALETTE_BYTES = DAVIS_PALETTE.tobytes()
+
+
+def encode_frame(frame: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode a frame as a JPEG with 4:2:0 chroma subsampling.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB, contiguous.
+        quality: JPEG quality 1..100.
+    """
+    data: bytes = simplejpeg.encode_jpeg(frame, quality, "RGB", "420")
+    return data
 
 
 def encode_mask(mask: NDArray[np.uint8], *, level: int = 6) -> bytes:

@@ -1,42 +1,82 @@
-"""Object ids to slots: in a batch the objects of a clip are 1, 2, ..., whatever the data set says.
+"""Label maps: (H, W) uint8 arrays of object ids; 0 is the background and 255 is void.
 
-0 is the background and 255 void, as in the data; objects that the clip leaves out are background.
-Torch-free.
+A data set chooses its object ids freely in 1..254, with gaps. In a batch, the objects of a clip
+have the slots 1, 2, ... instead: :func:`ids_to_slots` translates. Free of torch.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_OBJECT_ID", "VOID", "ids_to_slots", "slot_table"]
+__all__ = [
+    "MAX_OBJECT_ID",
+    "VOID",
+    "areas",
+    "ids_present",
+    "ids_to_slots",
+    "is_binary",
+    "resample_mask",
+    "slot_table",
+]
 
 VOID = 255
 """The value of a mask where nothing is known: neither background nor an object."""
 
 MAX_OBJECT_ID = 254
 
-_FEW = 5  # ids to close up up to which passes over the image are faster than a table
+_FEW = 5  # up to so many missing ids, passes over the image are faster than a table
+
+
+def areas(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count the pixels of each value of a label map of any shape; (256,) int64."""
+    return np.bincount(mask.reshape(-1), minlength=256)
+
+
+def ids_present(mask: NDArray[np.uint8]) -> list[int]:
+    """Return the object ids that occur in a label map, ascending; without background and void."""
+    present: list[int] = (np.flatnonzero(areas(mask)[1:VOID]) + 1).tolist()
+    return present
+
+
+def is_binary(mask: NDArray[np.uint8]) -> bool:
+    """Tell whether 255 is the only value besides 0: it is then an object, not void."""
+    counts = areas(mask)
+    return bool(counts[VOID]) and not counts[1:VOID].any()
+
+
+def resample_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a label map (H, W) to (height, width), each pixel taking the id at its centre."""
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(np.intp)
+        for n, m in zip(size, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
 
 
 def ids_to_slots(masks: NDArray[np.uint8], object_ids: tuple[int, ...]) -> None:
     """Translate (T, H, W) label maps in place: ``object_ids[i]`` becomes ``i + 1``.
 
-    Mostly the ids that occur are their own slots, and nothing is done. Else an id that is missing
-    among ``object_ids`` (ascending) becomes background and those above it move down by one: four
-    passes of the processor's vector units, 16 µs in 384x384 pixels, where to look every pixel up
-    takes 100 µs (``bytes.translate``) to 500 µs (NumPy's indexing).
+    Void stays void; an id that is not among ``object_ids`` becomes background. Usually the ids that
+    occur are their own slots, and nothing needs to be done. If only a few ids are missing from
+    ``object_ids``, the ids above each of them move down by one: four vectorised passes, 16 µs for
+    384x384 pixels, where looking up every pixel takes 100 µs (``bytes.translate``) to 500 µs
+    (NumPy indexing).
+
+    Args:
+        masks: (T, H, W) uint8; overwritten.
+        object_ids: The ids of slots 1, 2, ...: ascending, in 1..254.
     """
     largest = int(masks.max())
-    gone = [value for value in range(1, largest + 1) if value not in object_ids]
-    if not gone:
+    missing = [i for i in range(1, min(largest, MAX_OBJECT_ID) + 1) if i not in object_ids]
+    if not missing:
         return
-    if len(gone) > _FEW:  # as with void, the largest of all
+    if largest == VOID or len(missing) > _FEW:  # void must not move down
         table = slot_table(object_ids)
         masks[:] = np.frombuffer(masks.tobytes().translate(table), np.uint8).reshape(masks.shape)
         return
-    flags = np.empty(masks.shape[1:], np.bool_)  # used again: fresh memory costs more than a pass
+    flags = np.empty(masks.shape[1:], np.bool_)  # reused: fresh memory costs more than a pass
     ones = flags.view(np.uint8)
     for mask in masks:
-        for value in reversed(gone):
+        for value in reversed(missing):
             np.not_equal(mask, value, out=flags)
             np.multiply(mask, ones, out=mask)
             np.greater(mask, value, out=flags)
@@ -44,7 +84,7 @@ def ids_to_slots(masks: NDArray[np.uint8], object_ids: tuple[int, ...]) -> None:
 
 
 def slot_table(object_ids: tuple[int, ...]) -> bytes:
-    """Return, for each value 0..255 of a mask, its slot: 1.. in order, void 255, others 0.
+    """Return the slot of each value 0..255 of a mask: 1.. in order, void 255, all others 0.
 
     Example:
         >>> list(slot_table((7, 4))[:9]), slot_table((7, 4))[255]

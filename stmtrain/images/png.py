@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PngHeader", "png_header", "read_plain_png", "resample_mask"]
+__all__ = ["PngHeader", "png_header", "read_plain_png"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = {b"IHDR", b"PLTE", b"tRNS", b"tIME", b"IDAT", b"IEND"}  # none changes an index
@@ -34,15 +34,6 @@ def png_header(data: bytes) -> PngHeader | None:
         return None
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     return PngHeader(height, width, colour == _PALETTE)
-
-
-def resample_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a label map (H, W) to (height, width), each pixel taking the id at its centre."""
-    rows, columns = (
-        ((np.arange(n) + 0.5) * m / n).astype(np.intp)
-        for n, m in zip(size, mask.shape, strict=True)
-    )
-    return mask[np.ix_(rows, columns)]
 
 
 def read_plain_png(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:

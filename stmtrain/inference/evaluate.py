@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError
-from stmtrain.images.png import resample_mask
+from stmtrain.images.masks import resample_mask
 from stmtrain.inference.frame_stream import decode_ahead
 from stmtrain.inference.overlap import writing_behind
 from stmtrain.inference.results import ResultsFolder, VideoRecord, write_mask

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from stmtrain.errors import StmError
 from stmtrain.images.draw import overlay
+from stmtrain.images.encode import encode_frame
 
 __all__ = ["FILM_NAME", "FOLDER_NAME", "film", "pictures"]
 
@@ -70,7 +70,7 @@ def pictures(out: Path) -> Iterator[Draw]:
     folder.mkdir(exist_ok=True)
 
     def draw(name: str, frame: Pixels, mask: Pixels) -> None:
-        data = simplejpeg.encode_jpeg(overlay(frame, mask), _JPEG_QUALITY, "RGB", "420")
+        data = encode_frame(overlay(frame, mask), _JPEG_QUALITY)
         (folder / f"{name}.jpg").write_bytes(data)
 
     yield draw

@@ -14,8 +14,7 @@ from stmtrain.datasets.files import read_file
 from stmtrain.datasets.video_set import MISFIT
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_mask
-from stmtrain.images.masks import MAX_OBJECT_ID, VOID
-from stmtrain.images.png import resample_mask
+from stmtrain.images.masks import MAX_OBJECT_ID, VOID, resample_mask
 from stmtrain.inference.own_video import OwnFrames
 
 __all__ = ["GivenMasks", "read_masks"]

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stmtrain.errors import DataError
-from stmtrain.images.masks import VOID
-from stmtrain.images.png import resample_mask
+from stmtrain.images.masks import VOID, resample_mask
 from stmtrain.inference.frame_stream import start_fetch, upload_ahead
 from stmtrain.inference.memory_bank import MemoryBank
 from stmtrain.model import STM
