@@ -21,8 +21,8 @@ demo: .venv/.installed  ## the main job on drawn data: prepare, pack, preview, t
 test: .venv/.installed  ## the fast tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-all: .venv/.installed  ## every test that this machine can run, the slow ones too
-	$(BIN)/python -m pytest -m "not gpu"
+test-all: .venv/.installed  ## every test that this machine can run, with newly drawn examples
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m "not gpu"
 
 check: .venv/.installed  ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check .

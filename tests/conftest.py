@@ -1,9 +1,12 @@
-"""Drawn data sets that tests share. Read only: copy one to ``tmp_path`` before changing it."""
+"""The hypothesis profile, and drawn data sets that tests share and never change.
+
+A test that changes a data set copies it to ``tmp_path`` first.
+"""
 
 import os
 from pathlib import Path
 
-# Two test processes share two cores: a thread pool in each would only make them wait.
+# Test processes share the cores: a thread pool in each would only make them wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -12,6 +15,9 @@ from stmdata.drawn.trees import draw_coco, draw_davis, draw_youtube_vos
 from stmdata.packing.clips import Options, prepare_coco
 from stmdata.packing.videos import pack_davis
 from stmdata.synthesis.recipe import DEFAULT
+from tests.profiles import load_profile
+
+load_profile()
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +46,7 @@ def youtube_vos_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
-    """Drawn videos, a shard each; to be read only, a test that breaks them takes a copy."""
+    """Drawn videos, one per shard."""
     out = tmp_path_factory.mktemp("verify") / "davis"
     pack_davis(davis_tree, 2017, "train", out, workers=1, shard_bytes=1)
     return out
@@ -48,7 +54,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
-    """Pseudo-video clips of drawn images, five to a shard; to be read only."""
+    """Pseudo-video clips of drawn images, five per shard."""
     out = tmp_path_factory.mktemp("verify") / "clips"
     annotations = coco_tree / "annotations" / "instances_train2017.json"
     options = Options(DEFAULT, size=64, clips_per_shard=5)

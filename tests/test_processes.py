@@ -16,8 +16,7 @@ from stmtrain import cores
 from stmtrain.cores import resolve_workers
 from stmtrain.errors import DataError, StmError, UsageError
 from stmtrain.processes import count, map_unordered
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.paths import ROOT
 
 
 def square(number: int) -> int:

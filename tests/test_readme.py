@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import cli
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata.checking.verify import verify
 from stmtrain.errors import ShardError
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
+from tests.profiles import examples
 from tests.shard_edits import accept, edit, first, texts
 from tests.soak.shard_faults import with_other_pixels
 
@@ -33,7 +34,7 @@ def layout(sidecar: Sidecar) -> list[tuple[int, int, str, str]]:
     return sorted(found)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
 def test_every_byte_of_a_tar_is_named(
     clips: Path, where: float, bit: int, data: st.DataObject, tmp_path_factory: Any

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ from stmtrain.images.decode import decode_mask
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
+from tests.profiles import examples
 
 Members = list[tuple[str, bytes]]
 
@@ -305,7 +306,7 @@ def test_an_extended_header_of_any_length_is_not_read(tmp_path: Path):
         index_shards(tmp_path)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_damaged_tars_end_in_one_line_or_in_a_set_that_verifies(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

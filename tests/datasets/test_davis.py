@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,7 @@ from PIL import Image
 from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
-
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
-real_data = pytest.mark.skipif(not REAL.exists(), reason="needs the real data in ../shared/data")
+from tests.paths import REAL, real_data
 
 VIDEOS = {"bear": 4, "car-turn": 3, "dog_1": 12}
 

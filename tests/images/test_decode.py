@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, PngImagePlugin
@@ -18,6 +18,7 @@ from stmtrain.images import decode
 from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask, decode_still, frame_size
 from stmtrain.images.encode import encode_mask
 from stmtrain.images.png import read_plain_png
+from tests.profiles import examples
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 masks = arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 7, 254, 255]))
@@ -55,7 +56,7 @@ def png(width, height, rows, depth=8, colour=0, extra=b"", methods=(0, 0, 0), pi
 
 
 @given(masks, st.integers(0, 9))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_our_masks_come_back_without_pillow(mask, level):
     data = encode_mask(mask, level=level)
     np.testing.assert_array_equal(read_plain_png(data, MAX_PIXELS), mask)
@@ -69,7 +70,7 @@ def test_our_masks_come_back_without_pillow(mask, level):
 
 
 @given(masks, st.sampled_from(["P", "L", "1", "LA"]), st.booleans(), st.sampled_from([1, 2, 4, 8]))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_kind_of_mask_is_what_pillow_says(mask, mode, optimize, bits):
     image = Image.fromarray(mask)
     if mode == "P":
@@ -89,7 +90,7 @@ def test_every_kind_of_mask_is_what_pillow_says(mask, mode, optimize, bits):
 @given(st.lists(st.integers(0, 4), min_size=21, max_size=21), st.integers(1, 3))
 @example([0] * 21, 3)
 @example([0] * 20 + [2], 1)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_row_filters_and_several_pieces(filters, pieces):
     rows = b"".join(bytes([f]) + row.tobytes() for f, row in zip(filters, LABELS, strict=True))
     data = png(LABELS.shape[1], LABELS.shape[0], rows, pieces=pieces)
@@ -134,7 +135,7 @@ def test_interlaced_masks():
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_a_damaged_mask_is_an_error_or_unchanged(data):
     """Cut anywhere, or any byte changed: never other labels."""
     whole = encode_mask(LABELS)
@@ -154,7 +155,7 @@ def test_a_damaged_mask_is_an_error_or_unchanged(data):
 @given(st.binary(max_size=200), st.booleans())
 @example(b"", False)
 @example(b"", True)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_bytes_are_an_error_not_a_crash(body, signed):
     data = b"\x89PNG\r\n\x1a\n" + body if signed else body
     for function in (decode_mask, decode_frame, decode_still, frame_size):
@@ -163,7 +164,7 @@ def test_any_bytes_are_an_error_not_a_crash(body, signed):
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.binary(max_size=900), st.sampled_from([0, 3]))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_a_header_that_lies_about_its_pixels(width, height, rows, colour):
     data = png(width, height, rows, colour=colour)
     try:
@@ -221,7 +222,7 @@ def photo(height=33, width=50):
 
 
 @given(shapes, st.sampled_from(["444", "422", "420", "Gray"]), st.integers(30, 100))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_frames_come_out_alike_with_and_without_a_place(shape, subsampling, quality):
     image = photo(*shape)
     if subsampling == "Gray":

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,6 +21,7 @@ from stmtrain.images.draw import (
     save_png,
     strip,
 )
+from tests.profiles import examples
 
 
 def square(height=60, width=80, number=1):
@@ -89,7 +90,7 @@ def test_overlay_without_a_mask_and_with_an_empty_one_is_the_frame():
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.02, 0.5, 1.0]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_id_gets_a_place_on_itself(height, width, seed, share):
     rng = np.random.default_rng(seed)
     ids = rng.choice([1, 2, 9, 254, 255], (height, width))

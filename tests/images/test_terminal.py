@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
@@ -66,7 +66,6 @@ def plain_console(width=80):
 
 
 @given(st.integers(1, 200), st.integers(1, 20), st.integers(1, 9))
-@settings(deadline=None)
 def test_chosen_frames_are_ordered_distinct_and_prefer_masks(total, limit, stride):
     names = [f"{i:05d}" for i in range(total)]
     chosen = choose_frames(names, limit)

@@ -33,8 +33,8 @@ from stmtrain.inference.segment import Inference
 from stmtrain.inference.summary import Evaluation
 from stmtrain.model import STM
 from stmtrain.shards.sample import SampleRecord
+from tests.paths import REAL, real_data
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZE = (48, 64)
 CPU = torch.device("cpu")
 
@@ -504,7 +504,7 @@ def test_wrong_usage_is_one_line(
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs the real data in ../shared/data")
+@real_data
 def test_real_late_objects(checkpoint: Path, tmp_path: Path) -> None:
     videos = plain_set(REAL / "late_objects")
     assert videos.mended == ("judo/00005",)

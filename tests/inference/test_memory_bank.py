@@ -53,7 +53,6 @@ def test_memory_holds_first_every_nth_and_previous(
         assert sorted(keys[1, 0, :, 1, 1].tolist()) == sorted(s + 1 / 8 for s in expected)
 
 
-@settings(deadline=None)
 @given(
     every=st.integers(1, 7),
     limit=st.integers(2, 9),

@@ -3,7 +3,6 @@
 import json
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +13,10 @@ from torch.nn import functional as F
 
 from stmtrain.inference.segment import Inference, segment_video_soft
 from stmtrain.model import STM, aggregate
+from tests.paths import GOLDEN
 
 pytestmark = pytest.mark.golden
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-4
 SLOTS = 11  # background and ten objects, used or not, in the losses of the golden values
 

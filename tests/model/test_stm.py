@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,6 +17,7 @@ from stmtrain.model import stm as stm_module
 from stmtrain.model.decoder import ASPP
 from stmtrain.model.encoders import BatchNorm
 from stmtrain.model.objects import other_masks, spread
+from tests.profiles import examples
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +196,7 @@ def test_a_batch_without_objects_is_certain_background_and_trains_nothing(
 
 
 @given(height=st.integers(1, 50), width=st.integers(1, 50))
-@settings(max_examples=8, deadline=None)
+@examples(8)
 def test_padding_is_black_before_normalisation_and_split(
     model: STM, height: int, width: int
 ) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata import durable
@@ -30,8 +30,9 @@ from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards.manifest import Manifest, Sidecar
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, config_hash
+from tests.paths import ROOT
+from tests.profiles import examples
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {"source": "numbers", "seed": 7, "recipe": {"size": 8, "frames": (2, 3)}}
 SHARDS, PER_SHARD = 4, 3
 
@@ -139,7 +140,7 @@ def test_a_shard_is_a_plain_tar(tmp_path):
 
 
 @given(st.lists(st.integers(0, 99), unique=True, max_size=6))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_offsets_lead_to_the_bytes(tmp_path_factory, picks):
     path = tmp_path_factory.mktemp("shard") / "a.tar"
     sidecar = write_shard(path, [sample(n) for n in picks], "hash")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -20,8 +20,8 @@ from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.encode import DAVIS_PALETTE, encode_mask
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample
-
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.paths import REAL, real_data
+from tests.profiles import examples
 
 
 def read_all(folder: Path) -> dict[str, Sample]:
@@ -90,7 +90,7 @@ SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
 @given(st.data(), SIZES, st.integers(1, 3))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_any_davis_masks_survive(tmp_path_factory, data, size, frames):
     tmp_path = tmp_path_factory.mktemp("davis")
     masks = {
@@ -174,7 +174,7 @@ def test_an_object_in_no_mask_is_noted(youtube_vos_tree, tmp_path):
 
 
 @given(SIZES.map(lambda size: (size[0] + 20, size[1] + 20)), st.integers(16, 80))
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_resize_sets_the_short_side(tmp_path_factory, size, short_side):
     tmp_path = tmp_path_factory.mktemp("resize")
     mask = np.zeros(size, np.uint8)
@@ -367,7 +367,7 @@ def test_an_error_in_a_worker_process_is_the_same_line(tmp_path):
 # --- real data ------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not (REAL / "davis2016").exists(), reason="needs the real DAVIS sequences")
+@real_data
 def test_real_davis_2016(tmp_path):
     root = REAL / "davis2016"
     lists = tmp_path / "tree" / "ImageSets" / "2016"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -21,6 +21,7 @@ from stmtrain.report.comparison import Comparison, Difference, Result, compare, 
 from stmtrain.report.terminal import comparison_table, mean_j_over_time
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.scores import ObjectScore, Scores
+from tests.profiles import examples
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_si
 
 
 @given(pairs=st.lists(PAIRS, min_size=1, max_size=14))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_differences(pairs):
     first, second = (scores_of([[pair[k] for pair in video] for video in pairs]) for k in (0, 1))
     folder = Path("unused")

@@ -2,20 +2,17 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stmtrain.images.decode import decode_mask
 from stmtrain.scoring.metrics import boundary_f, j_and_f, jaccard, statistics
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "jf"
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
-real_data = pytest.mark.skipif(not REAL.exists(), reason="needs the real data in ../shared/data")
+from tests.paths import GOLDEN, REAL, real_data
+from tests.profiles import examples
 
 
 def slow_contour(mask):
@@ -52,7 +49,7 @@ def some_masks(draw, count=2):
 
 
 @given(masks=some_masks(), tolerance=st.floats(0.01, 0.7))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_f_equals_its_definition(masks, tolerance):
     assert boundary_f(*masks, tolerance=tolerance) == pytest.approx(
         slow_f(*masks, tolerance), abs=1e-12
@@ -60,7 +57,7 @@ def test_f_equals_its_definition(masks, tolerance):
 
 
 @given(masks=some_masks(count=3))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_symmetric_in_range_and_blind_to_void(masks):
     prediction, truth, void = masks
     both = j_and_f(prediction, truth, void)
@@ -72,7 +69,7 @@ def test_symmetric_in_range_and_blind_to_void(masks):
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_f_equals_its_definition_in_wide_and_tall_frames(seed):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 150, 2)
@@ -150,12 +147,12 @@ def check(expected, results, truths, object_id=None):
 
 @pytest.mark.golden
 def test_official_numbers_of_several_objects():
-    golden = json.loads((GOLDEN / "multi_object.json").read_text())["india"]
+    golden = json.loads((GOLDEN / "jf/multi_object.json").read_text())["india"]
     for object_id in (1, 2, 3):
         check(
             golden[str(object_id)],
-            GOLDEN / "multi/result/india",
-            GOLDEN / "multi/reference/india",
+            GOLDEN / "jf/multi/result/india",
+            GOLDEN / "jf/multi/reference/india",
             object_id,
         )
 
@@ -163,7 +160,7 @@ def test_official_numbers_of_several_objects():
 @real_data
 @pytest.mark.golden
 def test_official_numbers_of_one_object():
-    golden = json.loads((GOLDEN / "davis2016_single_object.json").read_text())
+    golden = json.loads((GOLDEN / "jf/davis2016_single_object.json").read_text())
     for video in golden:
         results = REAL / "davis2016_osvos_results" / video
         check(golden[video]["1"], results, REAL / "davis2016/Annotations/480p" / video)

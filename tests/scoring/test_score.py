@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,7 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.scoring.metrics import j_and_f
 from stmtrain.scoring.score import score_davis, score_results, score_video
 from stmtrain.scoring.scores import GLOBAL_COLUMNS
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "jf"
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
-real_data = pytest.mark.skipif(not REAL.exists(), reason="needs the real data in ../shared/data")
+from tests.paths import GOLDEN, REAL, real_data
 
 HEIGHT, WIDTH = 48, 64
 VIDEOS = ("long", "short")
@@ -308,9 +304,9 @@ def test_youtube_vos_is_scored_where_its_masks_are_public(tmp_path):
 
 @pytest.mark.golden
 def test_official_numbers_of_several_objects():
-    golden = json.loads((GOLDEN / "multi_object.json").read_text())["india"]
-    masks = {path.stem: path for path in sorted((GOLDEN / "multi/reference/india").iterdir())}
-    scores = score_results(GOLDEN / "multi/result", [Video("india", masks, masks)])
+    golden = json.loads((GOLDEN / "jf/multi_object.json").read_text())["india"]
+    masks = {path.stem: path for path in sorted((GOLDEN / "jf/multi/reference/india").iterdir())}
+    scores = score_results(GOLDEN / "jf/multi/result", [Video("india", masks, masks)])
     assert [score.object_id for score in scores.objects] == [1, 2, 3]
     for score in scores.objects:
         expected = golden[str(score.object_id)]
@@ -323,7 +319,7 @@ def test_official_numbers_of_several_objects():
 @real_data
 @pytest.mark.golden
 def test_official_numbers_of_one_object():
-    golden = json.loads((GOLDEN / "davis2016_single_object.json").read_text())
+    golden = json.loads((GOLDEN / "jf/davis2016_single_object.json").read_text())
     videos = [v for v in davis_videos(REAL / "davis2016", 2016, "val") if v.name in golden]
     scores = score_results(REAL / "davis2016_osvos_results", videos, workers=2)
     assert {score.video for score in scores.objects} == set(golden)
@@ -339,7 +335,7 @@ def test_official_numbers_of_one_object():
 @pytest.mark.golden
 def test_real_davis_results():
     scores = score_davis(REAL / "davis2016_stm_results", REAL / "davis2016", 2016, "val", workers=2)
-    published = json.loads((GOLDEN / "davis2016_stm_published.json").read_text())
+    published = json.loads((GOLDEN / "jf/davis2016_stm_published.json").read_text())
     assert [score.video for score in scores.objects] == list(published)
     for score in scores.objects:
         got = np.transpose([score.j_values, score.f_values])

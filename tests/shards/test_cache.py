@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards.cache import Cache
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+from tests.profiles import examples
 
 
 def content(number: int, size: int = 1000) -> bytes:
@@ -89,7 +89,7 @@ def test_more_than_the_limit_only_while_in_use(tmp_path: Path) -> None:
     assert cache.used() <= 2000
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=25),
     limit=st.integers(1000, 4000),

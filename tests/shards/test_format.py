@@ -16,8 +16,9 @@ from stmdata.packing import config as set_config
 from stmdata.packing.videos import pack_youtube_vos
 from stmtrain.shards import sample as spec
 from stmtrain.shards.reader import ShardSet
+from tests.paths import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "shard-format.md"
+PAGE = ROOT / "docs" / "shard-format.md"
 TEXT = PAGE.read_text()
 
 

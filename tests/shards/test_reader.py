@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata.checking.verify import verify
@@ -25,6 +25,7 @@ from stmtrain.images.decode import decode_mask
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
+from tests.profiles import examples
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_a_whole_set_verifies(packed: Path) -> None:
     assert verify(packed).faults == ()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_every_flipped_bit_is_found(
     packed: Path, tmp_path_factory: pytest.TempPathFactory, where: float, bit: int

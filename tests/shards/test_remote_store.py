@@ -27,9 +27,9 @@ from stmtrain.shards.urls import parse_location, shown, split_weight
 from stmtrain.streaming.plan import Plan
 from stmtrain.streaming.prefetch import ShardPrefetcher, window_bytes
 from stmtrain.training.run_folder import parse_sources
+from tests.paths import ROOT
 from tests.shard_server import Hub, Server, in_bucket, serving
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARDS, PER_SHARD = 6, 4
 QUICK = Retry(attempts=3, first=0.01, longest=0.02, timeout=5.0, piece=4096)
 

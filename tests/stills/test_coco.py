@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stmdata.stills import array_file, coco, coco_index, rle
@@ -29,9 +29,8 @@ from stmdata.stills.coco import (
     rasterise_box,
 )
 from stmtrain.errors import DataError
-
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")
+from tests.paths import REAL, real_data
+from tests.profiles import examples
 
 TRIANGLE = [2.0, 2.0, 20.1, 3.3, 9.7, 15.9]
 SQUARE = [5.0, 5.0, 25.0, 5.0, 25.0, 18.0, 5.0, 18.0]
@@ -164,7 +163,7 @@ def indexed(segmentation: object, height: int, width: int) -> Instance:
     return CocoIndex(Path(), None, "", {}, arrays).instances(0)[0]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(polygon, min_size=1, max_size=4), st.integers(1, 34), st.integers(1, 34))
 @example([[212.1, 3.3, 212.3, 40.7, 240.9, 3.1]], 60, 260)
 @example([[-3.3, -2.7, 9.1, -0.1, 4.0, 8.0], [0, 0, 9, 0, 9, 9]], 12, 12)
@@ -183,7 +182,7 @@ def test_any_polygons_equal_pycocotools(parts: list[list[float]], height: int, w
         )
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(filling_runs(), st.booleans())
 @example(([0, 0, 30, 6], 6, 6), False)
 def test_any_rle_equals_pycocotools(case: tuple[list[int], int, int], compressed: bool) -> None:
@@ -197,7 +196,7 @@ def test_any_rle_equals_pycocotools(case: tuple[list[int], int, int], compressed
     np.testing.assert_array_equal(rasterise(indexed(shape, height, width), height, width), want)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(st.lists(st.integers(0, 60_000 * 5).map(lambda n: n / 50), min_size=1, max_size=20))
 def test_float32_draws_as_the_json_number(values: list[float]) -> None:
     exact = np.array(values)
@@ -208,7 +207,7 @@ def test_float32_draws_as_the_json_number(values: list[float]) -> None:
 
 
 @given(st.binary(max_size=12), st.integers(1, 9), st.integers(1, 9))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @example(b"0", 4, 4)  # pycocotools would leave pixels unset
 @example(b"`0P", 4, 4)  # ... or read past the end
 def test_a_bad_compressed_rle_never_reaches_pycocotools(data: bytes, h: int, w: int) -> None:
@@ -450,7 +449,7 @@ def test_find_image(tmp_path: Path) -> None:
             find(folder, missing)
 
 
-@real
+@real_data
 @pytest.mark.parametrize("split", ["train2017", "val2017"])
 def test_real_coco_equals_pycocotools(tmp_path: Path, split: str) -> None:
     source = REAL / "coco" / "annotations" / f"instances_{split}.json"

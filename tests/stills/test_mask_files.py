@@ -9,8 +9,7 @@ from PIL import Image
 from stmdata.stills.mask_files import find_stills, read_still, split_objects
 from stmtrain.errors import DataError
 from stmtrain.images.encode import encode_mask
-
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.paths import REAL, real_data
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:
@@ -154,7 +153,7 @@ def test_a_dark_grey_mask_is_refused() -> None:
         split_objects(np.array([[0, 3, 7]], np.uint8), palette=False, where="m.png")
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data")
+@real_data
 def test_ecssd() -> None:
     stills = find_stills(REAL / "ecssd" / "images", REAL / "ecssd" / "masks")
     assert len(stills) == 200

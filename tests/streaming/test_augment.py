@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.streaming.augment import augment
 from stmtrain.streaming.batch import Batch
 from stmtrain.streaming.clips import VIDEO
 from stmtrain.streaming.warps import draw_colours, draw_geometry
+from tests.profiles import examples
 
 IDENTITY = np.eye(3)
 
@@ -95,7 +96,7 @@ def test_bilinear_halfway_is_the_mean():
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_image_and_mask_move_together_and_no_label_is_invented(seed):
     """The mask is painted into the image: away from edges, both must show the same label."""
     g = np.random.default_rng(seed)

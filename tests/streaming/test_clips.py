@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.errors import UsageError
@@ -28,6 +28,7 @@ from stmtrain.streaming.warps import (
     draw_colours,
     draw_geometry,
 )
+from tests.profiles import examples
 
 seeds = st.integers(0, 2**32)
 
@@ -91,7 +92,7 @@ def records(draw):
 
 
 @given(records(), st.sampled_from([VIDEO, PSEUDO]), st.integers(0, 8), seeds)
-@settings(max_examples=200)
+@examples(200)
 def test_chosen_objects_are_visible_in_the_first_frame(record, recipe, max_skip, seed):
     areas = np.array(record.areas)
     visible = areas.any(axis=0)
@@ -187,7 +188,7 @@ def look(slots, matrix, size):
 
 
 @given(seeds, st.sampled_from([(480, 854), (360, 270), (200, 200)]), st.sampled_from([96, 384]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_the_first_frame_shows_an_object_after_every_warp(seed, shape, size):
     slots = blobs(*shape, seed % 50)
     if not (slots[0] == 1).any():  # hidden by the second
@@ -210,7 +211,7 @@ def test_an_object_that_the_warp_moves_out_of_the_frame_is_followed(corner):
 
 
 @given(seeds, st.sampled_from([(480, 854), (384, 384), (700, 400)]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_an_unwarped_crop_lies_in_the_frame_and_holds_the_objects(seed, shape):
     recipe = replace(VIDEO, warp=0.0, drift=0.0)
     slots = np.zeros((3, *shape), np.uint8)
@@ -293,7 +294,7 @@ def test_grey_stays_grey(seed):
 
 
 @given(st.integers(1, 5), seeds)
-@settings(max_examples=20)
+@examples(20)
 def test_many_clips_are_coloured_as_each_alone(count, seed):
     recipe = replace(VIDEO, hue=90, greyscale=0.5)
     numbers = rng(seed).random((count, colour_numbers(recipe)))

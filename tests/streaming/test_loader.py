@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from stmtrain.streaming.augment import augment
 from stmtrain.streaming.clips import PSEUDO, VIDEO
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
+from tests.paths import ROOT
 
 
 def make_sample(number, length=5, size=(40, 48), ids=(2, 9)):
@@ -310,10 +310,9 @@ stuck = lambda index: threading.Event().wait() if index == {stuck} else None
 loader = load(Memory([make_sample(i) for i in range(4)], stuck), batch=1)
 print(next(loader).step)
 """
-    root = str(Path(__file__).resolve().parents[2])
     stuck = Plan(((4,),), (1.0,), 5, 1).batch(1)[0].index  # its read never returns
     done = subprocess.run(
-        [sys.executable, "-c", code.format(root=root, stuck=stuck)],
+        [sys.executable, "-c", code.format(root=str(ROOT), stuck=stuck)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from stmdata.packing.pack import Job, pack
 from stmtrain.errors import DataError, RemoteError, ShardError, UsageError
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.plan import Plan
+from tests.profiles import examples
 from tests.soak.shard_faults import with_other_pixels
 from tests.streaming.test_loader import (
     Memory,
@@ -63,7 +64,7 @@ def expected_keys(plan, steps, bad):
 
 
 @given(st.sets(st.integers(0, 11), max_size=9), st.integers(1, 3), st.sampled_from([2, 4]))
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(12, suppress_health_check=list(HealthCheck))
 def test_the_next_sample_of_the_plan_takes_the_place(bad, threads, batch):
     loader = load(with_bad(*bad), batch=batch, threads=threads, on_bad_sample="skip")
     found = contents(loader, 6)
@@ -241,7 +242,7 @@ def test_a_stalled_record_is_an_error_too():
 
 
 @given(st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(15, suppress_health_check=list(HealthCheck))
 def test_whatever_goes_wrong_it_ends(data):
     """Random delays, errors and early closing: batches come in order or an error does, in time."""
     g = np.random.default_rng(data.draw(st.integers(0, 2**32)))

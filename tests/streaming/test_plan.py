@@ -7,11 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.errors import UsageError
 from stmtrain.streaming.plan import MIX_BLOCK, Plan, Ticket
+from tests.profiles import examples
 
 sizes = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(sum).map(tuple)
 windows = st.none() | st.integers(1, 30)
@@ -37,7 +38,7 @@ def stream(plan, steps, start=0):
 
 
 @given(plans())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_sample_exactly_once_per_epoch_of_its_source(plan):
     tickets = stream(plan, 60)
     assert [t.position for t in tickets] == list(range(len(tickets)))
@@ -51,14 +52,14 @@ def test_every_sample_exactly_once_per_epoch_of_its_source(plan):
 
 
 @given(plans(), st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_a_single_ticket_is_the_batch_s(plan, step):
     for ticket in plan.batch(step):
         assert plan.ticket(ticket.position) == ticket
 
 
 @given(plans(), st.integers(0, 10**9))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_world_size_changes_no_global_batch(plan, step):
     whole = plan.batch(step)
     for world in (2, 4, 8):
@@ -68,7 +69,7 @@ def test_world_size_changes_no_global_batch(plan, step):
 
 
 @given(plans(max_sources=2), st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_slices_of_changing_worlds_partition_the_epochs(plan, data):
     """Seeds, ranks and steps: a run whose world changes at will sees every sample once an epoch."""
     tickets = []
@@ -84,7 +85,7 @@ def test_slices_of_changing_worlds_partition_the_epochs(plan, data):
 
 
 @given(plans(), st.integers(0, 50))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_resume_sees_exactly_the_rest(plan, stop):
     fresh = pickle.loads(pickle.dumps(plan))
     assert fresh == plan
@@ -92,7 +93,7 @@ def test_resume_sees_exactly_the_rest(plan, stop):
 
 
 @given(plans(max_sources=4), st.integers(0, 3 * MIX_BLOCK))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_mixing_is_exact_to_within_the_number_of_sources(plan, block):
     total = sum(plan.weights)
     for position in (block * MIX_BLOCK, (block + 1) * MIX_BLOCK):
@@ -103,7 +104,7 @@ def test_mixing_is_exact_to_within_the_number_of_sources(plan, block):
 
 
 @given(plans(), st.integers(0, 300))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_counts_agree_with_the_stream(plan, step):
     seen = Counter(t.source for t in stream(plan, step))
     expected = tuple(seen[s] for s in range(len(plan.weights)))

@@ -10,7 +10,7 @@ import cv2
 import imgaug.random
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata.synthesis import appearance as module
@@ -32,6 +32,7 @@ from stmdata.synthesis.appearance import (
 )
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_mapping, to_mapping, to_toml
+from tests.profiles import examples
 
 SIZE = 96
 EVERYTHING = dataclasses.replace(
@@ -260,7 +261,7 @@ def test_shade_follows_its_angle() -> None:
 
 
 @given(st.floats(-180, 180), st.floats(0, 1.5))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_colour_keeps_greys_and_luma(hue: float, saturation: float) -> None:
     matrix = module._colour_matrix(hue, saturation)
     assert np.allclose(matrix @ [1, 1, 1], 1)
@@ -375,7 +376,7 @@ def test_jpeg_loses_detail_not_colour() -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["light", "strong"]), st.integers(1, 80))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_any_frame_stays_a_frame(seed: int, name: str, width: int) -> None:
     frame = np.random.default_rng(seed).integers(0, 256, (31, width, 3), dtype=np.uint8)
     before = frame.copy()

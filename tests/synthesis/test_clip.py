@@ -26,8 +26,8 @@ from stmdata.synthesis.layers import (
 from stmdata.synthesis.recipe import CLASSIC, DEFAULT, RECIPES, SynthRecipe
 from stmdata.synthesis.render import render
 from stmdata.synthesis.smooth import draw_smooth
+from tests.paths import REAL, real_data
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 COLOURS = np.array(
     [[128, 128, 128], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255]], np.uint8
 )
@@ -406,7 +406,7 @@ def test_statistics_of_a_known_clip() -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.skipif(not REAL.exists(), reason="the real COCO sample is not here")
+@real_data
 def test_classic_agrees_with_the_published_generator(tmp_path: Path) -> None:
     """240 clips against the golden 1600; the tolerance is four times the sampling error."""
     annotations = tmp_path / "train.json"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -198,7 +198,6 @@ def test_float32_means_float32_unless_tf32_is_asked_for(model: STM) -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.booleans())
-@settings(deadline=None)
 def test_per_object_is_an_index_with_its_gradient_and_layout(counts: list[int], last: bool) -> None:
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     layout = torch.channels_last if last else torch.contiguous_format

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.images.masks import VOID
 from stmtrain.model import STM
 from stmtrain.scoring.metrics import jaccard
 from stmtrain.training.losses import clip_losses, dice_loss, mean_jaccard, pixel_loss
+from tests.profiles import examples
 
 CASES = st.tuples(st.integers(0, 99), st.integers(1, 3), st.integers(1, 3))
 
@@ -87,7 +88,7 @@ def test_j_of_a_batch_is_that_of_the_metrics(case: tuple[int, ...]) -> None:
         assert value == pytest.approx(np.mean(scores), abs=1e-6)
 
 
-@settings(max_examples=4, deadline=None)
+@examples(4)
 @given(seed=st.integers(0, 99), share=st.sampled_from([1.0, 0.3]), dice=st.sampled_from([0.0, 1.0]))
 def test_a_clips_loss_does_not_depend_on_its_batch(seed: int, share: float, dice: float) -> None:
     torch.manual_seed(seed)

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from stmtrain.model import STM
 from stmtrain.model.resnest import ResNeSt
 from stmtrain.weights.files import load_file, read_state
 from stmtrain.weights.load import backbone_of, load_backbone, load_weights
+from tests.profiles import examples
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +239,7 @@ HEADER_VALUES: st.SearchStrategy[Any] = st.one_of(
 
 
 @given(data=st.data())
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_safetensors_with_any_header_load_or_are_refused_in_one_line(
     tmp_path: Path, data: st.DataObject
 ) -> None:
@@ -278,9 +277,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_files_load_or_are_refused_in_one_line(tmp_path: Path, data: st.DataObject) -> None:
     zipped = data.draw(st.booleans())
     value = {"model": {"a.weight": torch.ones(3, 4), "b": torch.ones(())}, "step": 3}
