@@ -9,12 +9,13 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from stmtrain.errors import UsageError
 
-__all__ = ["from_mapping", "from_toml", "setting", "to_mapping", "to_toml"]
+__all__ = ["from_mapping", "load_named", "setting", "to_mapping", "to_toml"]
 
 T = TypeVar("T")
 
@@ -40,13 +41,36 @@ def to_toml(recipe: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_toml(cls: type[T], text: str, where: str, base: T | None = None) -> T:
-    """Read a recipe; fields it leaves out keep the value of ``base`` (or the default)."""
+def load_named(
+    name: str | Path, known: Mapping[str, T], base: Callable[[Mapping[str, Any]], T], what: str
+) -> T:
+    """Return the recipe of a name, or the recipe in a TOML file.
+
+    Args:
+        name: A key of ``known``, or the path of a TOML file.
+        known: Recipes by name.
+        base: Receives the values of the file and returns the recipe that they modify: fields that
+            the file leaves out keep the value of this recipe. A ValueError becomes a UsageError.
+        what: The kind of recipe; opens the error message, for instance ``--recipe``.
+
+    Raises:
+        UsageError: There is no such name or file; a field is unknown or has a wrong value.
+    """
+    if str(name) in known:
+        return known[str(name)]
+    path = Path(name)
+    if not path.is_file():
+        names = ", ".join(known)
+        raise UsageError(f"{what} {path}: expected {names} or a TOML file, found neither")
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where}: expected TOML ({error})") from None
-    return from_mapping(cls, values, where, base)
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: expected a readable TOML file ({error})") from None
+    try:
+        chosen = base(values)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return from_mapping(type(chosen), values, str(path), chosen)
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str, base: T | None = None) -> T:

@@ -1,13 +1,15 @@
 """Recipes as text: what is written reads back, and nothing unknown passes."""
 
 import dataclasses
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from stmtrain.errors import UsageError
-from stmtrain.settings import from_mapping, from_toml, setting, to_mapping, to_toml
+from stmtrain.settings import from_mapping, load_named, setting, to_mapping, to_toml
 from stmtrain.training import recipe as recipes
 
 
@@ -22,13 +24,13 @@ class Thing:
 
 @pytest.mark.parametrize("thing", [Thing(), Thing(4, (1.0, 1.5), "b", 7, False)])
 def test_toml_round_trip(thing: Thing) -> None:
-    assert from_toml(Thing, to_toml(thing), "text") == thing
+    assert from_mapping(Thing, tomllib.loads(to_toml(thing)), "text") == thing
     assert from_mapping(Thing, to_mapping(thing), "map") == thing
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=lambda r: r.name)
 def test_every_training_recipe_round_trips(recipe: recipes.TrainRecipe) -> None:
-    assert from_toml(recipes.TrainRecipe, to_toml(recipe), "text") == recipe
+    assert from_mapping(type(recipe), tomllib.loads(to_toml(recipe)), "text") == recipe
     assert all(f.metadata["doc"] for f in dataclasses.fields(recipe))
 
 
@@ -42,12 +44,24 @@ def test_every_training_recipe_round_trips(recipe: recipes.TrainRecipe) -> None:
         ("scale = [1.0]", "scale: expected 2 values, found 1"),
         ("kind = 'c'", "kind: expected one of a, b, found 'c'"),
         ("on = 1", "on: expected bool, found 1"),
-        ("size", "expected TOML"),
+        ("size", "mine.toml: expected a readable TOML file"),
     ],
 )
-def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
+def test_what_does_not_fit_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        from_toml(Thing, text, "recipe.toml")
+        load_named(path, {}, lambda _: Thing(), "thing")
+
+
+def test_a_name_or_a_file_gives_a_recipe(tmp_path: Path) -> None:
+    known = {"small": Thing(1), "large": Thing(9)}
+    path = tmp_path / "mine.toml"
+    path.write_text("on = false")
+    assert load_named("large", known, lambda _: Thing(), "thing") == Thing(9)
+    assert load_named(path, known, lambda values: Thing(len(values)), "thing") == Thing(1, on=False)
+    with pytest.raises(UsageError, match="thing huge: expected small, large or a TOML file"):
+        load_named("huge", known, lambda _: Thing(), "thing")
 
 
 def test_overrides_and_files(tmp_path) -> None:
@@ -56,7 +70,7 @@ def test_overrides_and_files(tmp_path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "main"\nsteps = 9\n')
     assert recipes.load_recipe(str(path)) == dataclasses.replace(recipes.MAIN, steps=9)
-    with pytest.raises(UsageError, match="expected one of pretrain, main"):
+    with pytest.raises(UsageError, match="expected pretrain, main or a TOML file"):
         recipes.load_recipe("mian")
     with pytest.raises(UsageError, match="size must be a multiple of 16"):
         recipes.load_recipe("main", ("size=100",))

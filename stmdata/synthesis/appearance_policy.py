@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.errors import UsageError
-from stmtrain.settings import from_toml, setting
+from stmtrain.settings import load_named, setting
 
 __all__ = [
     "LIGHT",
@@ -114,22 +113,14 @@ POLICIES = {"none": NONE, "light": LIGHT, "strong": STRONG}
 
 
 def load_policy(name_or_path: str | Path) -> AppearancePolicy:
-    """Return ``none``, ``light``, ``strong``, or the policy of a TOML file (base: ``light``).
+    """Return ``none``, ``light``, ``strong``, or the policy of a TOML file.
+
+    Fields that a file leaves out keep the value of ``light``.
 
     Raises:
-        UsageError: no such policy or file, or a field of the file is unknown or out of range.
+        UsageError: There is no such policy or file; a field is unknown or out of range.
     """
-    if str(name_or_path) in POLICIES:
-        return POLICIES[str(name_or_path)]
-    path = Path(name_or_path)
-    if not path.is_file():
-        known = ", ".join(POLICIES)
-        raise UsageError(f"appearance {path}: expected {known} or a TOML file, found neither")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: expected a readable TOML file ({error})") from None
-    return from_toml(AppearancePolicy, text, str(path))
+    return load_named(name_or_path, POLICIES, lambda _: LIGHT, "appearance")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ are plain values: they read from TOML, print as TOML and are stored in a shard s
 Lengths and areas marked "at 384" are in pixels of a 384x384 clip and scale with ``--size``.
 """
 
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from stmtrain.errors import UsageError
-from stmtrain.settings import from_mapping, setting
+from stmtrain.settings import load_named, setting
 
 __all__ = [
     "CLASSIC",
@@ -183,27 +182,18 @@ _FAMILIES: dict[str, SynthRecipe] = {"smooth": DEFAULT, "classic": CLASSIC}
 def load_recipe(name_or_path: str | Path) -> SynthRecipe:
     """Return the recipe of a name (``default``, ``classic``) or of a TOML file.
 
-    A file may name its ``family`` (``smooth`` unless it says otherwise); fields that it leaves out
-    keep the value of that family's recipe.
+    A file may name its ``family``, which is ``smooth`` otherwise; fields that it leaves out keep
+    the value of that family's recipe.
 
     Raises:
         UsageError: There is no such recipe or file; a field is unknown, of the wrong type, or out
             of range.
     """
-    if str(name_or_path) in RECIPES:
-        return RECIPES[str(name_or_path)]
-    path = Path(name_or_path)
-    if not path.is_file():
-        known = ", ".join(RECIPES)
-        raise UsageError(f"recipe {path}: expected {known} or a TOML file, found neither")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: expected a readable TOML file ({error})") from None
-    family = values.get("family", "smooth")
-    if not isinstance(family, str) or family not in _FAMILIES:
-        raise UsageError(
-            f"{path}: family: expected one of {', '.join(_FAMILIES)}, found {family!r}"
-        )
-    base = _FAMILIES[family]
-    return from_mapping(type(base), values, str(path), base)
+    return load_named(name_or_path, RECIPES, _family, "recipe")
+
+
+def _family(values: Mapping[str, Any]) -> SynthRecipe:
+    name = values.get("family", "smooth")
+    if name not in list(_FAMILIES):
+        raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, found {name!r}")
+    return _FAMILIES[name]

@@ -2,13 +2,12 @@
 
 import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from stmtrain.errors import UsageError
-from stmtrain.settings import from_mapping, from_toml, setting
+from stmtrain.settings import from_mapping, load_named, setting
 
 __all__ = [
     "FREE_ON_RESUME",
@@ -171,22 +170,14 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> TrainRecipe:
     """Return a named recipe or one from a TOML file, with ``field=value`` overrides applied.
 
     Args:
-        name: A key of :data:`RECIPES`, or a path ending in ``.toml`` (its ``name`` field says
-            which recipe it starts from).
+        name: A key of :data:`RECIPES`, or the path of a TOML file (its ``name`` field selects the
+            recipe that it starts from).
         overrides: ``field=value`` texts; values are written as in TOML.
 
     Raises:
         UsageError: Unknown recipe, field or value.
     """
-    if name.endswith(".toml"):
-        recipe = _from_file(Path(name))
-    elif name in RECIPES:
-        recipe = RECIPES[name]
-    else:
-        raise UsageError(
-            f"--recipe {name}: expected one of {', '.join(RECIPES)} or a .toml file; "
-            "no recipe has this name"
-        )
+    recipe = load_named(name, RECIPES, _base, "--recipe")
     for item in overrides:
         field, equals, value = item.partition("=")
         if not equals:
@@ -203,13 +194,9 @@ def _value(text: str) -> object:
         return text
 
 
-def _from_file(path: Path) -> TrainRecipe:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--recipe {path}: cannot be read ({error})") from None
-    base = from_toml(TrainRecipe, text, str(path))
-    return from_toml(TrainRecipe, text, str(path), RECIPES.get(base.name, PRETRAIN))
+def _base(values: Mapping[str, Any]) -> TrainRecipe:
+    """Return the recipe that a file with these values starts from."""
+    return RECIPES.get(str(values.get("name")), PRETRAIN)
 
 
 def learning_rate(recipe: TrainRecipe, step: int) -> float:

@@ -1,5 +1,6 @@
 """Clips as numbers: frames in order, objects visible at the start and kept in view."""
 
+import tomllib
 from collections import Counter
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.errors import UsageError
-from stmtrain.settings import from_toml, to_toml
+from stmtrain.settings import from_mapping, to_toml
 from stmtrain.shards.sample import SampleRecord
 from stmtrain.streaming.clips import (
     PSEUDO,
@@ -332,7 +333,7 @@ def test_each_colour_change_does_what_it_says():
 
 @pytest.mark.parametrize("recipe", [VIDEO, PSEUDO])
 def test_recipes_survive_text(recipe):
-    assert from_toml(ClipRecipe, to_toml(recipe), "here") == recipe
+    assert from_mapping(ClipRecipe, tomllib.loads(to_toml(recipe)), "here") == recipe
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_recipes_survive_text(recipe):
 )
 def test_recipes_that_cannot_be_drawn_are_refused(text):
     with pytest.raises(UsageError, match=f"here: .*{text.split()[0]}"):
-        from_toml(ClipRecipe, text, "here")
+        from_mapping(ClipRecipe, tomllib.loads(text), "here")
 
 
 # --- max_skip counts frames of the video ----------------------------------------------------------

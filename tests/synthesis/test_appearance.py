@@ -192,7 +192,7 @@ def test_policies_are_read_by_name_and_from_toml(tmp_path) -> None:
         ("period = [10, inf]", "period: expected"),
         ("motion_max = 40", "motion_max: expected 0 to 19"),
         ("hue = 'red'", "hue: expected float"),
-        ("hue = ", "expected TOML"),
+        ("hue = ", "expected a readable TOML file"),
     ],
 )
 def test_bad_policies_are_refused(tmp_path, text: str, message: str) -> None:
