@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stmtrain.streaming.warps import sampling_matrices
+
 __all__ = ["Batch", "BatchArrays"]
 
 
@@ -68,7 +70,7 @@ class BatchArrays:
         self._views = self._frames.numpy(), self._masks.numpy()  # NumPy's side of the same memory
         self._size_view, self._matrix_view = self._sizes.numpy(), self._matrices.numpy()
         self._colour_view = self._colours.numpy()
-        self._forward = np.zeros(self._matrix_view.shape)
+        self._warps = np.zeros(self._matrix_view.shape)
         self._sides: tuple[tuple[int, int], ...] = ()
         self._copied: Any = None  # a CUDA event
 
@@ -93,9 +95,9 @@ class BatchArrays:
         frames, masks = self._views
         return frames[slot, :, :height, :width], masks[slot, :, :height, :width]
 
-    def warp(self, slot: int, forward: NDArray[np.float64]) -> None:
+    def warp(self, slot: int, warps: NDArray[np.float64]) -> None:
         """Keep a clip's matrices (T, 3, 3) from source points to the output."""
-        self._forward[slot] = forward
+        self._warps[slot] = warps
 
     def pad(self, slot: int) -> None:
         """Repeat the last column and row once, which interpolation may touch by rounding."""
@@ -108,7 +110,7 @@ class BatchArrays:
 
     def batch(self, step: int, keys: tuple[str, ...], num_objects: Tensor) -> Batch:
         """Return the arrays as a batch, without a copy."""
-        self._matrix_view[:] = np.linalg.inv(self._forward)  # of all clips in the time of one
+        self._matrix_view[:] = sampling_matrices(self._warps)
         numbers = (self._sizes, self._matrices, self._colours)
         return Batch(step, keys, num_objects, self._frames, self._masks, *numbers)
 

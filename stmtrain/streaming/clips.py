@@ -1,7 +1,7 @@
-"""From a sample to a training clip: which frames, which objects, and how it may be varied.
+"""From a sample to a training clip: which frames and objects are used, and how they may vary.
 
-Pure functions of a record and an rng; no pixel is touched. ``geometry.py`` draws the numbers of a
-clip's warps and colours, and ``augment.py`` applies them.
+Pure functions of a record and an rng; no pixel is touched. ``warps.py`` and ``colour.py`` draw the
+warps and colours of a clip, and ``augment.py`` applies them.
 """
 
 import math
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 REFERENCE_SIZE = 384
-"""Training crop of the paper, pixels: recipes give lengths at this size, other sizes scale them."""
+"""Training crop of the paper, pixels. Recipes state lengths at this size; others scale them."""
 
 _TRIES = 8
 _PROBABILITIES = ("flip", "reverse", "warp", "greyscale")
@@ -36,10 +36,10 @@ _PROBABILITIES = ("flip", "reverse", "warp", "greyscale")
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """How a clip is drawn from a sample; "px" is a pixel of a 384 crop, and scales with the crop.
+    """How a clip is drawn from a sample; "px" is a pixel of a 384 crop and scales with the crop.
 
-    The defaults are stage 2 of the published re-training of STM; its colours are left alone there,
-    and the light colour jitter is that of STCN (Cheng et al. 2021).
+    The defaults are stage 2 of the published re-training of STM. It does not change colours; the
+    light colour jitter is that of STCN (Cheng et al. 2021).
     """
 
     frames: int = setting(3, "frames of a clip (paper, section 3.4)")
@@ -63,7 +63,7 @@ class ClipRecipe:
     greyscale: float = setting(0.05, "probability of a clip without colour (STCN)")
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be drawn."""
+        """Raise ValueError for values outside their ranges."""
         for name in _PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0..1, found {getattr(self, name)}")
@@ -88,12 +88,12 @@ PSEUDO = ClipRecipe(
     rescale=(1.0, 1.0),
     drift=0.0,
 )
-"""Stage 1: clips whose geometry was drawn when they were packed; flip, time and light colour."""
+"""Stage 1: clips that were warped when they were packed; flip, direction of time, light colour."""
 
 
 @dataclass(frozen=True)
 class ClipChoice:
-    """Frame names of a clip in the order of training, and the object id of slot 1, 2, ..."""
+    """The frame names of a clip in training order, and the object ids of slots 1, 2, ..."""
 
     frames: tuple[str, ...]
     object_ids: tuple[int, ...]
@@ -104,14 +104,16 @@ def choose_clip(
 ) -> ClipChoice:
     """Choose the frames and objects of one clip; only frames with a mask are used.
 
-    ``max_skip`` counts frames of the video at its own rate, by :func:`mask_stride`: YouTube-VOS has
-    a mask on every fifth frame, so 25 skips up to 4 masks there (the published re-training divides
-    by 5 and skips 5, which are 29 frames). Neighbouring masks are always allowed.
+    ``max_skip`` counts frames of the video at its own rate, using :func:`mask_stride`: YouTube-VOS
+    has a mask on every fifth frame, so a ``max_skip`` of 25 skips up to 4 masks there (the
+    published re-training divides by 5 and skips 5 masks, which are 29 frames). Neighbouring masks
+    are always allowed.
 
-    At least one object is visible in the first frame: frames are drawn a few times by
-    :func:`sample_frames`, then the start is drawn among the frames that show an object. Objects
-    that the first frame does not show (as large as ``recipe.min_area``) are background in the whole
-    clip. If no frame shows an object that large, any visible object counts.
+    At least one object is visible in the first frame: :func:`sample_frames` draws frames a few
+    times; if none of these clips starts with an object, the start is drawn among the frames that
+    show one. Objects that are not visible in the first frame with an area of at least
+    ``recipe.min_area`` become background in the complete clip. If no frame shows an object of that
+    size, any visible object counts.
 
     Raises:
         ValueError: Too few frames with a mask, or no object that a clip could start with.
@@ -125,7 +127,7 @@ def choose_clip(
     if len(record.mask_frames) < recipe.frames:
         raise ValueError(
             f"has {len(record.mask_frames)} frames with a mask, a clip needs {recipe.frames}; "
-            "leave it out"
+            "remove it from the set"
         )
     if max_skip:
         max_skip = max(0, (max_skip + 1) // mask_stride(record) - 1)
@@ -141,7 +143,7 @@ def choose_clip(
                 tuple(record.mask_frames[f] for f in frames),
                 tuple(record.object_ids[o] for o in chosen),
             )
-    raise ValueError("no frame with an object can start a clip; leave the sample out")
+    raise ValueError("no frame with an object can start a clip; remove the sample from the set")
 
 
 def sample_frames(
@@ -154,9 +156,9 @@ def sample_frames(
 ) -> list[int]:
     """Choose the frames of one training clip.
 
-    The gap between neighbours is uniform in ``[1, 1 + max_skip]``; in a video that is too short
-    for the widest clip, the upper end shrinks until every clip fits. The start is uniform.
-    Source: Oh et al. 2019, section 3.4 ("maximum of 25 frames to be skipped").
+    The gap between neighbours is uniform in ``[1, 1 + max_skip]``. If a video is too short for the
+    longest clip, the upper end is lowered until every clip fits. The start is uniform.
+    Reference: Oh et al. 2019, section 3.4 ("maximum of 25 frames to be skipped").
 
     Args:
         num_frames: Frames in the video, >= ``clip_length``.
@@ -166,8 +168,8 @@ def sample_frames(
         reverse: Probability of backward time.
 
     Returns:
-        ``clip_length`` positions in ``[0, num_frames)``, strictly increasing, or decreasing if
-        time is reversed.
+        ``clip_length`` positions in ``[0, num_frames)``, strictly increasing, or strictly
+        decreasing if time is reversed.
 
     Raises:
         ValueError: The video is shorter than the clip.
@@ -185,14 +187,15 @@ def sample_frames(
 
 
 def mask_stride(record: SampleRecord) -> int:
-    """Return how many frames of the video lie from one mask to the next, the median.
+    """Return the median distance from one mask to the next, in frames of the video.
 
-    Frame names are frame numbers in all our data sets, also where the frames between the masks are
-    left out; other names count by their place among the frames.
+    Frame names are frame numbers in all supported data sets, even where the frames between the
+    masks are not distributed. The distance of other names is that of their positions in
+    ``record.frames``.
 
     Example:
         >>> names = ("00000", "00005", "00010")
-        >>> mask_stride(SampleMeta("a", 9, 9, names, names, (), (), (9, 9)))
+        >>> mask_stride(SampleRecord("a", 9, 9, names, names, (), (), (9, 9)))
         5
     """
     names = record.mask_frames
@@ -208,7 +211,7 @@ def mask_stride(record: SampleRecord) -> int:
 def choose_objects(
     areas: Sequence[int], max_objects: int, min_area: float, rng: np.random.Generator
 ) -> list[int]:
-    """Choose at most ``max_objects`` of those with ``areas >= min_area``; ascending positions."""
+    """Choose at most ``max_objects`` positions with ``areas >= min_area``, in ascending order."""
     large = [number for number, area in enumerate(areas) if area >= min_area]
     if len(large) > max_objects:
         large = sorted(rng.choice(large, max_objects, replace=False).tolist())
@@ -218,7 +221,7 @@ def choose_objects(
 def _frames_from_visible(
     visible: Sequence[bool], recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
 ) -> list[int] | None:
-    """Draw frames of which the first is visible; None if no clip can start with such a frame."""
+    """Draw frames so that the first is visible; None if no clip can start with a visible frame."""
     last, clip = len(visible) - 1, recipe.frames
     if not any(visible):
         return None
@@ -226,8 +229,8 @@ def _frames_from_visible(
         frames = sample_frames(last + 1, clip, max_skip=max_skip, rng=rng, reverse=recipe.reverse)
         if visible[frames[0]]:
             return frames
-    # Rarely visible: draw the start first. Against the recipe's direction of time only where the
-    # objects appear so late (or vanish so early) that no clip starts with one otherwise.
+    # Objects are rarely visible: draw the start first. Time runs against the drawn direction only
+    # where objects appear so late, or vanish so early, that no clip could start with one otherwise.
     backward = rng.random() < recipe.reverse
     for direction in (-1, 1) if backward else (1, -1):
         room = np.arange(last + 1) if direction < 0 else np.arange(last, -1, -1)
@@ -240,8 +243,8 @@ def _frames_from_visible(
 
 
 def _draw_gaps(room: int, clip_length: int, max_skip: int, rng: np.random.Generator) -> list[int]:
-    """Draw uniform gaps from 1 to the widest that lets every clip fit into ``room``."""
+    """Draw uniform gaps from 1 to the largest with which every clip fits into ``room`` frames."""
     widest = min(1 + max_skip, room // max(1, clip_length - 1))
-    if widest <= 1:  # NumPy takes 7 µs to see that, and uses up no random bits either
+    if widest <= 1:  # NumPy would take 7 µs for the same result, and draw no random bits either
         return [1] * (clip_length - 1)
     return [int(gap) for gap in rng.integers(1, widest, clip_length - 1, endpoint=True)]

@@ -21,9 +21,10 @@ from stmtrain.images.masks import ids_to_slots
 from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import ClipChoice, ClipRecipe, choose_clip
+from stmtrain.streaming.colour import colour_matrices, colour_numbers
 from stmtrain.streaming.plan import Plan, Ticket
 from stmtrain.streaming.threads import Job, Jobs, Workers, job
-from stmtrain.streaming.warps import colour_matrices, colour_numbers, draw_forward
+from stmtrain.streaming.warps import draw_warps
 
 __all__ = ["BatchJob", "ShardSource", "Stream"]
 
@@ -182,8 +183,8 @@ class BatchJob:
         for name, out in zip(names, masks, strict=True):
             decode_mask(sample.masks[name], f"{where}, mask {name}", out)
         ids_to_slots(masks, object_ids)
-        forward = draw_forward(masks, len(object_ids), stream.recipe, stream.size, clip.rng)
-        self.arrays.warp(slot, forward)
+        warps = draw_warps(masks, len(object_ids), stream.recipe, stream.size, clip.rng)
+        self.arrays.warp(slot, warps)
         yield  # for the sake of the caches, see above
         for name, out in zip(names, frames, strict=True):
             decode_frame(sample.frames[name], f"{where}, frame {name}", out)

@@ -135,18 +135,6 @@ class Plan:
         """Return the ticket of one position of the stream: ``batch`` gives the same one there."""
         return self._tickets(np.array([position], np.int64))[0]
 
-    def counts(self, position: int) -> tuple[int, ...]:
-        """Return how many samples each source gave before ``position``."""
-        block, inside = divmod(position, MIX_BLOCK)
-        before = self._quotas(block * MIX_BLOCK)
-        mixed = self._block(block)[0][:inside]
-        return tuple(b + int(np.sum(mixed == s)) for s, b in enumerate(before))
-
-    def epochs(self, step: int) -> tuple[float, ...]:
-        """Return how many passes over each source were done before ``step``."""
-        counts = self.counts(step * self.global_batch)
-        return tuple(c / n for c, n in zip(counts, self._samples, strict=True))
-
     def rng(self, ticket: Ticket) -> np.random.Generator:
         """Return a fresh generator for everything that is drawn inside this ticket's sample."""
         key = [self.seed, ticket.source, ticket.epoch, ticket.index]

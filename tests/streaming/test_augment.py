@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from stmtrain.streaming.augment import augment
 from stmtrain.streaming.batch import Batch
 from stmtrain.streaming.clips import VIDEO
-from stmtrain.streaming.warps import draw_colours, draw_geometry
 from tests.profiles import examples
+from tests.streaming.test_colour import draw_colours
+from tests.streaming.test_warps import draw_matrices
 
 IDENTITY = np.eye(3)
 
@@ -109,7 +110,7 @@ def test_image_and_mask_move_together_and_no_label_is_invented(seed):
     paint = np.zeros(256, np.uint8)
     paint[[1, 2, 3, 255]] = 60, 120, 180, 240
     frames = np.repeat(paint[slots][..., None], 3, axis=-1)
-    matrices = draw_geometry(slots, 3, VIDEO, 96, g) if set(present) >= {1, 2, 3} else None
+    matrices = draw_matrices(slots, 3, VIDEO, 96, g) if set(present) >= {1, 2, 3} else None
     if matrices is None:  # one object hides another
         return
     image, labels = augment(make_batch(frames[None], slots[None], matrices[None]), 96)
@@ -131,7 +132,7 @@ def test_a_clip_is_the_same_alone_and_padded_among_larger_ones():
     frames, masks = noise(1, 2, 30, 44)
     g = np.random.default_rng(3)
     slots = np.where(masks[0] == 255, 1, masks[0]).astype(np.uint8)
-    matrices = draw_geometry(slots, 2, replace(VIDEO, frames=2), 32, g)[None]
+    matrices = draw_matrices(slots, 2, replace(VIDEO, frames=2), 32, g)[None]
     alone = augment(make_batch(frames, masks, matrices), 32)
     big_frames, big_masks = noise(2, 2, 53, 61, seed=9)
     big_frames[0, :, :30, :44], big_masks[0, :, :30, :44] = frames[0], masks[0]
@@ -180,7 +181,7 @@ def test_the_gpu_agrees():
     frames, masks = noise(2, 3, 60, 80)
     slots = np.where(masks[0] == 255, 1, masks[0]).astype(np.uint8)
     matrices = np.stack(
-        [draw_geometry(slots, 2, VIDEO, 48, np.random.default_rng(s)) for s in (0, 1)]
+        [draw_matrices(slots, 2, VIDEO, 48, np.random.default_rng(s)) for s in (0, 1)]
     )
     batch = make_batch(frames, masks, matrices)
     ours, theirs = augment(batch, 48), augment(batch.to("cuda"), 48)
