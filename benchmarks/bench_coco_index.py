@@ -116,7 +116,7 @@ def mask_times(path: Path, count: int = 1500) -> dict[str, float]:
     import numpy as np
     import pycocotools.mask as coco_mask
 
-    from stmdata.stills.coco import CocoIndex, rasterise, rasterise_box
+    from stmdata.stills.coco import CocoIndex, rasterise_box
 
     warnings.simplefilter("ignore", DeprecationWarning)
 
@@ -137,7 +137,7 @@ def mask_times(path: Path, count: int = 1500) -> dict[str, float]:
             break
     times: dict[str, list[float]] = {}
     for _ in range(5):
-        for function in (decoded, rasterise, rasterise_box):
+        for function in (decoded, rasterise_box):
             began = time.perf_counter()
             for case in cases:
                 function(*case)

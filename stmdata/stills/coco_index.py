@@ -1,8 +1,7 @@
-"""COCO-format JSON to one compact index file, built once and memory-mapped by every worker.
+"""COCO-format JSON (COCO instances, LVIS, custom) to the compact arrays of an index.
 
-In come annotation files in COCO's format (COCO instances, LVIS, custom); out goes a file of plain
-numpy arrays behind a JSON header, no pickle. A wrong structure stops with the place named; an
-annotation whose geometry is unusable is left out and counted by reason.
+A wrong structure is an error that names the place; an annotation whose geometry is unusable is
+skipped and counted by reason. :mod:`stmdata.stills.index_file` stores the arrays.
 
 Arrays (I images in file order; A annotations sorted by image, in file order within it; P parts):
 
@@ -64,7 +63,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class _Document(msgspec.Struct):
-    """The annotations stay slices of the file, so that a 450 MB file is never objects at once."""
+    """Annotations remain slices of the file, so that a 450 MB file is never all objects at once."""
 
     images: list[_Image]
     annotations: list[msgspec.Raw]
@@ -82,11 +81,12 @@ def build_index(annotations: Path) -> tuple[dict[str, Any], dict[str, NDArray[An
     """Parse a COCO-format file; memory grows with the index, not with the parsed JSON.
 
     Returns:
-        What it was made from and left out (``version``, ``bytes``, ``mtime_ns``, ``sha256``,
-        ``skipped``: a count per reason), and the arrays by name.
+        What the index was built from (``version``, ``bytes``, ``mtime_ns``, ``sha256`` and
+        ``skipped``, a count per reason), and the arrays by name.
 
     Raises:
-        DataError: Not JSON, a key is missing or wrongly typed, an unknown or repeated image.
+        DataError: The file is not JSON, a key is missing or has the wrong type, or an image is
+            unknown or occurs twice.
     """
     try:
         with annotations.open("rb") as file:
@@ -123,7 +123,7 @@ def _decode(
     raw: msgspec.Raw | None = None,
     position: int = 0,
 ) -> Any:
-    """Decode and check the types; the message names the annotation where there is one."""
+    """Decode and check the types; the error message names the annotation if ``raw`` is one."""
     try:
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -133,7 +133,7 @@ def _decode(
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 where += f": annotations[{position}]"
         raise DataError(
-            f"{where}: expected COCO instances JSON ({error}); mend the file or name another"
+            f"{where}: expected COCO instances JSON ({error}); correct the file or choose another"
         ) from None
 
 
@@ -160,7 +160,7 @@ def _owners(
         if image_id not in position:
             name = _decode(msgspec.json.Decoder(_Name), raw, str(path), raw, k).id
             raise DataError(
-                f"{path}: annotation {name} is of image {image_id}, which images does not list; "
+                f"{path}: annotation {name} belongs to image {image_id}, which is not in images; "
                 "remove it or add the image"
             )
         owners[k] = position[image_id]
@@ -184,7 +184,7 @@ def _url_name(url: str) -> str:
 
 @dataclass
 class _Columns:
-    """The annotation arrays while they grow, and the count of what was left out."""
+    """The annotation arrays while they grow, and the number of skipped annotations by reason."""
 
     owner: "array[int]" = field(default_factory=lambda: array("q"))
     annotation_id: "array[int]" = field(default_factory=lambda: array("q"))
@@ -201,7 +201,7 @@ class _Columns:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, entry: _Annotation, owner: int, image: _Image) -> None:
-        """Append an annotation, or count why it is left out."""
+        """Append an annotation, or count the reason to skip it."""
         parts, rle = self._geometry(entry, image)
         if not parts and not rle:
             return
@@ -231,14 +231,16 @@ class _Columns:
         shape = entry.segmentation
         if isinstance(shape, _Rle):
             rle = compress_rle(shape.counts, shape.size, (image.height, image.width))
-            self.skipped["annotation: RLE does not fill its image"] += rle is None
-            return [], rle or b""
+            if rle is None:
+                self.skipped["annotation: RLE does not fill its image"] += 1
+                return [], b""
+            return [], rle
         parts = [part for part in shape or () if len(part) >= 6 and len(part) % 2 == 0]
         if not parts:
             self.skipped["annotation: degenerate polygon"] += 1
             return [], b""
         self.skipped["part of an annotation: degenerate polygon"] += len(shape or ()) - len(parts)
-        # The rasteriser's work and memory grow with the length of the outline: bound it.
+        # Time and memory of the rasteriser grow with the length of the outline: limit it.
         reach = max(image.height, image.width)
         if min(map(min, parts)) < -reach or max(map(max, parts)) > 2 * reach:
             self.skipped["annotation: polygon far outside its image"] += 1
@@ -250,7 +252,7 @@ class _Columns:
         self.exact = array("d")
 
     def arrays(self, images: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of the index; the columns are spent."""
+        """Return the arrays of the index; call this once, after the last annotation."""
         self._flush()
         first = np.searchsorted(np.frombuffer(self.owner, np.int64), np.arange(images + 1))
         return {

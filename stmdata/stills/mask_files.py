@@ -1,7 +1,7 @@
-"""Still images with masks as sources of pseudo-videos: ECSSD, DUTS, HRSOD, FSS-1000 and the like.
+"""Still images with mask files: ECSSD, DUTS, HRSOD, FSS-1000 and similar data sets.
 
-In come a folder of images and a folder of masks (or one folder that holds both), out go pairs, and
-for a pair its RGB image and its objects, one mask each.
+Pairs the files of an image folder and a mask folder (which may be the same), and reads a pair as an
+RGB image and one mask per object.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stmtrain.errors import DataError
 from stmtrain.images.decode import decode_frame, decode_mask, decode_still
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import VOID, ids_present, is_binary
 
 __all__ = ["Still", "find_stills", "read_still", "split_objects"]
 
@@ -24,7 +24,7 @@ _MASK = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff"})
 
 @dataclass(frozen=True)
 class Still:
-    """An image and its mask; ``name`` is their common path below the folders, without suffix."""
+    """An image and its mask; ``name`` is their relative path without suffix, which they share."""
 
     name: str
     image: Path
@@ -34,20 +34,20 @@ class Still:
 def find_stills(images: Path, masks: Path) -> list[Still]:
     """Pair images and masks by their path below the two folders, without suffix.
 
-    Folders are searched recursively; hidden files and files that are no images are passed over.
-    The two may be one folder (FSS-1000, MSRA10K): JPEGs are then the images, the rest the masks.
+    Folders are searched recursively; hidden files and files that are not images are ignored. Both
+    may be one folder (FSS-1000, MSRA10K), where JPEGs are the images and all others the masks.
 
     Returns:
         The pairs, sorted by name; at least one.
 
     Raises:
-        DataError: A folder is missing or empty, a file has no partner, two share a name.
+        DataError: A folder is missing or empty, a file has no partner, or two share a name.
     """
     shared = images.resolve() == masks.resolve()
     image_files = _by_name(images, _JPEG if shared else _IMAGE, "image")
     mask_files = _by_name(masks, _MASK, "mask")
-    _refuse_lonely(image_files, mask_files, "mask", masks)
-    _refuse_lonely(mask_files, image_files, "image", images)
+    _refuse_unpaired(image_files, mask_files, "mask", masks)
+    _refuse_unpaired(mask_files, image_files, "image", images)
     return [Still(name, image_files[name], mask_files[name]) for name in sorted(image_files)]
 
 
@@ -83,12 +83,15 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _refuse_lonely(files: dict[str, Path], partners: dict[str, Path], what: str, at: Path) -> None:
-    lonely = sorted(set(files) - set(partners))
-    if lonely:
-        more = f" (nor have {len(lonely) - 1} others)" if len(lonely) > 1 else ""
+def _refuse_unpaired(
+    files: dict[str, Path], partners: dict[str, Path], what: str, at: Path
+) -> None:
+    unpaired = sorted(set(files) - set(partners))
+    if unpaired:
+        name = unpaired[0]
+        others = f" (nor do {len(unpaired) - 1} others)" if len(unpaired) > 1 else ""
         raise DataError(
-            f"{files[lonely[0]]}: has no {what} {lonely[0]!r} in {at}{more}; add or remove the file"
+            f"{files[name]}: has no {what} {name!r} in {at}{others}; add or remove the file"
         )
 
 
@@ -96,18 +99,18 @@ def read_still(still: Still) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]
     """Read an image and its objects.
 
     Returns:
-        (H, W, 3) uint8 RGB, and one (H, W) uint8 0/1 mask per object, ascending by id; none where
-        the mask is empty.
+        (H, W, 3) uint8 RGB, and one (H, W) uint8 0/1 mask per object, ascending by id; no masks
+        if the mask file is empty.
 
     Raises:
-        DataError: A file cannot be read, the sizes differ, or the mask is no label map.
+        DataError: A file cannot be read, the sizes differ, or the mask is not a label map.
     """
     image = _read_image(still.image)
     mask, palette = _read_mask(still.mask)
     if mask.shape != image.shape[:2]:
         raise DataError(
-            f"{still.mask}: mask is {mask.shape[1]}x{mask.shape[0]}, its image {still.image} is "
-            f"{image.shape[1]}x{image.shape[0]}; make them one size"
+            f"{still.mask}: expected {image.shape[1]}x{image.shape[0]} pixels like {still.image}, "
+            f"found {mask.shape[1]}x{mask.shape[0]}; resize one of them"
         )
     return image, split_objects(mask, palette=palette, where=str(still.mask))
 
@@ -115,8 +118,9 @@ def read_still(still: Still) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]
 def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> list[NDArray[np.uint8]]:
     """Split a mask image into objects.
 
-    A palette mask holds ids: 0 background, 255 void, unless 0 and 255 are all that it holds. A
-    grey mask holds one object: 0/1, or dark/bright with soft edges, cut at half brightness.
+    A palette mask has object ids, and 255 is void unless it is the only value besides 0. A grey
+    mask has one object: 0/1, or dark/bright with soft edges, which is thresholded at half
+    brightness.
 
     Args:
         mask: (H, W) uint8 as stored.
@@ -129,20 +133,15 @@ def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> list
     Raises:
         DataError: A grey mask that is neither 0/1 nor reaches half brightness.
     """
-    values = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256))
-    if values[-1] <= 1:
-        ids = mask
-    elif palette:
-        ids = mask if values.tolist() in ([0, VOID], [VOID]) else np.where(mask == VOID, 0, mask)
-    elif values[-1] > 127:
-        ids = (mask > 127).astype(np.uint8)
-    else:
-        raise DataError(
-            f"{where}: grey mask has values up to {values[-1]}; expected 0/1 or 0/255 for one "
-            "object; save object ids as a palette PNG"
-        )
-    present = np.flatnonzero(np.bincount(ids.reshape(-1)))
-    return [(ids == i).astype(np.uint8) for i in present.tolist() if i]
+    if palette or mask.max() <= 1:
+        ids = [VOID] if is_binary(mask) else ids_present(mask)
+        return [(mask == i).astype(np.uint8) for i in ids]
+    if mask.max() > 127:
+        return [(mask > 127).astype(np.uint8)]
+    raise DataError(
+        f"{where}: expected 0/1 or 0/255 in a grey mask, for one object, found values up to "
+        f"{mask.max()}; save object ids as a palette PNG"
+    )
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
@@ -152,7 +151,7 @@ def _read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """Decode a mask and say whether it has a palette; RGB is taken if it shows only greys."""
+    """Decode a mask and return whether it has a palette; RGB is accepted if all pixels are grey."""
     data = _read(path)
     kind = data[24:26] if data.startswith(b"\x89PNG") else b""  # bits per channel, colour type
     if kind in (b"\x08\x02", b"\x08\x06"):  # RGB, RGBA
@@ -166,4 +165,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: expected a readable file ({error})") from None
+        raise DataError(f"{path}: expected a readable file ({error}); check the path") from None

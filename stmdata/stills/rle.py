@@ -1,7 +1,7 @@
-"""COCO's run-length masks: reading, checking and drawing them, and outlines that draw exactly.
+"""COCO's run-length masks: read, check and draw them; and outlines in float32 that draw exactly.
 
-Runs go down the columns and alternate between 0 and 1, starting with 0. pycocotools turns polygons
-into runs; it trusts its input, so runs from files are read here.
+Runs go down the columns and alternate between 0 and 1, starting with 0. pycocotools converts
+polygons to runs; because it trusts its input, runs from files are read and checked here.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,15 @@ def polygon_rle(
 def read_runs(counts: bytes) -> NDArray[np.int64]:
     """Expand compressed counts.
 
-    Format: characters from 48 on with five bits each and a "more follows" bit, low bits first,
-    signed; from the fourth run on, the difference to the run two before (pycocotools' rleFrString).
+    Each number is a sequence of characters from code 48 on, with five bits each and a bit for "more
+    follows"; low bits first, signed. From the fourth run on, a number is the difference to the run
+    two before (``rleFrString`` of pycocotools).
 
     Returns:
-        (R,) int64 run lengths, px; not checked for sense.
+        (R,) int64 run lengths, px; they may be negative or exceed the image.
 
     Raises:
-        ValueError: The string is empty, unfinished, or has other characters.
+        ValueError: The string is empty, incomplete, or has other characters.
     """
     digits = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
@@ -58,10 +59,10 @@ def read_runs(counts: bytes) -> NDArray[np.int64]:
 def compress_rle(
     counts: str | Sequence[int], size: tuple[int, int], image_size: tuple[int, int]
 ) -> bytes | None:
-    """Check an RLE from a file and return it compressed; ``None`` unless it fills its image.
+    """Check an RLE from a file and compress it; return ``None`` unless it fills its image.
 
     Args:
-        counts: Run lengths, or COCO's compressed string of them.
+        counts: Run lengths, or COCO's compressed string of run lengths.
         size: (height, width) that the RLE states, px.
         image_size: (height, width) of its image, px.
     """
@@ -83,15 +84,17 @@ def compress_rle(
 
 
 def draw_runs(runs: NDArray[np.int64], height: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Draw the smallest box that holds all set pixels; an eighth of decoding the whole image.
+    """Draw the smallest box that contains all set pixels.
+
+    This takes an eighth of the time to decode the complete image.
 
     Args:
         runs: (R,) int64, >= 0, that fill an image.
         height: Of the image, px.
 
     Returns:
-        (h, w) uint8, 0 or 1, C-contiguous, and the (top, left) of the box, px. (0, 0) shaped
-        without a set pixel.
+        (h, w) uint8, 0 or 1, C-contiguous, and the (top, left) of the box, px. The shape is (0, 0)
+        if no pixel is set.
     """
     pairs = np.cumsum(runs)[: len(runs) // 2 * 2].reshape(-1, 2)
     spans = pairs[pairs[:, 1] > pairs[:, 0]]
@@ -110,9 +113,10 @@ def draw_runs(runs: NDArray[np.int64], height: int) -> tuple[NDArray[np.uint8], 
 def round_outline(exact: NDArray[np.float64]) -> NDArray[np.float32]:
     """Round coordinates to float32 without changing what pycocotools draws.
 
-    It snaps a coordinate x to trunc(5x + 0.5), and one in twenty of COCO's coordinates (two
-    decimals) lies on a border of that grid, where the rounding could tip it over. A neighbouring
-    float32 then lies on the right side; 5x is exact in double for every float32, so it stays there.
+    pycocotools snaps a coordinate x to trunc(5x + 0.5). One in twenty of COCO's coordinates, which
+    have two decimals, is on a boundary of that grid, and rounding may move it across. The
+    neighbouring float32 is then on the right side; 5x is exact in double precision for every
+    float32, so the coordinate stays there.
     """
     near = exact.astype(np.float32)
     want = np.trunc(5.0 * exact + 0.5)

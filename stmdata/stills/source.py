@@ -1,7 +1,7 @@
-"""Where still images and their objects come from: COCO-format files, or folders of masks.
+"""Still-image sources: data sets of images with objects, as COCO-format files or mask folders.
 
-A source is small and picklable: it goes to every worker, which opens the files itself. In come
-positions, out come pictures (image and label map) and cut-outs.
+Given the position of an image, a source returns a picture (image and label map); it also draws
+cut-outs. A source is small and picklable: every worker receives it and opens the files itself.
 """
 
 import hashlib
@@ -36,15 +36,15 @@ __all__ = [
 ]
 
 MAX_INSTANCES = 200
-"""Most instances of one image in its label map; above are the ids of pasted objects."""
+"""Most instances of one image in its label map; pasted objects have the ids above them."""
 
 Part = tuple[NDArray[np.uint8], tuple[int, int]]
-"""A mask (h, w) uint8, not 0 inside, and the (top, left) of its box in the image, px."""
+"""A mask (h, w) uint8, nonzero inside, and the (top, left) of its box in the image, px."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A still image: (H, W, 3) uint8 RGB, (H, W) uint8 ids 1.., and what of it was left out."""
+    """A still image: (H, W, 3) uint8 RGB, (H, W) uint8 ids 1.., and its skipped instances."""
 
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Picture:
 
 
 class StillSource(Protocol):
-    """What :mod:`stmdata.packing.clips` needs of a data set of still images."""
+    """What :mod:`stmdata.packing.clips` needs from a data set of still images."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -63,7 +63,7 @@ class StillSource(Protocol):
         ...
 
     def origin(self, position: int) -> Mapping[str, Any]:
-        """Return what a sample's record says about its image, as JSON values."""
+        """Return what the record of a sample states about its image, as JSON values."""
         ...
 
     def read(self, position: int, min_area: float) -> Picture:
@@ -71,7 +71,7 @@ class StillSource(Protocol):
         ...
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
-        """Draw cut-outs at random; an image that cannot be read is given back as its error."""
+        """Draw cut-outs at random; an image that cannot be read yields its error instead."""
         ...
 
 
@@ -85,19 +85,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: expected an image file, cannot read it ({error.strerror}); restore the file"
+            f"{path}: expected an image file, it cannot be read ({error.strerror}); restore it"
         ) from None
     try:
         return decode_frame(data, str(path))
-    except DataError:  # PNG, CMYK, ...: the slower decoder knows them, or says what is wrong
+    except DataError:  # PNG, CMYK, ...: the slower decoder reads them, or its error is better
         return decode_still(data, str(path))
 
 
 def label_map(parts: Sequence[Part], height: int, width: int) -> NDArray[np.uint8]:
-    """Join masks to a label map: mask i gets id i + 1, and the earliest wins an overlap.
+    """Join masks into a label map: mask i gets id i + 1, and the earliest wins an overlap.
 
     Args:
-        parts: At most 254 masks with their places.
+        parts: At most 254 masks with their positions.
         height: H of the image.
         width: W of the image.
 
@@ -114,7 +114,7 @@ def label_map(parts: Sequence[Part], height: int, width: int) -> NDArray[np.uint
 
 @lru_cache(maxsize=2)
 def _index(annotations: Path) -> CocoIndex:
-    """Open an index once per process; its arrays are mapped, so workers share them."""
+    """Open an index once per process; processes share the memory of its mapped arrays."""
     return CocoIndex.open(annotations)
 
 
@@ -141,11 +141,11 @@ class CocoSource:
 
     def origin(self, position: int) -> Mapping[str, Any]:
         """Return the data set and the image's id and file."""
-        record = self.index.image(position)
-        return {"dataset": "coco", "image_id": record.image_id, "image": record.file_name}
+        info = self.index.image(position)
+        return {"dataset": "coco", "image_id": info.image_id, "image": info.file_name}
 
     def read(self, position: int, min_area: float) -> Picture:
-        """Read an image and its instances; crowd regions and small instances are left out."""
+        """Read an image and its instances; crowd regions and small instances are skipped."""
         image = self._image(position)
         height, width = image.shape[:2]
         usable: list[Part] = []
@@ -160,7 +160,7 @@ class CocoSource:
         return Picture(image, label_map(usable, height, width), tuple(skipped))
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
-        """Draw instances of the whole set; crowd regions are never among them."""
+        """Draw instances of the complete data set, never crowd regions."""
         self.index.forget_pages()  # once per shard
         rows = _pasteable(self.annotations, min_box, len(self))
         if not len(rows):
@@ -177,12 +177,12 @@ class CocoSource:
                 yield cut_out(image[top : top + mask.shape[0], left : left + mask.shape[1]], mask)
 
     def _image(self, position: int) -> NDArray[np.uint8]:
-        record = self.index.image(position)
-        path = find_image(self.images, record)
+        info = self.index.image(position)
+        path = find_image(self.images, info)
         image = read_image(path)
-        if image.shape[:2] != (record.height, record.width):
+        if image.shape[:2] != (info.height, info.width):
             raise DataError(
-                f"{path}: expected {record.width}x{record.height} px as annotated, found "
+                f"{path}: expected {info.width}x{info.height} px as annotated, found "
                 f"{image.shape[1]}x{image.shape[0]}; use the images of this annotation file"
             )
         return image
@@ -190,7 +190,7 @@ class CocoSource:
 
 @lru_cache(maxsize=2)
 def _pasteable(annotations: Path, min_box: float, images: int) -> NDArray[np.int64]:
-    """Return (K, 2) image and annotation positions of what may be pasted, of the first images."""
+    """Return (K, 2) image and annotation positions of what may be pasted from the first images."""
     rows = _index(annotations).pasteable(min_box)
     return rows[rows[:, 0] < images]
 
@@ -215,7 +215,7 @@ class MaskSource:
         return digest.hexdigest()
 
     def key(self, position: int) -> str:
-        """Return ``masks_0001``; a name with other characters gets a hash that tells it apart."""
+        """Return ``masks_0001``; a name with other characters gets a hash that makes it unique."""
         name = self.stills[position].name
         safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
         if safe == name and len(name) <= _LONGEST:
@@ -227,7 +227,7 @@ class MaskSource:
         return {"dataset": "masks", "image": self.stills[position].name}
 
     def read(self, position: int, min_area: float) -> Picture:
-        """Read an image and its objects; small ones are left out."""
+        """Read an image and its objects; small objects are skipped."""
         image, masks = read_still(self.stills[position])
         usable: list[Part] = []
         skipped = []
@@ -242,14 +242,14 @@ class MaskSource:
         return Picture(image, label_map(usable, *image.shape[:2]), tuple(skipped))
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
-        """Draw images of the set, and of each one of its objects."""
+        """Draw images of the data set, and one object of each."""
         for position in rng.integers(len(self), size=count).tolist():
             try:
                 image, masks = read_still(self.stills[position])
             except DataError as error:
                 yield error
                 continue
-            choice = rng.random()  # always drawn: one image's faults shall not change the others
+            choice = rng.random()  # always drawn, so that one image does not change the others
             boxes = [(mask, cv2.boundingRect(mask)) for mask in masks]
             boxes = [(mask, box) for mask, box in boxes if box[2] * box[3] >= min_box]
             if boxes:
@@ -261,7 +261,7 @@ _LONGEST = 50  # characters of a name in a key, which has 64 with "masks_" and "
 
 
 def _unusable(instance: Instance, min_area: float, so_far: int) -> str | None:
-    """Say why an instance cannot be an object, if so."""
+    """Return why an instance cannot be an object, or ``None``."""
     if instance.crowd:
         return "crowd region"
     return _too_small(instance.area, min_area) or _too_many(so_far)

@@ -54,9 +54,7 @@ def test_one_folder_for_both(tmp_path: Path) -> None:
 def test_an_image_without_mask_is_named(folders: tuple[Path, Path]) -> None:
     save(folders[0] / "c.jpg", picture())
     save(folders[0] / "d.png", picture())
-    with pytest.raises(
-        DataError, match=r"c\.jpg: has no mask 'c' in .*masks \(nor have 1 others\)"
-    ):
+    with pytest.raises(DataError, match=r"c\.jpg: has no mask 'c' in .*masks \(nor do 1 others\)"):
         find_stills(*folders)
 
 
@@ -118,7 +116,7 @@ def test_a_16_bit_mask_is_refused(folders: tuple[Path, Path]) -> None:
 
 def test_sizes_must_agree(folders: tuple[Path, Path]) -> None:
     save(folders[1] / "a.png", square(255, 8, 6))
-    with pytest.raises(DataError, match=r"a\.png: mask is 6x8, its image .*a\.jpg is 8x6"):
+    with pytest.raises(DataError, match=r"a\.png: expected 8x6 pixels like .*a\.jpg, found 6x8"):
         read_still(find_stills(*folders)[0])
 
 
@@ -149,7 +147,7 @@ def test_what_counts_as_an_object(levels: tuple[int, ...], palette: bool, sums: 
 
 
 def test_a_dark_grey_mask_is_refused() -> None:
-    with pytest.raises(DataError, match=r"m\.png: grey mask has values up to 7;"):
+    with pytest.raises(DataError, match=r"m\.png: .*grey mask.* up to 7"):
         split_objects(np.array([[0, 3, 7]], np.uint8), palette=False, where="m.png")
 
 

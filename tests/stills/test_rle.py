@@ -1,0 +1,39 @@
+"""Run-length masks: what is accepted fills its image, and rounded outlines draw the same."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stmdata.stills import rle
+from tests.profiles import examples
+
+
+@examples(120)
+@given(st.lists(st.integers(0, 60_000 * 5).map(lambda n: n / 50), min_size=1, max_size=20))
+def test_float32_draws_as_the_json_number(values: list[float]) -> None:
+    exact = np.array(values)
+    rounded = rle.round_outline(exact)
+    assert np.abs(rounded - exact).max() <= 2 * np.spacing(np.float32(max(values) + 1))
+    snapped = np.trunc(5 * rounded.astype(np.float64) + 0.5)
+    np.testing.assert_array_equal(snapped, np.trunc(5 * exact + 0.5))
+
+
+@given(st.binary(max_size=12), st.integers(1, 9), st.integers(1, 9))
+@examples(150)
+@example(b"0", 4, 4)  # pycocotools would leave pixels unset
+@example(b"`0P", 4, 4)  # ... or read past the end
+def test_a_bad_compressed_rle_never_reaches_pycocotools(data: bytes, h: int, w: int) -> None:
+    accepted = rle.compress_rle(data.decode("latin-1"), (h, w), (h, w))
+    assert data not in (b"0", b"`0P") or accepted is None
+    if accepted is not None:
+        lengths = rle.read_runs(accepted)
+        assert lengths.min() >= 0
+        assert lengths.sum() == h * w
+
+
+@pytest.mark.parametrize("data", [b"", b"`0P", b"`0 ", b"`0\xff", b"PPPPPPP0"])
+def test_an_unfinished_rle_is_no_rle(data: bytes) -> None:
+    np.testing.assert_array_equal(rle.read_runs(b"`0"), [16])
+    with pytest.raises(ValueError, match="not a compressed RLE"):
+        rle.read_runs(data)
