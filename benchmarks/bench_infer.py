@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import report, side_by_side
 from benchmarks.reference_inference import ConcatenatedMemory, reference_video
-from stmtrain.datasets.video_set import davis_set
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.inference.evaluate import evaluate
 from stmtrain.inference.memory_bank import MemoryBank
 from stmtrain.inference.segment import Inference, segment_video
@@ -198,7 +198,7 @@ def _pass_of(model: STM, videos: int, size: tuple[int, int]) -> Callable[[], flo
 
 def accuracy(options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, float]]:
     """Evaluate a DAVIS split with each option; J&F in percent, and its distance from float32."""
-    videos = davis_set(options.davis, options.year, options.split)
+    videos = find_dataset(f"davis{options.year}").open(options.davis, options.split)
     table: dict[str, dict[str, float]] = {}
     for name, inference in OPTIONS.items():
         with tempfile.TemporaryDirectory() as out:

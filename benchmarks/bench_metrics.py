@@ -16,7 +16,7 @@ import numpy as np
 from common import report, side_by_side
 from numpy.typing import NDArray
 
-from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.images.decode import decode_mask
 from stmtrain.scoring.metrics import TOLERANCE, j_and_f
 
@@ -129,7 +129,7 @@ def frame_filling_pair(height: int = 480, width: int = 854) -> Pair:
 def real_pairs(davis: Path, results: Path, every: int = 5) -> list[Pair]:
     """Read every fifth scored frame of DAVIS 2016 val."""
     pairs = []
-    for video in davis_videos(davis, 2016, "val"):
+    for video in find_dataset("davis2016").videos(davis, "val"):
         for name in list(video.frames)[1:-1:every]:
             path = results / video.name / f"{name}.png"
             prediction = decode_mask(path.read_bytes(), str(path)) > 0

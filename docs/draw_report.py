@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from stmdata.drawn.trees import draw_davis
-from stmtrain.datasets.davis import Video, davis_videos
+from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.video import Video
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.images.encode import encode_mask
 from stmtrain.report.comparison import compare
 from stmtrain.report.page import write_report
@@ -51,12 +53,13 @@ def main(work: Path) -> None:
     root = draw_davis(
         work / "data", videos=4, val=4, frames=40, size=(240, 426), objects=(2, 3), seed=3
     )
-    videos = davis_videos(root, 2017, "val")
+    davis = find_dataset("davis2017")
+    videos = davis.videos(root, "val")
     write_results(work / "forgetful", videos, forgetful, 5)
     write_results(work / "drifting", videos, drifting, 8)
     folders = {"forgetful": work / "forgetful", "drifting": work / "drifting"}
     page = work / "report.html"
-    write_report(page, compare(folders, videos, dataset="Drawn videos"))
+    write_report(page, compare(folders, VideoSet("Drawn videos", tuple(videos), davis.protocol)))
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit(f"{page} is written; no chromium found to photograph it")

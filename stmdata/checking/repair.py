@@ -16,6 +16,7 @@ from stmdata.checking.verify import Verification
 from stmdata.durable import remove, write_file
 from stmdata.packing.config import parse_plan, plan_json, plan_value
 from stmdata.packing.pack import Progress, manifest_of
+from stmtrain.datasets.dataset import DATASETS
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.locks import locked
 from stmtrain.settings import from_mapping
@@ -45,7 +46,7 @@ def options_needed(config: Mapping[str, Any]) -> tuple[str, ...]:
         return ("images", "annotations")
     if kind == "masks":
         return ("images", "masks")
-    if str(config.get("dataset", "")).startswith(("davis", "youtube-vos")):
+    if str(config.get("dataset")) in DATASETS:
         return ("root",)
     raise UsageError(
         "no command of stm made this set: forget the bad shards (--forget), then run again what "
@@ -175,11 +176,16 @@ def _prepare(folder: Path, config: Mapping[str, Any], places: Sequence[Path]) ->
 
 def _pack_videos(folder: Path, config: Mapping[str, Any], places: Sequence[Path]) -> Again:
     """Return the call that packs the videos."""
-    from stmdata.packing.videos import pack_davis, pack_youtube_vos
+    from stmdata.packing.videos import pack_videos
 
-    dataset, split = str(config["dataset"]), str(config["split"])
-    common = {"resize": config["resize"], "shard_bytes": config["shard_bytes"]}
-    if dataset == "youtube-vos":
-        return partial(pack_youtube_vos, places[0], split, folder, **common)
-    year, resolution = int(dataset.removeprefix("davis")), config["resolution"]
-    return partial(pack_davis, places[0], year, split, folder, resolution=resolution, **common)
+    dataset = DATASETS[config["dataset"]]
+    return partial(
+        pack_videos,
+        dataset,
+        places[0],
+        config["split"],
+        folder,
+        resize=config["resize"],
+        options={name: config[name] for name in dataset.options},
+        shard_bytes=config["shard_bytes"],
+    )

@@ -175,14 +175,15 @@ def pack_davis(
     overwrite: Overwrite = False,
 ) -> None:
     """Pack DAVIS videos as they are, or resized, into shards."""
-    from stmdata.packing.videos import pack_davis
+    from stmdata.packing.videos import pack_videos
+    from stmtrain.datasets.dataset import find_dataset
 
     run_packing(
         out,
         "videos",
-        lambda report: pack_davis(
+        lambda report: pack_videos(
+            find_dataset(f"davis{year}"),
             root,
-            year,
             split,
             out,
             resize=resize,
@@ -205,12 +206,14 @@ def pack_youtube_vos(
     overwrite: Overwrite = False,
 ) -> None:
     """Pack YouTube-VOS videos as they are, or resized, into shards."""
-    from stmdata.packing.videos import pack_youtube_vos
+    from stmdata.packing.videos import pack_videos
+    from stmtrain.datasets.dataset import find_dataset
 
     run_packing(
         out,
         "videos",
-        lambda report: pack_youtube_vos(
+        lambda report: pack_videos(
+            find_dataset("youtube-vos"),
             root,
             split,
             out,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stmdata.drawn.trees import draw_coco, draw_davis
-from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import StmError, UsageError
 
 __all__ = ["demo"]
@@ -130,7 +130,7 @@ def _compare(tour: _Tour, davis: Path, out: Path) -> None:
         *("eval", "--checkpoint", out / "runs" / "main" / "checkpoint.pt", "--davis", davis),
         *("--out", results),
     )
-    for video in davis_videos(davis, 2017, "val"):
+    for video in find_dataset("davis2017").videos(davis, "val"):
         first = next(iter(video.masks.values())).read_bytes()
         (still / video.name).mkdir(parents=True)
         for name in video.frames:

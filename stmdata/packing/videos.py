@@ -7,7 +7,6 @@ be readable, and of one size within its video.
 """
 
 import hashlib
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from stmdata.packing.pack import Job, Progress, pack
 from stmtrain.cores import resolve_workers
-from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
+from stmtrain.datasets.dataset import Dataset, find_dataset
+from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_frame, encode_mask
@@ -27,7 +27,14 @@ from stmtrain.images.masks import VOID
 from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
 
-__all__ = ["JPEG_QUALITY", "SHARD_BYTES", "PackVideos", "pack_davis", "pack_youtube_vos"]
+__all__ = [
+    "JPEG_QUALITY",
+    "SHARD_BYTES",
+    "PackVideos",
+    "pack_davis",
+    "pack_videos",
+    "pack_youtube_vos",
+]
 
 SHARD_BYTES = 64 << 20
 """Source bytes after which a shard takes no further video; a longer video has its own shard."""
@@ -38,29 +45,33 @@ _RESIZE_RANGE = (16, 8192)
 Size = tuple[int, int]
 
 
-def pack_davis(
+def pack_videos(
+    dataset: Dataset,
     root: Path,
-    year: int,
     split: str,
     out: Path,
     resize: int | None = None,
     *,
-    resolution: str = "480p",
+    options: Mapping[str, str] | None = None,
     workers: int | str = "auto",
     overwrite: bool = False,
     suspect: Collection[str] = (),
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Pack a split of DAVIS; in 2016 any mask pixel above 0 is object 1, in 2017 ids are kept.
+    """Pack a split of a data set.
+
+    Frames without a mask and objects that appear late stay as they are. In a binary data set, any
+    mask pixel above 0 is object 1; elsewhere ids are kept.
 
     Args:
-        root: The folder with ``JPEGImages``, ``Annotations`` and ``ImageSets``.
-        year: 2016 or 2017.
-        split: ``train``, ``val``, ... (:data:`stmtrain.datasets.davis.DAVIS_SPLITS`).
+        dataset: Which data set, from :data:`stmtrain.datasets.dataset.DATASETS`.
+        root: The folder of the data set.
+        split: One of its splits.
         out: Folder of the shards.
-        resize: Short side of the packed frames, pixels; ``None`` keeps size and JPEG bytes.
-        resolution: Subfolder of the frames, ``480p`` or ``Full-Resolution``.
+        resize: Short side of the packed frames, pixels; ``None`` keeps size and JPEG bytes. STM
+            trains at 480.
+        options: Options of the data set that differ from its defaults.
         workers: Processes, or ``"auto"``; does not change the bytes.
         overwrite: Replace a set of another configuration.
         suspect: Tar names of shards to make again even if they look finished.
@@ -71,47 +82,25 @@ def pack_davis(
         UsageError: A value makes no sense, or ``out`` holds another set.
         DataError: The tree is incomplete, or a frame or mask is broken or does not fit.
     """
-    videos = davis_videos(root, year, split, resolution)
-    settings = {"dataset": f"davis{year}", "split": split, "resolution": resolution}
-    packer = PackVideos(f"davis{year}", split, _check_resize(resize))
+    chosen = {**dataset.options, **(options or {})}
+    videos = dataset.videos(root, split, **chosen)
+    settings = {"dataset": dataset.name, "split": split, **chosen}
+    packer = PackVideos(dataset.name, split, _check_resize(resize))
     return _pack(packer, videos, out, settings, shard_bytes, workers, overwrite, suspect, progress)
+
+
+def pack_davis(
+    root: Path, year: int, split: str, out: Path, resize: int | None = None, **rest: Any
+) -> Manifest:
+    """Pack a split of DAVIS 2016 or 2017; see :func:`pack_videos`."""
+    return pack_videos(find_dataset(f"davis{year}"), root, split, out, resize, **rest)
 
 
 def pack_youtube_vos(
-    root: Path,
-    split: str,
-    out: Path,
-    resize: int | None = None,
-    *,
-    workers: int | str = "auto",
-    overwrite: bool = False,
-    suspect: Collection[str] = (),
-    shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
+    root: Path, split: str, out: Path, resize: int | None = None, **rest: Any
 ) -> Manifest:
-    """Pack a split of YouTube-VOS; what ``meta.json`` says of a video goes into its origin.
-
-    Frames without a mask and objects that appear late stay as they are.
-
-    Args:
-        root: The folder with ``train``, ``valid``, ...
-        split: ``train`` or ``valid`` (or ``train_all_frames``, ...).
-        out: Folder of the shards.
-        resize: As for :func:`pack_davis`; STM trains at 480.
-        workers: As for :func:`pack_davis`.
-        overwrite: As for :func:`pack_davis`.
-        suspect: As for :func:`pack_davis`.
-        shard_bytes: As for :func:`pack_davis`.
-        progress: As for :func:`pack_davis`.
-
-    Raises:
-        UsageError: A value makes no sense, or ``out`` holds another set.
-        DataError: The tree is incomplete, or a frame or mask is broken or does not fit.
-    """
-    videos = youtube_vos_videos(root, split)
-    settings = {"dataset": "youtube-vos", "split": split}
-    packer = PackVideos("youtube-vos", split, _check_resize(resize), _categories(root, split))
-    return _pack(packer, videos, out, settings, shard_bytes, workers, overwrite, suspect, progress)
+    """Pack a split of YouTube-VOS; see :func:`pack_videos`."""
+    return pack_videos(find_dataset("youtube-vos"), root, split, out, resize, **rest)
 
 
 @dataclass(frozen=True)
@@ -122,13 +111,11 @@ class PackVideos:
         dataset: For the samples' origin.
         split: For the samples' origin.
         resize: Short side, pixels; ``None`` passes JPEG bytes through.
-        categories: Video name to object id to category name (YouTube-VOS).
     """
 
     dataset: str
     split: str
     resize: int | None = None
-    categories: Mapping[str, Mapping[int, str]] | None = None
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
         """Yield one sample per video, and a note for every object that is lost on the way."""
@@ -190,13 +177,8 @@ class PackVideos:
         return frames, source, size
 
     def _origin(self, video: Video) -> dict[str, Any]:
-        origin: dict[str, Any] = {"dataset": self.dataset, "split": self.split, "video": video.name}
-        if self.categories is not None:
-            categories = self.categories.get(video.name, {})
-            origin["first_seen"] = {str(i): name for i, name in video.first_seen.items()}
-            origin["required"] = {str(i): list(names) for i, names in video.required.items()}
-            origin["categories"] = {str(i): name for i, name in categories.items()}
-        return origin
+        identity = {"dataset": self.dataset, "split": self.split, "video": video.name}
+        return {**identity, **video.origin}
 
 
 def _pack(
@@ -330,21 +312,3 @@ def _resize_mask(mask: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """Take the id at each new pixel's centre; plain ``INTER_NEAREST`` takes its corner."""
     resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, np.uint8)
-
-
-def _categories(root: Path, split: str) -> dict[str, dict[int, str]]:
-    """Read the objects' categories from ``meta.json``, which the tree has checked.
-
-    Returns:
-        Video name to object id to category; an object without one is left out.
-    """
-    own = root / split / "meta.json"
-    path = own if own.is_file() else root / split.removesuffix("_all_frames") / "meta.json"
-    return {
-        video: {
-            int(key): str(value["category"])
-            for key, value in entry["objects"].items()
-            if "category" in value
-        }
-        for video, entry in json.loads(_read(path))["videos"].items()
-    }

@@ -140,10 +140,9 @@ def score(
     with progress_bar(console, "score", "videos") as report:
         scores = score_results(
             results,
-            truth.videos,
+            truth,
             resolve_workers(workers),
             lambda done, n: report(done, n, ""),
-            dataset=truth.dataset,
         )
     console.print(scores.table())
     print_notes(console, scores.notes)
@@ -165,7 +164,7 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet") -> Non
         console.print(fault, highlight=False, markup=False, soft_wrap=True)
     if faults:
         raise StmError(f"{path}: {len(faults)} faults, named above; write the zip again")
-    masks = sum(len(videos.exported(video)) for video in videos.videos)
+    masks = sum(len(videos.protocol.exported(video)) for video in videos.videos)
     console.print(
         f"{path}: {masks} masks of {len(videos.videos)} videos, as the server of {videos.dataset} "
         "expects them",

@@ -45,7 +45,9 @@ def open_video_set(
     split: str | None,
 ) -> "VideoSet":
     """Open the one data set that was named."""
-    from stmtrain.datasets.video_set import davis_set, packed_set, plain_set, youtube_vos_set
+    from stmtrain.datasets.dataset import find_dataset
+    from stmtrain.datasets.folder import folder_set
+    from stmtrain.datasets.packed import packed_set
     from stmtrain.shards.urls import parse_location
 
     named = {"--davis": davis, "--youtube-vos": youtube_vos, "--videos": videos, "--shards": shards}
@@ -57,10 +59,10 @@ def open_video_set(
     if split is not None and given[0] in ("--videos", "--shards"):
         raise UsageError(f"--split: {given[0]} has no splits; leave it out")
     if davis is not None:
-        return davis_set(davis, year, split or "val")
+        return find_dataset(f"davis{year}").open(davis, split)
     if youtube_vos is not None:
-        return youtube_vos_set(youtube_vos, split or "valid")
-    return plain_set(videos) if videos is not None else packed_set(parse_location(str(shards)))
+        return find_dataset("youtube-vos").open(youtube_vos, split)
+    return folder_set(videos) if videos is not None else packed_set(parse_location(str(shards)))
 
 
 def print_notes(console: "Console", notes: Sequence[str], most: int = 8) -> None:

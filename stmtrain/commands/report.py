@@ -50,10 +50,9 @@ def report(
     with progress_bar(console, "score", "videos") as progress:
         comparison = compare(
             folders,
-            truth.videos,
+            truth,
             resolve_workers(workers),
             lambda done, n, name: progress(done, n, escape(name)),
-            dataset=truth.dataset,
         )
     console.print(comparison_table(comparison, console.width, console.encoding))
     print_notes(console, comparison.notes())

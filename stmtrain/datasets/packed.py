@@ -1,7 +1,7 @@
-"""The videos of a shard set as evaluation wants them: the same names, ids and pixels as the tree's.
+"""The videos of a shard set, with the same names, ids and pixels as in the data set's files.
 
-Frames that were packed without a resize are the data set's own JPEG bytes, so results are the same
-to the byte. Torch-free.
+Frames that were packed without a resize are the data set's own JPEG bytes, so that results are
+equal to the byte. Free of torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stmtrain.datasets.dataset import DATASETS, Dataset
+from stmtrain.datasets.protocol import DAVIS, LATE_OBJECTS, Protocol
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import SampleRecord
+from stmtrain.shards.urls import shown
 
-__all__ = ["ShardVideo", "shard_videos"]
+__all__ = ["ShardVideo", "packed_set", "shard_videos"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class ShardVideo:
 
     Attributes:
         location: Folder or URL of the set.
-        index: Which sample.
-        record: Its record.
+        index: Position of the sample in the set.
+        record: The sample's record.
         shards: The open set, not part of a pickle.
     """
 
@@ -43,6 +47,18 @@ class ShardVideo:
         return self.record.sample_key
 
     @property
+    def dataset(self) -> Dataset | None:
+        """The data set that the video was packed from, if it is a known one."""
+        return DATASETS.get(str(self.record.origin.get("dataset")))
+
+    @property
+    def protocol(self) -> Protocol:
+        """How results are exported and scored."""
+        if self.dataset is not None:
+            return self.dataset.protocol
+        return LATE_OBJECTS if self.first_seen else DAVIS
+
+    @property
     def frames(self) -> Mapping[str, str]:
         """Frame name to tar member."""
         return {name: f"{self.name}.{name}.jpg" for name in self.record.frames}
@@ -54,20 +70,20 @@ class ShardVideo:
 
     @property
     def binary(self) -> bool:
-        """Whether it is of DAVIS 2016."""
-        return self.record.origin.get("dataset") == "davis2016"
+        """Whether the data set has one object per video."""
+        return self.dataset is not None and self.dataset.binary
 
     @property
     def first_seen(self) -> Mapping[int, str]:
-        """Object id to the frame that gives it, as ``meta.json`` of YouTube-VOS said.
+        """Object id to the frame that gives it, as the data set states.
 
-        Other sets say nothing: their objects are given where a mask first shows them, except in
-        DAVIS, where all are given in the first frame.
+        If it does not, the first frame gives all objects in a data set without late objects; in
+        other sets the first mask that shows an object gives it.
         """
         record = self.record
         if "first_seen" in record.origin:
-            return self._said("first_seen", str)
-        if str(record.origin.get("dataset", "")).startswith("davis"):
+            return self._origin_table("first_seen", str)
+        if self.dataset is not None and not self.dataset.protocol.late_objects:
             return {}
         seen = {
             object_id: record.mask_frames[next(t for t, area in enumerate(areas) if area)]
@@ -78,8 +94,8 @@ class ShardVideo:
 
     @property
     def required(self) -> Mapping[int, tuple[str, ...]]:
-        """Object id to the frames that ``meta.json`` of YouTube-VOS lists for it."""
-        return self._said("required", tuple)
+        """Object id to the frames that must be segmented, as the data set states."""
+        return self._origin_table("required", tuple)
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the packed frames."""
@@ -105,11 +121,11 @@ class ShardVideo:
     def _where(self, frame_name: str, suffix: str) -> str:
         return f"{self.shards.where(self.index)}, member {frame_name}.{suffix}"
 
-    def _said(self, key: str, kind: Callable[[Any], Any]) -> dict[int, Any]:
-        """Read a table of the record, whose contents nobody has checked yet."""
+    def _origin_table(self, key: str, kind: Callable[[Any], Any]) -> dict[int, Any]:
+        """Read a table of the record's origin, whose contents have not been checked yet."""
         try:
             table = {int(i): kind(value) for i, value in self.record.origin.get(key, {}).items()}
-            names = [name for value in table.values() for name in _listed(value)]
+            names = [name for value in table.values() for name in _names(value)]
         except (AttributeError, TypeError, ValueError) as error:
             raise ShardError(
                 f"{self.shards.where(self.index)}: {key} is malformed ({error!r}); pack it again"
@@ -141,10 +157,32 @@ def shard_videos(location: Path | str) -> list[ShardVideo]:
     return [ShardVideo(location, i, shards.record(i), shards) for i in range(len(shards))]
 
 
+def packed_set(location: Path | str) -> VideoSet:
+    """Open a shard set; pixels and ids are those of the files that it was packed from.
+
+    Args:
+        location: Folder or URL.
+
+    Raises:
+        ShardError: Not a shard set, or one that is incomplete or empty.
+    """
+    videos = shard_videos(location)
+    first = videos[0]
+    if first.dataset is not None:
+        title = first.dataset.title_of(str(first.record.origin.get("split", "")))
+    else:
+        title = shown(location) if isinstance(location, str) else location.name
+    resized = sum(video.size() != video.original_size() for video in videos)
+    notes: tuple[str, ...] = ()
+    if resized:
+        notes = (f"{resized} videos were resized when packed; results have the original size",)
+    return VideoSet(title, tuple(videos), first.protocol, notes)
+
+
 def _reopen(location: Path | str, index: int) -> ShardVideo:
     shards = ShardSet.open(location)
     return ShardVideo(location, index, shards.record(index), shards)
 
 
-def _listed(value: str | tuple[str, ...]) -> tuple[str, ...]:
+def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value

@@ -1,19 +1,33 @@
-"""What evaluation asks of a video, wherever its frames lie: a tree, or a packed shard."""
+"""A video of a data set: names of frames and masks, and pixels that are read on request.
+
+:class:`VideoSource` is what evaluation and scoring ask of a video wherever it is stored;
+:class:`Video` is one in the files of a data set, ``packed.ShardVideo`` one in a shard set.
+"""
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VideoSource"]
+from stmtrain.datasets.files import read_file, some
+from stmtrain.errors import DataError
+from stmtrain.images.decode import decode_frame, decode_mask, frame_size
+from stmtrain.images.masks import resample_mask
+from stmtrain.images.png import png_header
+
+__all__ = ["MISFIT", "Video", "VideoSource", "fit_masks"]
+
+MISFIT = 2
+"""Most pixels by which a mask's sides may differ from its frame's: some tools round so."""
 
 
 class VideoSource(Protocol):
     """A video whose pixels are read on request; picklable, so that scoring can use processes.
 
-    ``trees.Video`` and ``shard_videos.ShardVideo`` are of this kind.
-    Pixels, ids and names are the same from either.
+    Pixels, ids and names do not depend on where the video is stored.
     """
 
     @property
@@ -22,11 +36,11 @@ class VideoSource(Protocol):
 
     @property
     def frames(self) -> Mapping[str, object]:
-        """Frame name to where it lies, in time order, never empty."""
+        """Frame name to where the frame is stored, in time order, never empty."""
 
     @property
     def masks(self) -> Mapping[str, object]:
-        """Frame name to where its mask lies, in time order; not every frame has one."""
+        """Frame name to where its mask is stored, in time order; some frames may have none."""
 
     @property
     def binary(self) -> bool:
@@ -38,20 +52,108 @@ class VideoSource(Protocol):
 
     @property
     def required(self) -> Mapping[int, tuple[str, ...]]:
-        """Object id to the frames to export; empty for all frames."""
+        """Object id to the frames that must be segmented; empty for all frames."""
 
     @property
     def misfits(self) -> tuple[str, ...]:
-        """Names of the masks that are sampled at their frame's size when read."""
+        """Frames whose masks are resampled to the size of the frame when they are read."""
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the frames as they are read, pixels."""
 
     def original_size(self) -> tuple[int, int]:
-        """Return (height, width) of the data set's own frames, the size to export."""
+        """Return (height, width) of the data set's own frames, the size of exported masks."""
 
     def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
-        """Read a frame, (H, W, 3) uint8 RGB; :class:`DataError` if it is missing or broken."""
+        """Read a frame, (H, W, 3) uint8 RGB; :class:`DataError` if it is missing or damaged."""
 
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
-        """Read a mask, (H, W) uint8 ids; :class:`DataError` if it is missing or broken."""
+        """Read a mask, (H, W) uint8 ids; :class:`DataError` if it is missing or damaged."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video in the files of a data set; frames and masks are paired by name.
+
+    Attributes:
+        name: The data set's name of the sequence.
+        frames: Frame name (``00000``) to JPEG file, in time order, never empty.
+        masks: Frame name to mask PNG, in time order; its names are among those of ``frames``.
+        binary: Whether any non-zero pixel of a mask belongs to the one object (DAVIS 2016).
+        first_seen: Object id to the name of the frame that gives its mask; empty if the first
+            frame gives all masks.
+        required: Object id to the names of the frames that must be segmented, in time order;
+            empty for all frames.
+        origin: What else the data set states about the video, as JSON values, for the record of a
+            packed sample.
+        misfits: Names of the masks that :func:`fit_masks` found to differ from their frames' size
+            by a pixel or two; they are resampled when they are read.
+    """
+
+    name: str
+    frames: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    binary: bool = False
+    first_seen: Mapping[int, str] = field(default_factory=dict)
+    required: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    misfits: tuple[str, ...] = ()
+
+    def size(self) -> tuple[int, int]:
+        """Return (height, width) of the frames in pixels, from the header of the first frame."""
+        path = next(iter(self.frames.values()))
+        return frame_size(read_file(path), str(path))
+
+    def original_size(self) -> tuple[int, int]:
+        """Return :meth:`size`: these are the data set's own frames."""
+        return self.size()
+
+    def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
+        """Decode a frame to (H, W, 3) uint8 RGB; :class:`DataError` if missing or damaged."""
+        path = self._path(self.frames, frame_name, "frame")
+        return decode_frame(read_file(path), str(path))
+
+    def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
+        """Decode a mask to (H, W) uint8 object ids; :class:`DataError` if missing or damaged.
+
+        Ids are as stored, 255 is void; in a binary video every non-zero pixel becomes 1.
+        """
+        path = self._path(self.masks, frame_name, "mask")
+        mask = decode_mask(read_file(path), str(path))
+        if frame_name in self.misfits:
+            mask = resample_mask(mask, self.size())
+        return (mask > 0).astype(np.uint8) if self.binary else mask
+
+    def _path(self, files: Mapping[str, Path], frame_name: str, kind: str) -> Path:
+        if frame_name not in files:
+            raise DataError(
+                f"video {self.name!r}: expected a {kind} for frame {frame_name!r}, found none; "
+                f"there are {len(files)}: {some(files)}"
+            )
+        return files[frame_name]
+
+
+def fit_masks(video: Video) -> Video:
+    """Compare the size in the masks' headers with the frames' size.
+
+    Returns:
+        The video, with the masks of another size in ``misfits``.
+
+    Raises:
+        DataError: A mask's side differs by more than :data:`MISFIT` pixels.
+    """
+    size = video.size()
+    misfits = []
+    for name, path in video.masks.items():
+        with path.open("rb") as file:
+            header = png_header(file.read(26))
+        found = (header.height, header.width) if header else video.read_mask(name).shape
+        if found == size:
+            continue
+        if max(abs(a - b) for a, b in zip(found, size, strict=True)) > MISFIT:
+            raise DataError(
+                f"{path}: expected a mask of {size[1]}x{size[0]} pixels like its frame, found "
+                f"{found[1]}x{found[0]}; create the mask at the frame's size"
+            )
+        misfits.append(name)
+    return replace(video, misfits=tuple(misfits))

@@ -98,7 +98,7 @@ def evaluate(
         why_not = videos.why_not_scored()
         scores = None
         if why_not is None:
-            scores = score_results(out, videos.videos, workers, dataset=videos.dataset)
+            scores = score_results(out, videos, workers)
             scores = replace(scores, memory_every=options.memory_every)
         protocol = protocol_of(videos, options, origin, device, scores, why_not)
         evaluation = add_up(folder.done.values(), scores, protocol, warnings, kept)
@@ -197,7 +197,7 @@ def _segment_all(
     """Segment the videos that are not finished; return how many were."""
     done = kept = 0
     for video in videos.videos:
-        exported = videos.exported(video)
+        exported = videos.protocol.exported(video)
         if folder.finished(video.name, exported):
             done, kept = done + len(video.frames), kept + 1
             continue
@@ -223,10 +223,11 @@ def _segment_all(
 def _warnings(videos: VideoSet) -> tuple[str, ...]:
     """Look at every mask that will be given, before the first frame is segmented."""
     warnings = []
-    if videos.mended:
+    misfits = videos.misfits
+    if misfits:
         warnings.append(
-            f"{len(videos.mended)} masks differ from their frame by a pixel or two and were "
-            f"sampled at its size: {', '.join(videos.mended)}"
+            f"{len(misfits)} masks differ from their frame by a pixel or two and were "
+            f"sampled at its size: {', '.join(misfits)}"
         )
     for video in videos.videos:
         for object_id in given_objects(video)[1]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.files import read_file
-from stmtrain.datasets.video_set import MISFIT
+from stmtrain.datasets.video import MISFIT
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import MAX_OBJECT_ID, VOID, resample_mask

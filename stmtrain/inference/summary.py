@@ -75,7 +75,7 @@ def protocol_of(
         "videos_with_late_objects": late,
         "notes": list(videos.notes),
         "frames_excluded": excluded,
-        "masks_mended": list(videos.mended),
+        "masks_mended": list(videos.misfits),
         **asdict(options),
         "device": str(device),
         "peak_memory_of": "GPU memory" if device.type == "cuda" else "of the process (no GPU)",

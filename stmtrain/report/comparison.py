@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.video import VideoSource
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import UsageError
 from stmtrain.report.run_record import RECORD_NAME, claimed_score, facts_of, read_record
 from stmtrain.scoring.score import score_results
@@ -175,11 +176,9 @@ def name_results(arguments: Sequence[str]) -> dict[str, Path]:
 
 def compare(
     folders: Mapping[str, Path],
-    videos: Sequence[VideoSource],
+    truth: VideoSet,
     workers: int = 1,
     progress: Progress | None = None,
-    *,
-    dataset: str = "",
 ) -> Comparison:
     """Score named folders of results; a sequence that a result has no folder for is left out.
 
@@ -189,7 +188,7 @@ def compare(
         DataError: A result has none of the videos, or one that cannot be scored.
     """
     present_of = {
-        name: [video for video in videos if (folder / video.name).is_dir()]
+        name: tuple(video for video in truth.videos if (folder / video.name).is_dir())
         for name, folder in folders.items()
     }
     total = sum(map(len, present_of.values()))
@@ -198,15 +197,17 @@ def compare(
         folder = folders[name]
         if not present:
             # Not one is there: the scoring's own error says what was expected, and where.
-            score_results(folder, videos, dataset=dataset)
+            score_results(folder, truth)
         before = sum(len(result.scores.videos()) for result in results)
 
         report = None if progress is None else _shifted(progress, before, total, name)
-        scores = score_results(folder, present, workers, report, dataset=dataset)
-        missing = tuple(video.name for video in videos if video not in present)
+        scores = score_results(folder, replace(truth, videos=present), workers, report)
+        missing = tuple(video.name for video in truth.videos if video not in present)
         results.append(_result(name, folder, scores, missing))
     has = {score.video for result in results for score in result.scores.objects}
-    return Comparison(dataset, tuple(v for v in videos if v.name in has), tuple(results))
+    return Comparison(
+        truth.dataset, tuple(v for v in truth.videos if v.name in has), tuple(results)
+    )
 
 
 def _shifted(progress: Progress, before: int, total: int, name: str) -> Callable[[int, int], None]:

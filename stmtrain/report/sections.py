@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stmtrain.datasets.protocol import given_ids
 from stmtrain.datasets.video import VideoSource
 from stmtrain.report.charts import line_chart
 from stmtrain.report.comparison import Comparison, Result
 from stmtrain.report.error_pictures import data_uri, error_picture, window
 from stmtrain.report.html import Markup, tag
 from stmtrain.report.tables import DASH, percent
-from stmtrain.scoring.score import given_ids, read_result
+from stmtrain.scoring.score import read_result
 from stmtrain.scoring.scores import ObjectScore
 
 __all__ = ["PICTURE_WIDTH", "Pictures", "video_section"]

@@ -21,15 +21,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.protocol import Protocol, given_ids
 from stmtrain.datasets.video import VideoSource
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, StmError, UsageError
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import VOID
 from stmtrain.scoring.metrics import j_and_f
-from stmtrain.scoring.scores import DAVIS_EXCLUDED, ObjectScore, Scores
+from stmtrain.scoring.scores import ObjectScore, Scores
 
-__all__ = ["VideoScore", "given_ids", "read_result", "score_davis", "score_results", "score_video"]
+__all__ = ["VideoScore", "read_result", "score_results", "score_video"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of videos done and of all videos."""
@@ -43,27 +44,11 @@ class VideoScore:
     notes: tuple[str, ...] = ()
 
 
-def score_davis(
-    results: Path,
-    root: Path,
-    year: int,
-    split: str,
-    workers: int = 1,
-    progress: Progress | None = None,
-    resolution: str = "480p",
-) -> Scores:
-    """Score results against a DAVIS tree; see :func:`score_results` and ``trees.davis_videos``."""
-    videos = davis_videos(root, year, split, resolution)
-    return score_results(results, videos, workers, progress, dataset=f"DAVIS {year} {split}")
-
-
 def score_results(
     results: Path,
-    videos: Sequence[VideoSource],
+    videos: VideoSet,
     workers: int = 1,
     progress: Progress | None = None,
-    *,
-    dataset: str = "",
 ) -> Scores:
     """Score ``<results>/<video>/<frame>.png`` against every video's ground truth.
 
@@ -72,50 +57,48 @@ def score_results(
 
     Args:
         results: The folder of results.
-        videos: All of DAVIS 2016 (binary), of DAVIS 2017, or of YouTube-VOS.
+        videos: Their ground truth and the protocol to score by.
         workers: Processes; 1 works in this one. Numbers do not depend on it.
         progress: Called with (videos done, videos) after each video.
-        dataset: Name for the report.
 
     Raises:
         UsageError: No videos, videos of several kinds, or ``workers`` below 1.
         DataError: A result is missing, unreadable or of another size, or a ground truth is.
     """
-    if not videos or len({(video.binary, bool(video.first_seen)) for video in videos}) > 1:
+    if not videos.videos or videos.is_mixed():
         raise UsageError(
-            f"videos: expected some, all of one data set's kind, found {len(videos)} videos"
+            f"videos: expected some, all of one data set's kind, found {len(videos.videos)} videos"
         )
     if workers < 1:
         raise UsageError(f"workers: expected 1 or more, found {workers}")
     if not results.is_dir():
         raise DataError(f"{results}: expected the folder of results, found none; check the path")
-    for video in videos:
-        _check_results(results, video)  # cheap, and before minutes of work
+    for video in videos.videos:
+        _check_results(results, video, videos.protocol)  # cheap, and before minutes of work
     scored: dict[int, VideoScore] = {}
-    for index, score in _score_all(results, videos, min(workers, len(videos))):
+    for index, score in _score_all(results, videos, min(workers, len(videos.videos))):
         scored[index] = score
         if progress is not None:
-            progress(len(scored), len(videos))
+            progress(len(scored), len(videos.videos))
     in_order = [scored[index] for index in sorted(scored)]
     objects = tuple(score for video in in_order for score in video.objects)
     if not objects:
         raise DataError(
-            f"{videos[0].name} and {len(videos) - 1} more videos: expected an object with ground "
-            "truth after its first frame, found none; score another split"
+            f"{videos.dataset}: expected an object with ground truth after its first frame in "
+            f"one of {len(videos.videos)} videos, found none; score another split"
         )
-    late = bool(videos[0].first_seen)
     return Scores(
         objects,
-        binary=videos[0].binary,
-        dataset=dataset,
-        frames_excluded=("each object's first",) if late else DAVIS_EXCLUDED,
+        binary=videos.videos[0].binary,
+        dataset=videos.dataset,
+        frames_excluded=videos.protocol.frames_excluded,
         notes=tuple(note for video in in_order for note in video.notes),
     )
 
 
-def score_video(results: Path, video: VideoSource) -> VideoScore:
+def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoScore:
     """Score one video; arguments and errors as in :func:`score_results`."""
-    scored = _scored_frames(video)
+    scored = protocol.scored_frames(video)
     known = given_ids(video)
     values: dict[int, list[tuple[float, float]]] = {object_id: [] for object_id in scored}
     strange: Counter[int] = Counter()
@@ -138,7 +121,8 @@ def score_video(results: Path, video: VideoSource) -> VideoScore:
         )
         for object_id, pairs in values.items()
     )
-    return VideoScore(objects, tuple(_notes(results, video, known, strange)))
+    unscored = sorted(set(known) - set(scored))
+    return VideoScore(objects, tuple(_notes(results, video, known, unscored, strange)))
 
 
 def read_result(
@@ -158,7 +142,7 @@ def read_result(
         video: Its ground truth.
         frame_name: One of the video's frames.
         shape: (H, W) of the ground truth.
-        object_ids: What :func:`given_ids` says of the video.
+        object_ids: The video's :func:`~stmtrain.datasets.protocol.given_ids`.
 
     Returns:
         (H, W) uint8 object ids, among them perhaps ids that the ground truth does not have.
@@ -184,32 +168,18 @@ def read_result(
     return mask
 
 
-def given_ids(video: VideoSource) -> list[int]:
-    """Return the ids that a method is given: of the first mask, or of YouTube-VOS's meta.json."""
-    if video.binary or video.first_seen:
-        return [1] if video.binary else list(video.first_seen)
-    first = next(iter(video.frames))
-    ids = [int(i) for i in np.unique(video.read_mask(first)) if i not in (0, VOID)]
-    if not ids:
-        raise DataError(
-            f"video {video.name!r}: expected objects in the first mask, {first!r}, "
-            "found none; the ground truth is damaged"
-        )
-    return ids
-
-
-def _score_all(
-    results: Path, videos: Sequence[VideoSource], workers: int
-) -> Iterator[tuple[int, VideoScore]]:
+def _score_all(results: Path, videos: VideoSet, workers: int) -> Iterator[tuple[int, VideoScore]]:
     """Yield (position, scores) as videos get done; longest first, so that no one is left last."""
     if workers == 1:
-        for index, video in enumerate(videos):
-            yield index, score_video(results, video)
+        for index, video in enumerate(videos.videos):
+            yield index, score_video(results, video, videos.protocol)
         return
-    order = sorted(range(len(videos)), key=lambda i: -len(videos[i].frames))
+    order = sorted(enumerate(videos.videos), key=lambda item: -len(item[1].frames))
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        futures = {pool.submit(score_video, results, videos[i]): i for i in order}
+        futures = {
+            pool.submit(score_video, results, video, videos.protocol): i for i, video in order
+        }
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool:
@@ -220,42 +190,14 @@ def _score_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _scored_frames(video: VideoSource) -> dict[int, tuple[str, ...]]:
-    """Return object id to the names of the frames in which it is scored, in time order.
-
-    DAVIS: all frames but the first and the last. YouTube-VOS: those that are asked for, except
-    the one that gives the object.
-    """
-    if video.first_seen:
-        scored = {object_id: names[1:] for object_id, names in video.required.items()}
-        needed = dict.fromkeys(name for names in scored.values() for name in names)
-    else:
-        scored, needed = {}, dict.fromkeys(video.frames)
-    bare = [name for name in needed if name not in video.masks]
-    if bare:
-        raise DataError(
-            f"video {video.name!r}: expected ground truth for every frame, found none for "
-            f"{len(bare)} of {len(needed)}, the first is {bare[0]!r}; this split cannot be "
-            "scored locally, hand the results to its evaluation server"
-        )
-    if video.first_seen:
-        return {object_id: names for object_id, names in scored.items() if names}
-    if len(needed) < 3:
-        raise DataError(
-            f"video {video.name!r}: expected 3 frames or more, found {len(needed)}; the "
-            "first and the last are not scored"
-        )
-    return dict.fromkeys(given_ids(video), tuple(needed)[1:-1])
-
-
 def _in_order(video: VideoSource, scored: Mapping[int, Sequence[str]]) -> list[str]:
     """Return every frame in which any object is scored, in time order."""
     names = {name for names in scored.values() for name in names}
     return [name for name in video.frames if name in names]
 
 
-def _check_results(results: Path, video: VideoSource) -> None:
-    names = _in_order(video, _scored_frames(video))
+def _check_results(results: Path, video: VideoSource, protocol: Protocol) -> None:
+    names = _in_order(video, protocol.scored_frames(video))
     folder = results / video.name
     if not folder.is_dir():
         nested = sorted(path.parent for path in results.glob(f"*/{video.name}") if path.is_dir())
@@ -282,9 +224,13 @@ def _strange_ids(predicted: NDArray[np.uint8], known: Sequence[int]) -> list[int
 
 
 def _notes(
-    results: Path, video: VideoSource, known: Sequence[int], strange: Counter[int]
+    results: Path,
+    video: VideoSource,
+    known: Sequence[int],
+    unscored: Sequence[int],
+    strange: Counter[int],
 ) -> Iterator[str]:
-    for object_id in sorted(set(known) - set(_scored_frames(video))):
+    for object_id in unscored:
         yield f"{video.name}: object {object_id} is not scored, only its first frame has a mask"
     if strange:
         ids = ", ".join(map(str, sorted(strange)[:8])) + (", ..." if len(strange) > 8 else "")

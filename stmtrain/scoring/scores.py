@@ -22,15 +22,12 @@ from stmtrain.scoring.metrics import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["DAVIS_EXCLUDED", "GLOBAL_COLUMNS", "ObjectScore", "Scores"]
+__all__ = ["GLOBAL_COLUMNS", "ObjectScore", "Scores"]
 
 GLOBAL_COLUMNS = (
     "J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay",
 )  # fmt: skip
 """Columns of the official tool's ``global_results-<split>.csv``."""
-
-DAVIS_EXCLUDED = ("first", "last")
-"""Frames of a video that DAVIS's semi-supervised protocol does not score."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Scores:
     binary: bool
     dataset: str = ""
     memory_every: int | None = None
-    frames_excluded: tuple[str, ...] = DAVIS_EXCLUDED
+    frames_excluded: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property

@@ -60,7 +60,7 @@ def write_submission(path: Path, results: Path, videos: VideoSet) -> None:
     # Stored, not deflated: PNGs are compressed already.
     with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for video in sorted(videos.videos, key=lambda video: video.name):
-            for frame in videos.exported(video):
+            for frame in videos.protocol.exported(video):
                 info = zipfile.ZipInfo(_member(videos, video.name, frame), _TIME)
                 info.external_attr, info.create_system = _MODE, _UNIX
                 archive.writestr(info, _result(results / video.name / f"{frame}.png"))
@@ -133,7 +133,7 @@ def _sort(
     members: dict[tuple[str, str], zipfile.ZipInfo],
 ) -> Iterator[str]:
     """Fill ``members`` with (video, frame) to member; yield faults of names and places."""
-    known = {video.name: set(videos.exported(video)) for video in videos.videos}
+    known = {video.name: set(videos.protocol.exported(video)) for video in videos.videos}
     right = PurePosixPath(_member(videos, "x", "y")).parts[:-2]
     places: Counter[tuple[str, ...]] = Counter()
     strange: Counter[str] = Counter()
@@ -191,7 +191,7 @@ def _video_faults(
     videos: VideoSet,
     video: VideoSource,
 ) -> Iterator[str]:
-    expected = videos.exported(video)
+    expected = videos.protocol.exported(video)
     missing = [frame for frame in expected if (video.name, frame) not in members]
     if len(missing) == len(expected):
         yield f"{video.name}: is missing, with {len(missing)} frames; add it"
@@ -239,8 +239,7 @@ def _mask_fault(
 
 
 def _member(videos: VideoSet, video: str, frame: str) -> str:
-    prefix = "Annotations/" if videos.layout == "youtube-vos" else ""
-    return f"{prefix}{video}/{frame}.png"
+    return f"{videos.protocol.zip_prefix}{video}/{frame}.png"
 
 
 def _result(path: Path) -> bytes:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stmtrain.datasets.packed import shard_videos
-from stmtrain.datasets.video import VideoSource
+from stmtrain.datasets.packed import ShardVideo, shard_videos
 from stmtrain.errors import DataError
 from stmtrain.inference.evaluate import predict_video
 from stmtrain.inference.results import write_mask
@@ -29,7 +28,7 @@ class Validation:
     Each rank takes every so manieth video; all learn the scores of all.
     """
 
-    videos: Sequence[VideoSource]
+    videos: Sequence[ShardVideo]
     options: Inference
     out: Path
     team: Ranks
@@ -42,7 +41,7 @@ class Validation:
         for video in self.videos[self.team.rank :: self.team.world]:
             for name, mask, _ in predict_video(model, video, self.options):
                 write_mask(self.out / video.name / f"{name}.png", mask)
-            objects += score_video(self.out, video).objects
+            objects += score_video(self.out, video, video.protocol).objects
         model.train(training)
         parts = self.team.gather(objects)
         scores = Scores(tuple(score for part in parts for score in part), self.videos[0].binary)

@@ -15,15 +15,11 @@ from typer.testing import CliRunner, Result
 import cli
 from stmdata.drawn.trees import draw_davis, draw_youtube_vos
 from stmdata.packing.videos import pack_davis, pack_youtube_vos
-from stmtrain.datasets.packed import ShardVideo
-from stmtrain.datasets.video_set import (
-    VideoSet,
-    davis_set,
-    given_objects,
-    packed_set,
-    plain_set,
-    youtube_vos_set,
-)
+from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.folder import folder_set
+from stmtrain.datasets.packed import ShardVideo, packed_set
+from stmtrain.datasets.protocol import YOUTUBE_VOS
+from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.inference import evaluate as evaluate_module
@@ -36,6 +32,7 @@ from stmtrain.shards.sample import SampleRecord
 from tests.paths import REAL, real_data
 
 SIZE = (48, 64)
+DAVIS_2016, DAVIS_2017, YOUTUBE = map(find_dataset, ("davis2016", "davis2017", "youtube-vos"))
 CPU = torch.device("cpu")
 
 
@@ -114,7 +111,7 @@ def ids_in(path: Path) -> set[int]:
 def test_davis_from_shards_is_the_same_to_the_byte(
     checkpoint: Path, davis: Path, tmp_path: Path
 ) -> None:
-    tree = run(checkpoint, davis_set(davis, 2017, "val"), tmp_path / "tree")
+    tree = run(checkpoint, DAVIS_2017.open(davis, "val"), tmp_path / "tree")
     pack_davis(davis, 2017, "val", tmp_path / "shards", workers=1)
     packed = run(checkpoint, packed_set(tmp_path / "shards"), tmp_path / "packed", workers=2)
     assert len(pngs(tmp_path / "tree")) == 8
@@ -123,11 +120,11 @@ def test_davis_from_shards_is_the_same_to_the_byte(
     assert packed.scores is not None
     assert tree.scores.to_mapping() == packed.scores.to_mapping()
     assert tree.protocol["frames_excluded"] == "first and last frame not scored"
-    assert davis_set(davis, 2017, "val").identity() == packed_set(tmp_path / "shards").identity()
+    assert DAVIS_2017.open(davis, "val").identity() == packed_set(tmp_path / "shards").identity()
 
 
 def test_davis_2016_has_one_object(checkpoint: Path, davis2016: Path, tmp_path: Path) -> None:
-    videos = davis_set(davis2016, 2016, "val")
+    videos = DAVIS_2016.open(davis2016, "val")
     evaluation = run(checkpoint, videos, tmp_path / "tree")
     assert evaluation.scores is not None
     assert [score.object_id for score in evaluation.scores.objects] == [1]
@@ -141,7 +138,7 @@ def test_davis_2016_has_one_object(checkpoint: Path, davis2016: Path, tmp_path: 
 def test_youtube_vos_exports_the_required_frames_with_the_original_ids(
     checkpoint: Path, youtube: Path, tmp_path: Path
 ) -> None:
-    videos = youtube_vos_set(youtube, "valid")
+    videos = YOUTUBE.open(youtube, "valid")
     (video,) = videos.videos
     wanted = {name for names in video.required.values() for name in names}
     evaluation = run(checkpoint, videos, tmp_path / "tree")
@@ -153,29 +150,27 @@ def test_youtube_vos_exports_the_required_frames_with_the_original_ids(
         assert object_id in ids_in(tmp_path / "tree" / video.name / f"{first}.png")
     pack_youtube_vos(youtube, "valid", tmp_path / "shards", workers=1)
     packed = packed_set(tmp_path / "shards")
-    assert packed.layout == "youtube-vos"
+    assert packed.protocol == YOUTUBE_VOS
     run(checkpoint, packed, tmp_path / "packed")
     assert pngs(tmp_path / "tree") == pngs(tmp_path / "packed")
 
 
 def test_youtube_vos_reads_all_frames_where_they_are(youtube: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(youtube, tmp_path / "tree"))
-    assert youtube_vos_set(root, "valid").notes == (
-        "frames from valid; there is no valid_all_frames",
-    )
-    (sparse,) = youtube_vos_set(root, "valid").videos
+    assert YOUTUBE.open(root, "valid").notes == ("frames from valid; there is no valid_all_frames",)
+    (sparse,) = YOUTUBE.open(root, "valid").videos
     folder = root / "valid_all_frames" / "JPEGImages" / sparse.name
     first = root / "valid" / "JPEGImages" / sparse.name / f"{next(iter(sparse.frames))}.jpg"
     folder.mkdir(parents=True)
     for t in range(int(max(sparse.frames)) + 1):
         shutil.copy(first, folder / f"{t:05d}.jpg")
     for split in ("valid", "valid_all_frames"):
-        videos = youtube_vos_set(root, split)
+        videos = YOUTUBE.open(root, split)
         assert videos.notes == ("frames from valid_all_frames",)
         assert videos.dataset == "YouTube-VOS valid"
         (video,) = videos.videos
         assert len(video.frames) == int(max(sparse.frames)) + 1
-        assert videos.exported(video) == youtube_vos_set(youtube, "valid").exported(sparse)
+        assert YOUTUBE_VOS.exported(video) == YOUTUBE_VOS.exported(sparse)
 
 
 def test_resized_shards_give_masks_of_the_original_size(
@@ -193,7 +188,7 @@ def test_an_object_is_given_by_the_first_mask_that_shows_it(model: STM, tmp_path
     late = box(5, 40)
     late[box(1, 4) > 0] = 1
     root = draw_plain(tmp_path / "t", {"00000": box(1, 4), "00002": late, "00004": box(200, 20)})
-    (video,) = plain_set(root).videos
+    (video,) = folder_set(root).videos
     assert dict(video.first_seen) == {1: "00000", 5: "00002", 200: "00004"}
     assert given_objects(video) == ({0: (1,), 2: (5,), 4: (200,)}, [])
     masks = {name: mask for name, mask, _ in predict_video(model, video)}
@@ -210,7 +205,7 @@ def test_masks_that_a_method_may_not_see_change_nothing(model: STM, tmp_path: Pa
     all_of_them = {f"{t:05d}": box(1, 4 + 6 * t) for t in range(6)}
     many = draw_plain(tmp_path / "many", all_of_them)
     results = [
-        [mask for _, mask, _ in predict_video(model, plain_set(root).videos[0])]
+        [mask for _, mask, _ in predict_video(model, folder_set(root).videos[0])]
         for root in (few, many)
     ]
     assert all((a == b).all() for a, b in zip(*results, strict=True))
@@ -218,12 +213,12 @@ def test_masks_that_a_method_may_not_see_change_nothing(model: STM, tmp_path: Pa
 
 def test_a_fully_annotated_plain_tree_is_scored(checkpoint: Path, tmp_path: Path) -> None:
     root = draw_plain(tmp_path / "t", {f"{t:05d}": box(3, 4 + t) for t in range(6)})
-    scored = run(checkpoint, plain_set(root), tmp_path / "a").scores
+    scored = run(checkpoint, folder_set(root), tmp_path / "a").scores
     assert scored is not None
     assert [(s.object_id, len(s.frames)) for s in scored.objects] == [(3, 4)]
     late = {f"{t:05d}": box(3, 4) + box(8, 30) * (t > 2) for t in range(6)}
     root = draw_plain(tmp_path / "u", late)
-    scored = run(checkpoint, plain_set(root), tmp_path / "b").scores
+    scored = run(checkpoint, folder_set(root), tmp_path / "b").scores
     assert scored is not None
     assert [(s.object_id, len(s.frames)) for s in scored.objects] == [(3, 5), (8, 2)]
     assert len(pngs(tmp_path / "b")) == 6
@@ -231,7 +226,7 @@ def test_a_fully_annotated_plain_tree_is_scored(checkpoint: Path, tmp_path: Path
 
 def test_masks_of_0_and_255_are_one_object(tmp_path: Path) -> None:
     root = draw_plain(tmp_path / "t", {"00001": box(255, 4)})
-    (video,) = plain_set(root).videos
+    (video,) = folder_set(root).videos
     assert video.binary
     assert given_objects(video) == ({1: (1,)}, [])
 
@@ -242,7 +237,7 @@ def test_a_mask_a_pixel_off_is_mended_and_named(
 ) -> None:
     off = box(2, 40, (SIZE[0] - cut[0], SIZE[1] - cut[1]))
     root = draw_plain(tmp_path / "t", {"00000": box(1, 4), "00003": off})
-    evaluation = run(checkpoint, plain_set(root), tmp_path / "out")
+    evaluation = run(checkpoint, folder_set(root), tmp_path / "out")
     assert "clip/00003" in evaluation.warnings[0]
     assert "warning: 1 masks differ" in evaluation.summary()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -255,14 +250,14 @@ def test_a_mask_further_off_is_refused(tmp_path: Path) -> None:
     off = box(2, 40, (SIZE[0], SIZE[1] - 3))
     root = draw_plain(tmp_path / "t", {"00000": box(1, 4), "00003": off})
     with pytest.raises(DataError, match=r"clip/00003.png: expected a mask of 64x48 .*found 61x48"):
-        plain_set(root)
+        folder_set(root)
 
 
 def test_an_object_is_not_given_before_meta_json_says_so(
     model: STM, youtube: Path, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(youtube, tmp_path / "tree"))
-    (video,) = youtube_vos_set(root, "valid").videos
+    (video,) = YOUTUBE.open(root, "valid").videos
     names = sorted(set(video.first_seen.values()))
     assert len(names) > 1
     late = max(i for i, name in video.first_seen.items() if name == names[-1])
@@ -271,7 +266,7 @@ def test_an_object_is_not_given_before_meta_json_says_so(
         mask = np.array(image)
     mask[:12, :12] = late
     path.write_bytes(encode_mask(mask))
-    (changed,) = youtube_vos_set(root, "valid").videos
+    (changed,) = YOUTUBE.open(root, "valid").videos
     assert given_objects(changed) == given_objects(video)
     for name, predicted, _ in predict_video(model, changed):
         assert late not in predicted or name >= names[-1]
@@ -281,14 +276,14 @@ def test_an_object_without_a_mask_is_reported(
     checkpoint: Path, youtube: Path, tmp_path: Path
 ) -> None:
     root = Path(shutil.copytree(youtube, tmp_path / "tree"))
-    (video,) = youtube_vos_set(root, "valid").videos
+    (video,) = YOUTUBE.open(root, "valid").videos
     object_id, first = max(video.first_seen.items())
     path = root / "valid" / "Annotations" / video.name / f"{first}.png"
     with Image.open(path) as image:
         mask = np.array(image)
     mask[mask == object_id] = 0
     path.write_bytes(encode_mask(mask))
-    evaluation = run(checkpoint, youtube_vos_set(root, "valid"), tmp_path / "out")
+    evaluation = run(checkpoint, YOUTUBE.open(root, "valid"), tmp_path / "out")
     assert evaluation.warnings == (
         f"video {video.name}: object {object_id} is in no mask; it stays background",
     )
@@ -299,7 +294,7 @@ def test_frames_of_two_sizes_are_refused(checkpoint: Path, tmp_path: Path) -> No
     odd = root / "JPEGImages" / "clip" / "00002.jpg"
     Image.new("RGB", (60, 48)).save(odd)
     with pytest.raises(DataError, match=r"'clip', frame '00002': expected 64x48 .* found 60x48"):
-        run(checkpoint, plain_set(root), tmp_path / "out")
+        run(checkpoint, folder_set(root), tmp_path / "out")
     assert not (tmp_path / "out" / "clip").exists()
     assert not list((tmp_path / "out").glob(".*"))
 
@@ -308,7 +303,7 @@ def test_frames_of_two_sizes_are_refused(checkpoint: Path, tmp_path: Path) -> No
 def test_a_stopped_evaluation_is_continued(
     checkpoint: Path, davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    videos = davis_set(davis, 2017, "val")
+    videos = DAVIS_2017.open(davis, "val")
     run(checkpoint, videos, tmp_path / "whole")
 
     def stop(done: int, *_: object) -> None:
@@ -337,7 +332,7 @@ def test_a_stopped_evaluation_is_continued(
 def test_a_finished_evaluation_keeps_its_numbers(
     checkpoint: Path, davis: Path, tmp_path: Path
 ) -> None:
-    videos = davis_set(davis, 2017, "val")
+    videos = DAVIS_2017.open(davis, "val")
     first = run(checkpoint, videos, tmp_path / "out")
     again = run(checkpoint, videos, tmp_path / "out")
     assert again.kept == 2
@@ -349,7 +344,7 @@ def test_a_finished_evaluation_keeps_its_numbers(
 def test_a_video_that_is_not_recorded_is_made_again(
     checkpoint: Path, davis: Path, tmp_path: Path
 ) -> None:
-    videos = davis_set(davis, 2017, "val")
+    videos = DAVIS_2017.open(davis, "val")
     out = tmp_path / "out"
     run(checkpoint, videos, out)
     before = pngs(out)
@@ -364,7 +359,7 @@ def test_a_video_that_is_not_recorded_is_made_again(
 
 
 def test_waiting_for_frames_is_not_the_networks_time(model: STM, tmp_path: Path) -> None:
-    (video,) = plain_set(draw_plain(tmp_path / "t", {"00000": box(1, 4)})).videos
+    (video,) = folder_set(draw_plain(tmp_path / "t", {"00000": box(1, 4)})).videos
 
     class Slow:
         def __getattr__(self, name: str) -> object:
@@ -398,7 +393,7 @@ def test_shards_say_when_objects_appear(dataset: str, seen: dict[int, str]) -> N
 
 
 def test_a_torn_png_is_made_again(checkpoint: Path, davis: Path, tmp_path: Path) -> None:
-    videos = davis_set(davis, 2017, "val")
+    videos = DAVIS_2017.open(davis, "val")
     run(checkpoint, videos, tmp_path / "out")
     before = pngs(tmp_path / "out")
     paths = sorted((tmp_path / "out").rglob("*.png"))
@@ -412,16 +407,16 @@ def test_other_settings_are_refused_unless_overwritten(
     checkpoint: Path, davis: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    run(checkpoint, davis_set(davis, 2017, "trainval"), out)
+    run(checkpoint, DAVIS_2017.open(davis, "trainval"), out)
     kept = pngs(out)
     with pytest.raises(UsageError, match=r"other settings \(dataset DAVIS 2017 trainval -> "):
-        run(checkpoint, davis_set(davis, 2017, "val"), out)
+        run(checkpoint, DAVIS_2017.open(davis, "val"), out)
     options = Inference(memory_every=2)
     with pytest.raises(UsageError, match=r"memory_every 5 -> 2.*--overwrite"):
-        run(checkpoint, davis_set(davis, 2017, "trainval"), out, options=options)
+        run(checkpoint, DAVIS_2017.open(davis, "trainval"), out, options=options)
     assert pngs(out) == kept
     (out / "notes.txt").write_text("mine")
-    run(checkpoint, davis_set(davis, 2017, "val"), out, options=options, overwrite=True)
+    run(checkpoint, DAVIS_2017.open(davis, "val"), out, options=options, overwrite=True)
     assert len(pngs(out)) == 8
     assert (out / "notes.txt").read_text() == "mine"
 
@@ -429,7 +424,7 @@ def test_other_settings_are_refused_unless_overwritten(
 def test_masks_of_unknown_origin_are_not_mixed_in(
     checkpoint: Path, davis: Path, tmp_path: Path
 ) -> None:
-    videos = davis_set(davis, 2017, "val")
+    videos = DAVIS_2017.open(davis, "val")
     folder = tmp_path / "out" / videos.videos[0].name
     folder.mkdir(parents=True)
     (folder / "00000.png").write_bytes(encode_mask(box(1, 4)))
@@ -506,8 +501,8 @@ def test_wrong_usage_is_one_line(
 
 @real_data
 def test_real_late_objects(checkpoint: Path, tmp_path: Path) -> None:
-    videos = plain_set(REAL / "late_objects")
-    assert videos.mended == ("judo/00005",)
+    videos = folder_set(REAL / "late_objects")
+    assert videos.misfits == ("judo/00005",)
     evaluation = run(checkpoint, videos, tmp_path / "out", options=Inference(size=32))
     assert evaluation.protocol["videos_with_late_objects"] == 1
     for t, given in ((0, 1), (5, 2), (8, 3), (13, 4)):

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from stmdata.packing.videos import _group, pack_davis, pack_youtube_vos
-from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
+from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.encode import DAVIS_PALETTE, encode_mask
@@ -99,12 +100,12 @@ def test_any_davis_masks_survive(tmp_path_factory, data, size, frames):
     masks["00000"][0, 0] = 3  # void alone would be taken for DAVIS 2016
     root = write_davis(tmp_path / "tree", {"a-video": masks})
     pack_davis(root, 2017, "train", tmp_path / "out", workers=1)
-    check_against_tree(davis_videos(root, 2017, "train"), read_all(tmp_path / "out"))
+    check_against_tree(find_dataset("davis2017").videos(root, "train"), read_all(tmp_path / "out"))
 
 
 def test_davis_2017(davis_tree, tmp_path):
     manifest = pack_davis(davis_tree, 2017, "train", tmp_path, workers=1)
-    videos = davis_videos(davis_tree, 2017, "train")
+    videos = find_dataset("davis2017").videos(davis_tree, "train")
     check_against_tree(videos, read_all(tmp_path))
     assert manifest.totals["samples"] == len(videos)
     assert manifest.config["dataset"] == "davis2017"
@@ -120,7 +121,7 @@ def test_davis_2017(davis_tree, tmp_path):
 def test_davis_2016_masks_become_object_1(davis2016_tree, tmp_path):
     pack_davis(davis2016_tree, 2016, "train", tmp_path, workers=1)
     samples = read_all(tmp_path)
-    check_against_tree(davis_videos(davis2016_tree, 2016, "train"), samples)
+    check_against_tree(find_dataset("davis2016").videos(davis2016_tree, "train"), samples)
     for sample in samples.values():
         assert sample.record.object_ids == (1,)
 
@@ -138,7 +139,7 @@ def test_masks_are_palette_images(tmp_path):
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_youtube_vos(youtube_vos_tree, tmp_path, split):
     pack_youtube_vos(youtube_vos_tree, split, tmp_path, workers=1)
-    videos = youtube_vos_videos(youtube_vos_tree, split)
+    videos = find_dataset("youtube-vos").videos(youtube_vos_tree, split)
     samples = read_all(tmp_path)
     check_against_tree(videos, samples)
     meta = json.loads((youtube_vos_tree / split / "meta.json").read_text())["videos"]
@@ -376,5 +377,7 @@ def test_real_davis_2016(tmp_path):
     for folder in ("JPEGImages", "Annotations"):
         (tmp_path / "tree" / folder).symlink_to(root / folder)
     manifest = pack_davis(tmp_path / "tree", 2016, "train", tmp_path / "out", workers=1)
-    check_against_tree(davis_videos(root, 2016, "train")[:1], read_all(tmp_path / "out"))
+    check_against_tree(
+        find_dataset("davis2016").videos(root, "train")[:1], read_all(tmp_path / "out")
+    )
     assert manifest.totals["frames"] == 82

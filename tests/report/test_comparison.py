@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stmdata.drawn.trees import draw_davis
-from stmtrain.datasets.davis import Video, davis_videos
+from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.protocol import DAVIS
+from stmtrain.datasets.video import Video
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.report.charts import sparkline
@@ -24,12 +27,16 @@ from stmtrain.scoring.scores import ObjectScore, Scores
 from tests.profiles import examples
 
 
+def video_set(videos, dataset=""):
+    return VideoSet(dataset, tuple(videos), DAVIS)
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Three videos of 1, 2 and 3 objects, 12 frames of 80x112."""
     root = tmp_path_factory.mktemp("davis")
     draw_davis(root, videos=3, val=3, frames=12, size=(80, 112), ids=(1, 3, 4))
-    return davis_videos(root, 2017, "val")
+    return find_dataset("davis2017").videos(root, "val")
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def folders(videos, tmp_path):
 
 
 def test_means_are_compared_over_what_all_have(videos, folders):
-    both = compare(folders, videos, dataset="drawn")
+    both = compare(folders, video_set(videos, "drawn"))
     good, bad = both.results
     assert both.common() == tuple(video.name for video in videos[:2])
     assert bad.missing == (videos[2].name,)
@@ -55,7 +62,7 @@ def test_means_are_compared_over_what_all_have(videos, folders):
     assert both.over_common(good).j_and_f == good.scores.j_and_f == 1
     assert len(both.over_common(good).objects) == 3 < len(good.scores.objects)
     assert both.over_common(bad) == bad.scores == score_results(
-        folders["bad"], videos[:2], dataset="drawn"
+        folders["bad"], video_set(videos[:2], "drawn")
     )  # fmt: skip
     assert both.worst_first()[-1] == videos[2]
     assert both.difference(bad) == Difference(
@@ -66,7 +73,7 @@ def test_means_are_compared_over_what_all_have(videos, folders):
 def test_results_without_a_shared_sequence(videos, folders):
     shutil.rmtree(folders["good"] / videos[0].name)
     shutil.rmtree(folders["good"] / videos[1].name)
-    both = compare(folders, videos)
+    both = compare(folders, video_set(videos))
     assert both.common() == ()
     assert both.over_common(both.results[0]) is None
     assert both.difference(both.results[1]) is None
@@ -75,13 +82,13 @@ def test_results_without_a_shared_sequence(videos, folders):
 
 def test_progress_counts_the_videos_of_all_results(videos, folders):
     seen = []
-    compare(folders, videos, progress=lambda *now: seen.append(now))
+    compare(folders, video_set(videos), progress=lambda *now: seen.append(now))
     assert [now[:2] for now in seen] == [(i, 5) for i in range(1, 6)]
     assert [now[2] for now in seen] == ["good"] * 3 + ["bad"] * 2
 
 
 def test_the_worst_frame_comes_first_and_the_next_is_elsewhere(videos, folders):
-    both = compare(folders, videos)
+    both = compare(folders, video_set(videos))
     chosen = both.worst_frames(videos[0], 4)
     assert chosen[0] == "00005"
     assert len(set(chosen)) == 4
@@ -153,7 +160,7 @@ def test_facts_come_from_results_json_and_are_checked_against_the_masks(videos, 
     }
     path = folders["good"] / "results.json"
     path.write_text(json.dumps(record))
-    good = compare({"good": folders["good"]}, videos).results[0]
+    good = compare({"good": folders["good"]}, video_set(videos)).results[0]
     assert good.facts == {
         "memory every": "5",
         "short side": "not set",
@@ -165,7 +172,7 @@ def test_facts_come_from_results_json_and_are_checked_against_the_masks(videos, 
     assert good.notes == ()
     record["scores"]["global"]["J&F-Mean"] = 0.818
     path.write_text(json.dumps(record))
-    (note,) = compare({"good": folders["good"]}, videos).results[0].notes
+    (note,) = compare({"good": folders["good"]}, video_set(videos)).results[0].notes
     assert note.startswith("results.json says J&F 81.80, its PNGs score 100.00")
 
 
@@ -173,14 +180,14 @@ def test_facts_come_from_results_json_and_are_checked_against_the_masks(videos, 
 def test_a_damaged_results_json_is_named(videos, folders, text):
     (folders["good"] / "results.json").write_text(text)
     with pytest.raises(DataError, match=r"results\.json: expected what stm eval writes"):
-        compare(folders, videos)
+        compare(folders, video_set(videos))
 
 
 def test_strange_facts_are_shortened(videos, folders):
     record = {"protocol": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "x": "y" * 999, "scores": 5}
     record |= {str(i): i for i in range(200)}
     (folders["good"] / "results.json").write_text(json.dumps(record))
-    facts = compare({"good": folders["good"]}, videos).results[0].facts
+    facts = compare({"good": folders["good"]}, video_set(videos)).results[0].facts
     assert len(facts) == 120
     assert facts["a b c d"] == "{'e': 1}"
     assert len(facts["x"]) == 200
@@ -201,9 +208,9 @@ def test_results_are_named(tmp_path):
 def test_a_result_without_any_sequence_is_refused(videos, folders, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none/drawn-00: expected the results of video"):
-        compare(folders | {"none": tmp_path / "none"}, videos)
+        compare(folders | {"none": tmp_path / "none"}, video_set(videos))
     with pytest.raises(DataError, match="nothing: expected the folder of results"):
-        compare({"nothing": tmp_path / "nothing"}, videos)
+        compare({"nothing": tmp_path / "nothing"}, video_set(videos))
 
 
 def printed(comparison, width, encoding="utf-8"):
@@ -213,7 +220,7 @@ def printed(comparison, width, encoding="utf-8"):
 
 
 def test_the_terminal_shows_every_sequence_and_fits(videos, folders):
-    both = compare({"<b>[red]": folders["good"], "bad": folders["bad"]}, videos)
+    both = compare({"<b>[red]": folders["good"], "bad": folders["bad"]}, video_set(videos))
     for width in (50, 80, 200):
         text = printed(both, width)
         assert max(map(len, text.splitlines())) <= width

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 
 from cli import app
 from stmdata.drawn.trees import draw_davis
-from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.protocol import DAVIS
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.report import page as module
@@ -71,7 +73,7 @@ def comparison(tmp_path_factory):
     """Two results of three videos with 1, 2 and 3 objects; the second lacks the last video."""
     work = tmp_path_factory.mktemp("report")
     draw_davis(work / "davis", videos=3, val=3, frames=9, size=(80, 112))
-    videos = davis_videos(work / "davis", 2017, "val")
+    videos = find_dataset("davis2017").videos(work / "davis", "val")
     for video in videos:
         shutil.copytree(video.masks["00000"].parent, work / "good" / video.name)
     for video in videos[:2]:
@@ -81,7 +83,8 @@ def comparison(tmp_path_factory):
             (work / "bad" / video.name / f"{name}.png").write_bytes(encode_mask(mask))
     facts = {"protocol": {"memory_every": 5, EVIL: EVIL}}
     (work / "bad/results.json").write_text(json.dumps(facts))
-    return compare({"good": work / "good", EVIL: work / "bad"}, videos, dataset="drawn & small")
+    truth = VideoSet("drawn & small", tuple(videos), DAVIS)
+    return compare({"good": work / "good", EVIL: work / "bad"}, truth)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,9 @@ def test_numbers_are_those_of_stm_score(comparison, page):
         assert rows[result.name][1:8] == shown
         own = 3 - len(result.missing)
         assert rows[result.name][8:10] == [f"{own} of 3", f"{100 * result.scores.j_and_f:.1f}"]
-    single = compare({"bad": comparison.results[1].folder}, comparison.videos[:2])
+    single = compare(
+        {"bad": comparison.results[1].folder}, VideoSet("", comparison.videos[:2], DAVIS)
+    )
     rows = {row[0]: row for row in Page(html_report(single)).rows}
     for name, scores in single.results[0].scores.videos().items():
         shown = [f"{100 * v:.1f}".replace("-", "\N{MINUS SIGN}") for v in scores.columns().values()]

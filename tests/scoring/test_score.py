@@ -11,11 +11,14 @@ from PIL import Image
 from rich.console import Console
 
 from stmdata.drawn.trees import draw_youtube_vos
-from stmtrain.datasets.davis import Video, davis_videos, youtube_vos_videos
+from stmtrain.datasets.dataset import Dataset, find_dataset
+from stmtrain.datasets.protocol import DAVIS, YOUTUBE_VOS
+from stmtrain.datasets.video import Video
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.scoring.metrics import j_and_f
-from stmtrain.scoring.score import score_davis, score_results, score_video
+from stmtrain.scoring.score import score_results, score_video
 from stmtrain.scoring.scores import GLOBAL_COLUMNS
 from tests.paths import GOLDEN, REAL, real_data
 
@@ -39,6 +42,19 @@ def write(folder, masks, start=0):
     folder.mkdir(parents=True, exist_ok=True)
     for t, mask in enumerate(masks, start):
         (folder / f"{t:05d}.png").write_bytes(encode_mask(mask))
+
+
+def video_set(videos, protocol=DAVIS, dataset=""):
+    return VideoSet(dataset, tuple(videos), protocol)
+
+
+def split_of(dataset: Dataset, root, split):
+    """A split of a tree whose frames hold no picture, which ``Dataset.open`` would look at."""
+    return video_set(dataset.videos(root, split), dataset.protocol, dataset.title_of(split))
+
+
+def score_davis(results, root, year, split, **more):
+    return score_results(results, split_of(find_dataset(f"davis{year}"), root, split), **more)
 
 
 @pytest.fixture
@@ -206,22 +222,23 @@ def test_ground_truth_that_cannot_be_scored_is_named(davis, results):
         score_davis(results, davis, 2017, "test-dev")
     masks = {f"{t:05d}": davis / f"Annotations/480p/short/{t:05d}.png" for t in range(2)}
     with pytest.raises(DataError, match="expected 3 frames or more, found 2"):
-        score_results(results, [Video("short", masks, masks)])
+        score_results(results, video_set([Video("short", masks, masks)]))
     masks = {f"{t:05d}": davis / f"Annotations/480p/short/{t:05d}.png" for t in range(6)}
     short = Video("short", masks, masks)
     rewrite(short.masks["00000"], np.zeros((HEIGHT, WIDTH), np.uint8))
     with pytest.raises(DataError, match="expected objects in the first mask"):
-        score_results(results, [short])
+        score_results(results, video_set([short]))
 
 
 def test_arguments_are_checked(davis, results):
-    one, two = davis_videos(davis, 2017, "val")[0], davis_videos(davis, 2016, "val")[1]
+    one = find_dataset("davis2017").videos(davis, "val")[0]
+    two = find_dataset("davis2016").videos(davis, "val")[1]
     late = Video(one.name, one.frames, one.masks, first_seen={1: "00000"})
     for videos in ([], [one, two], [one, late]):
         with pytest.raises(UsageError, match="videos: expected"):
-            score_results(results, videos)
+            score_results(results, video_set(videos))
     with pytest.raises(UsageError, match="workers: expected 1 or more, found 0"):
-        score_results(results, [one], workers=0)
+        score_results(results, video_set([one]), workers=0)
 
 
 def test_reports_agree_and_state_the_protocol(davis, results, tmp_path):
@@ -265,7 +282,7 @@ def test_decay_of_a_video_of_more_than_256_frames(tmp_path):
     write(tmp_path / "truth", [truth] * 302)
     write(tmp_path / "results/one", [truth] * 226 + [half] * 76)
     masks = {f"{t:05d}": tmp_path / f"truth/{t:05d}.png" for t in range(302)}
-    (score,) = score_video(tmp_path / "results", Video("one", masks, masks)).objects
+    (score,) = score_video(tmp_path / "results", Video("one", masks, masks), DAVIS).objects
     assert len(score.frames) == 300
     # Frames 226..301 are half: of the 300 scored ones the last 75, which is the last quarter.
     assert score.j.decay == pytest.approx(1 - (75 * 0.5 + 1) / 76)
@@ -273,8 +290,9 @@ def test_decay_of_a_video_of_more_than_256_frames(tmp_path):
 
 def test_youtube_vos_is_scored_where_its_masks_are_public(tmp_path):
     root = draw_youtube_vos(tmp_path, size=(80, 112), frames=31)
-    videos = youtube_vos_videos(root, "train")
-    perfect = score_results(root / "train/Annotations", videos, dataset="YouTube-VOS train")
+    truth = find_dataset("youtube-vos").open(root, "train")
+    videos = truth.videos
+    perfect = score_results(root / "train/Annotations", truth)
     assert perfect.j_and_f == 1
     late = [(v, i) for v in videos for i, first in v.first_seen.items() if first != min(v.frames)]
     assert late, "the drawn set has objects that appear late"
@@ -290,23 +308,23 @@ def test_youtube_vos_is_scored_where_its_masks_are_public(tmp_path):
     mask = np.array(Image.open(path))
     mask[mask == object_id] = 0
     path.write_bytes(encode_mask(mask))
-    worse = score_results(results, videos)
+    worse = score_results(results, truth)
     changed = [s for s, p in zip(worse.objects, perfect.objects, strict=True) if s != p]
     assert [(s.video, s.object_id) for s in changed] == [(video.name, object_id)]
     assert (changed[0].j_values[0], set(changed[0].j_values[1:])) == (0, {1})
     names = video.required[object_id][:1]
-    brief = score_video(results, replace(video, required={object_id: names}))
+    brief = score_video(results, replace(video, required={object_id: names}), YOUTUBE_VOS)
     assert brief.objects == ()
     assert f"{video.name}: object {object_id} is not scored" in "\n".join(brief.notes)
-    with pytest.raises(DataError, match="cannot be scored locally, hand the results to its eval"):
-        score_results(results, youtube_vos_videos(root, "valid"))
+    with pytest.raises(DataError, match="cannot be scored locally, submit the results to its eval"):
+        score_results(results, find_dataset("youtube-vos").open(root, "valid"))
 
 
 @pytest.mark.golden
 def test_official_numbers_of_several_objects():
     golden = json.loads((GOLDEN / "jf/multi_object.json").read_text())["india"]
     masks = {path.stem: path for path in sorted((GOLDEN / "jf/multi/reference/india").iterdir())}
-    scores = score_results(GOLDEN / "jf/multi/result", [Video("india", masks, masks)])
+    scores = score_results(GOLDEN / "jf/multi/result", video_set([Video("india", masks, masks)]))
     assert [score.object_id for score in scores.objects] == [1, 2, 3]
     for score in scores.objects:
         expected = golden[str(score.object_id)]
@@ -320,8 +338,10 @@ def test_official_numbers_of_several_objects():
 @pytest.mark.golden
 def test_official_numbers_of_one_object():
     golden = json.loads((GOLDEN / "jf/davis2016_single_object.json").read_text())
-    videos = [v for v in davis_videos(REAL / "davis2016", 2016, "val") if v.name in golden]
-    scores = score_results(REAL / "davis2016_osvos_results", videos, workers=2)
+    truth = find_dataset("davis2016").open(REAL / "davis2016", "val")
+    videos = tuple(video for video in truth.videos if video.name in golden)
+    results = REAL / "davis2016_osvos_results"
+    scores = score_results(results, replace(truth, videos=videos), workers=2)
     assert {score.video for score in scores.objects} == set(golden)
     for score in scores.objects:
         expected = golden[score.video]["1"]

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import cli
 from stmdata.drawn.trees import draw_davis, draw_youtube_vos
-from stmtrain.datasets.video_set import VideoSet, davis_set, youtube_vos_set
+from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.scoring import submission
@@ -36,13 +37,13 @@ def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def test_dev(davis: Path) -> VideoSet:
-    return davis_set(davis, 2017, "test-dev")
+    return find_dataset("davis2017").open(davis, "test-dev")
 
 
 @pytest.fixture(scope="module")
 def youtube(tmp_path_factory: pytest.TempPathFactory) -> VideoSet:
     root = draw_youtube_vos(tmp_path_factory.mktemp("youtube"), frames=11, size=SIZE)
-    return youtube_vos_set(root, "valid")
+    return find_dataset("youtube-vos").open(root, "valid")
 
 
 def write_results(folder: Path, videos: VideoSet) -> Path:
@@ -50,7 +51,7 @@ def write_results(folder: Path, videos: VideoSet) -> Path:
     for video in videos.videos:
         mask = encode_mask(video.read_mask(next(iter(video.masks))))
         (folder / video.name).mkdir(parents=True)
-        for name in videos.exported(video):
+        for name in videos.protocol.exported(video):
             (folder / video.name / f"{name}.png").write_bytes(mask)
     return folder
 
@@ -90,7 +91,7 @@ def test_youtube_vos_has_required_frames_under_annotations(
     assert check_submission(path, youtube) == []
     (video,) = youtube.videos
     assert list(members(path)) == [
-        f"Annotations/{video.name}/{name}.png" for name in youtube.exported(video)
+        f"Annotations/{video.name}/{name}.png" for name in youtube.protocol.exported(video)
     ]
 
 

@@ -19,7 +19,7 @@ from stmdata.checking.verify import verify
 from stmdata.packing.pack import Job, pack
 from stmdata.packing.videos import pack_davis
 from stmtrain.adapters.webdataset import webdataset_samples
-from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_mask
 from stmtrain.shards.manifest import Sidecar
@@ -42,7 +42,7 @@ def broken(packed: Path, tmp_path: Path) -> Path:
 
 def test_frames_and_masks_come_back(packed: Path, davis_tree: Path) -> None:
     shard_set = ShardSet.open(packed)
-    videos = davis_videos(davis_tree, 2017, "train")
+    videos = find_dataset("davis2017").videos(davis_tree, "train")
     assert list(shard_set.keys()) == [video.name for video in videos]
     for index, video in enumerate(videos):
         sample = shard_set.read(index)

@@ -1,0 +1,135 @@
+"""YouTube-VOS as distributed: a folder per split, whose ``meta.json`` lists objects and frames.
+
+A tree that is incomplete or contradicts itself is refused with the name of the missing file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stmtrain.datasets.files import find_folder, pair_files, plain_name, read_file, some
+from stmtrain.datasets.video import Video
+from stmtrain.errors import DataError
+from stmtrain.images.masks import MAX_OBJECT_ID
+
+__all__ = ["ALL_FRAMES", "youtube_vos_videos"]
+
+ALL_FRAMES = "_all_frames"
+"""Suffix of the folder that holds a split's frames at the videos' own frame rate."""
+
+
+def youtube_vos_videos(root: Path, split: str) -> list[Video]:
+    """List the videos of a YouTube-VOS tree.
+
+    A split's folder holds ``JPEGImages``, ``Annotations`` and ``meta.json``.
+
+    Args:
+        root: The folder that holds the splits.
+        split: ``train``, ``valid`` or ``test``. ``valid_all_frames`` and the like take masks and
+            ``meta.json`` from ``valid`` if they have none of their own.
+
+    Returns:
+        Videos in the order of their names. Not every frame has a mask: in ``valid`` only those
+        have one in which an object first appears.
+
+    Raises:
+        DataError: A folder, video, frame or mask is missing, or ``meta.json`` does not fit.
+    """
+    own, base = root / split, root / split.removesuffix(ALL_FRAMES)
+    frames_root = find_folder(root, split, "JPEGImages")
+    masks_root = own / "Annotations"
+    if not masks_root.is_dir():
+        masks_root = find_folder(root, base.name, "Annotations")
+    meta_path = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
+    listed = _read_meta(meta_path)
+    found = {p.name for p in frames_root.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    unlisted = sorted(found - set(listed))
+    if unlisted:
+        raise DataError(
+            f"{frames_root}: expected only the videos of {meta_path}, found also "
+            f"{some(unlisted)}; use the meta.json of this split"
+        )
+    return [
+        _video(frames_root / name, masks_root / name, listed[name], meta_path)
+        for name in sorted(listed)
+    ]
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What ``meta.json`` states about an object: frames to segment, and perhaps a category."""
+
+    frames: Sequence[str]
+    category: str | None
+
+
+def _video(
+    frames_folder: Path, masks_folder: Path, objects: Mapping[int, _Object], meta_path: Path
+) -> Video:
+    """Pair a video's files and check them against ``meta.json``."""
+    frames, masks = pair_files(frames_folder, masks_folder)
+    position = {name: i for i, name in enumerate(frames)}
+    required: dict[int, tuple[str, ...]] = {}
+    for object_id, listed in objects.items():
+        where = f"{meta_path}: video {frames_folder.name!r}, object {object_id}"
+        absent = [name for name in listed.frames if name not in position]
+        if absent:
+            raise DataError(
+                f"{where}: lists frames that {frames_folder} does not have, {some(absent)}; "
+                "unpack the split again"
+            )
+        required[object_id] = tuple(sorted(listed.frames, key=position.__getitem__))
+        first = required[object_id][0]
+        if first not in masks:
+            raise DataError(
+                f"{where}: expected a mask in {first!r}, where it first appears, found none in "
+                f"{masks_folder}; unpack the split again"
+            )
+    first_seen = {object_id: names[0] for object_id, names in required.items()}
+    origin = {
+        "first_seen": {str(i): name for i, name in first_seen.items()},
+        "required": {str(i): list(names) for i, names in required.items()},
+        "categories": {str(i): o.category for i, o in objects.items() if o.category is not None},
+    }
+    return Video(
+        frames_folder.name, frames, masks, first_seen=first_seen, required=required, origin=origin
+    )
+
+
+def _read_meta(path: Path) -> dict[str, dict[int, _Object]]:
+    """Return video name to object id to what is stated about the object."""
+    try:
+        meta = json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected JSON ({error}); unpack the split again") from None
+    videos = meta.get("videos") if isinstance(meta, dict) else None
+    if not isinstance(videos, dict) or not videos:
+        raise DataError(f'{path}: expected a JSON object with "videos"; use the original file')
+    return {
+        plain_name(name, str(path)): _read_objects(video, f"{path}: video {name!r}")
+        for name, video in videos.items()
+    }
+
+
+def _read_objects(video: Any, where: str) -> dict[int, _Object]:
+    try:
+        objects = {
+            int(key): _Object(
+                list(value["frames"]), str(value["category"]) if "category" in value else None
+            )
+            for key, value in video["objects"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f'{where}: expected {{"objects": {{"1": {{"frames": [...]}}}}}}, found something '
+            f"else ({error!r}); use the meta.json of YouTube-VOS"
+        ) from None
+    for object_id, listed in objects.items():
+        names = listed.frames
+        if not 1 <= object_id <= MAX_OBJECT_ID:
+            raise DataError(f"{where}: expected ids in 1..{MAX_OBJECT_ID}, found {object_id}")
+        if not names or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{where}, object {object_id}: expected frame names, found {names!r}")
+    return dict(sorted(objects.items()))
