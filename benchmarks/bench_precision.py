@@ -8,7 +8,7 @@ could not be told from another seed. Clips are drawn: textured discs that drift 
 
 import argparse
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from stmtrain.model import STM, set_batchnorm
 from stmtrain.model.precision import Precision, autocast
-from stmtrain.training.acceleration import Acceleration, adam, prepare
+from stmtrain.training.acceleration import adam, prepare
 from stmtrain.training.distributed import usable_device
 from stmtrain.training.losses import clip_loss, mean_jaccard
+from stmtrain.training.recipe import PRETRAIN
 
 BATCH, OBJECTS, HELD_OUT = 4, 3, 8
 TAIL = 10  # steps whose mean loss is a run's last loss
@@ -62,10 +63,9 @@ def train(
 ) -> Outcome:
     """Train from scratch, and score the result in float32."""
     torch.manual_seed(seed)
-    how = Acceleration(precision, channels_last=True)
     model = STM(options.backbone).to(device).train()
     set_batchnorm(model, "train")
-    prepare(model, how)
+    prepare(model, replace(PRETRAIN, precision=precision, channels_last=True))
     optimizer = adam(model, learning_rate=options.learning_rate, betas=(0.9, 0.999), eps=1e-8)
     losses = []
     for step in range(options.steps):

@@ -32,11 +32,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from stmtrain.model import STM, aggregate, memory, read_memory, set_batchnorm, slots
 from stmtrain.model.encoders import Features
 from stmtrain.model.precision import autocast
-from stmtrain.training.acceleration import Acceleration, adam, prepare
+from stmtrain.training.acceleration import adam, prepare
 from stmtrain.training.distributed import usable_device
 from stmtrain.training.losses import clip_loss, pixel_loss
+from stmtrain.training.recipe import PRETRAIN, TrainRecipe
 
-AS_TORCH = Acceleration(tf32=True)
+AS_TORCH = replace(PRETRAIN, tf32=True)
 SLOTS = 11  # background and ten objects, in the published code
 OBJECTS = (236, 218, 283, 247, 616)  # of 1600 published clips, those with 1, 2, .. 5 objects
 
@@ -48,7 +49,7 @@ class Row:
     """A way to take the step."""
 
     loss: Callable[[STM, Clips], Tensor]
-    how: Acceleration = AS_TORCH
+    how: TrainRecipe = AS_TORCH
     one_by_one: bool = False
     fused_adam: bool = False
     fused_read: bool = False
@@ -139,7 +140,7 @@ def rows(device: torch.device, compiled: bool, dense: bool) -> dict[str, Row]:
     row = found["ragged batch"] = Row(sequential_loss)
     row = found["+ one query encode"] = replace(row, loss=our_loss)
     if device.type == "cuda":
-        found["  the same, no TF32"] = replace(row, how=Acceleration())
+        found["  the same, no TF32"] = replace(row, how=PRETRAIN)
     row = found["+ channels last"] = replace(row, how=replace(row.how, channels_last=True))
     row = found["+ bfloat16"] = replace(row, how=replace(row.how, precision="bfloat16"))
     row = found["+ fused Adam"] = replace(row, fused_adam=True)

@@ -23,11 +23,14 @@ from typing import Any, Literal, TypeVar
 
 from stmtrain.errors import StmError
 
-__all__ = ["count", "map_unordered"]
+__all__ = ["Progress", "count", "map_unordered"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnCount = Callable[[int, int], None]
+
+Progress = Callable[[int, int, str], None]
+"""Receives (done, total, note); a total of 0 means that it is not known yet."""
 
 _MEMORY_ADVICE = "run the same command again with fewer --workers, finished shards are kept"
 _report: OnCount | None = None

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from stmtrain.train import train
 from stmtrain.training.distributed import usable_device
 from stmtrain.training.losses import clip_loss, clip_losses, segment_clip
 from stmtrain.training.recipe import MAIN, TrainRecipe
-from stmtrain.training.records import Progress, open_journal
-from stmtrain.training.run_folder import TrainOptions, parse_sources
+from stmtrain.training.records import open_journal
+from stmtrain.training.setup import TrainOptions, parse_shards
 from stmtrain.training.step import ClipLoss, TrainState, train_step
 from stmtrain.weights.checkpoint import load_checkpoint, load_model
 
@@ -44,25 +45,29 @@ def _run(shards: Path, out: Path, *, resume: bool = False) -> TrainOptions:
 
 def _train(
     shards: Path, out: Path, recipe: TrainRecipe = RECIPE, **options: bool
-) -> list[Progress]:
-    steps: list[Progress] = []
-    train(_run(shards, out, **options), recipe, steps.append)
-    return steps
+) -> list[dict[str, Any]]:
+    """Train, and return the lines of metrics.jsonl."""
+    train(_run(shards, out, **options), recipe, lambda *_: None)
+    return _metrics(out)
+
+
+def _metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def straight(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+def straight(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was not interrupted."""
     out = tmp_path_factory.mktemp("run") / "straight"
-    return out, _train(shards, out)
+    _train(shards, out)
+    return out
 
 
-def test_a_run_leaves_checkpoint_recipe_and_metrics(straight: tuple[Path, list[Progress]]) -> None:
-    out, steps = straight
-    assert [p.step for p in steps] == [1, 2, 3, 4]
+def test_a_run_leaves_checkpoint_recipe_and_metrics(straight: Path) -> None:
+    out = straight
     checkpoint = load_checkpoint(out / "checkpoint.pt")
     assert (checkpoint.step, checkpoint.backbone, checkpoint.batchnorm) == (4, "resnet18", "train")
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["loss"] for line in lines] == [round(p.loss, 6) for p in steps]
+    assert [line["step"] for line in _metrics(out)] == [1, 2, 3, 4]
     assert "learning_rate = 0.001" in (out / "recipe.toml").read_text()
     model, origin = load_model(out / "checkpoint.pt")
     assert model.backbone.name == "resnet18"
@@ -71,32 +76,28 @@ def test_a_run_leaves_checkpoint_recipe_and_metrics(straight: tuple[Path, list[P
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed_is_the_same_to_the_bit(
-    shards: Path, tmp_path: Path, straight: tuple[Path, list[Progress]], stop: signal.Signals
+    shards: Path, tmp_path: Path, straight: Path, stop: signal.Signals
 ) -> None:
-    seen: list[Progress] = []
-
-    def report(progress: Progress) -> None:
-        seen.append(progress)
-        if progress.step == 3:
+    def progress(step: int, _steps: int, _note: str) -> None:
+        if step == 3:
             os.kill(os.getpid(), stop)
 
     with pytest.raises(KeyboardInterrupt):
-        train(_run(shards, tmp_path), RECIPE, report)
-    seen += _train(shards, tmp_path, resume=True)
-    assert [p.step for p in seen] == [1, 2, 3, 4]
-    assert [p.loss for p in seen] == [p.loss for p in straight[1]]
+        train(_run(shards, tmp_path), RECIPE, progress)
+    assert [line["step"] for line in _metrics(tmp_path)] == [1, 2, 3]
+    seen = _train(shards, tmp_path, resume=True)
+    for name in ("step", "loss", "jaccard", "grad_norm", "learning_rate"):
+        assert [line[name] for line in seen] == [line[name] for line in _metrics(straight)]
     ours = load_checkpoint(tmp_path / "checkpoint.pt").model
-    theirs = load_checkpoint(straight[0] / "checkpoint.pt").model
+    theirs = load_checkpoint(straight / "checkpoint.pt").model
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
 
 
-def test_a_folder_holds_one_run(shards: Path, straight: tuple[Path, list[Progress]]) -> None:
-    out, _ = straight
-    with pytest.raises(UsageError, match="holds a run already; add --resume"):
+def test_a_folder_contains_one_run(shards: Path, straight: Path) -> None:
+    out = straight
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: .* --resume .* --out"):
         _train(shards, out)
-    with pytest.raises(UsageError, match=r"another seed \(seed: 0 there, 1 now\)"):
+    with pytest.raises(UsageError, match=r"another seed \(seed: expected 0, found 1\)"):
         _train(shards, out, replace(RECIPE, seed=1), resume=True)
     with pytest.raises(UsageError, match="another steps"):  # the poly schedule depends on it
         _train(shards, out, replace(RECIPE, steps=9), resume=True)
@@ -163,14 +164,14 @@ def test_a_checkpoint_of_another_kind_is_refused(shards: Path, tmp_path: Path) -
         _train(shards, tmp_path, resume=True)
 
 
-def test_sources_are_folders_with_weights() -> None:
-    assert parse_sources(["a", "b=0.5", "c=d=2"]) == (
+def test_shard_sets_are_folders_with_weights() -> None:
+    assert parse_shards(["a", "b=0.5", "c=d=2"]) == (
         (Path("a"), Path("b"), Path("c=d")),
         (1.0, 0.5, 2.0),
     )
     for bad, message in (("a=x", "with a number"), ("a=0", "above 0"), ("a=nan", "above 0")):
         with pytest.raises(UsageError, match=message):
-            parse_sources([bad])
+            parse_shards([bad])
 
 
 def test_an_unusable_device_is_refused() -> None:

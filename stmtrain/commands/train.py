@@ -17,7 +17,7 @@ from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
     from stmtrain.training.recipe import TrainRecipe
-    from stmtrain.training.run_folder import TrainOptions
+    from stmtrain.training.setup import TrainOptions
 
 __all__ = ["app", "train"]
 
@@ -81,9 +81,9 @@ def train(
         raise UsageError("train: expected --shards and --out (or --replay FILE)")
     from stmtrain.shards.urls import parse_location
     from stmtrain.training.recipe import load_recipe, with_options
-    from stmtrain.training.run_folder import TrainOptions, parse_sources
+    from stmtrain.training.setup import TrainOptions, parse_shards
 
-    locations, weights = parse_sources(shards)
+    locations, weights = parse_shards(shards)
     chosen = with_options(
         load_recipe(recipe, tuple(set_ or ())),
         steps=steps,
@@ -92,7 +92,7 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
-    run = TrainOptions(
+    options = TrainOptions(
         shards=locations,
         weights=weights,
         out=out,
@@ -112,26 +112,19 @@ def train(
     if gpus > 1:
         _train_on_several(gpus, device, chosen.batch_size)
     else:
-        _train(run, chosen)
+        _train(options, chosen)
 
 
-def _train(run: "TrainOptions", recipe: "TrainRecipe") -> None:
+def _train(options: "TrainOptions", recipe: "TrainRecipe") -> None:
     """Train in this process, which may be one of several."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.train import train
     from stmtrain.training.distributed import ranks_of
-    from stmtrain.training.records import progress_note
 
-    team = ranks_of(os.environ)
-    console = open_console(quiet=team.rank > 0)
-    with progress_bar(console, f"train {recipe.name}", "steps") as report:
-        path = train(
-            run,
-            recipe,
-            lambda p: report(p.step, p.steps, progress_note(p)),
-            lambda here, n: report(0, recipe.steps, f"fetched {here} of the first {n} shards"),
-            team,
-        )
+    ranks = ranks_of(os.environ)
+    console = open_console(quiet=ranks.rank > 0)
+    with progress_bar(console, f"train {recipe.name}", "steps") as progress:
+        path = train(options, recipe, progress, ranks)
     console.print(f"checkpoint: {path}", highlight=False)
 
 

@@ -1,8 +1,8 @@
-"""Several processes, one model: who takes part, what they exchange, and how they are started.
+"""Training in several processes: ranks, what they exchange, how they are started.
 
 Each process (rank) trains on its slice of every global batch; gradients are averaged over ranks.
-``torchrun ... -m stmtrain`` starts them on one machine or several, ``stm train --gpus N`` on
-this one.
+``stm train --gpus N`` starts the ranks on this machine, ``torchrun ... -m stmtrain`` on one machine
+or several.
 """
 
 import logging
@@ -30,9 +30,8 @@ __all__ = [
     "without_option",
 ]
 
-_PATIENCE = timedelta(
-    hours=1
-)  # ranks wait for each other while shards are fetched or videos scored
+# Ranks wait for each other while shards are fetched or videos are scored.
+_PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class Ranks:
     """The processes that train together, seen from one of them.
 
     Attributes:
-        rank: This process, in ``[0, world)``; rank 0 writes files and speaks.
-        world: How many there are.
-        local_rank: This process among those of its machine, the number of its GPU.
+        rank: This process, in ``[0, world)``; only rank 0 writes files and prints.
+        world: Number of processes.
+        local_rank: Number of this process on its machine, and of its GPU.
     """
 
     rank: int = 0
@@ -56,7 +55,7 @@ class Ranks:
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value, in order of rank, on every rank; they are trusted peers."""
+        """Return the values of all ranks, in order of rank, on every rank; peers are trusted."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -64,7 +63,7 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Go on when every rank has come here."""
+        """Wait until every rank has called this."""
         self.gather(None)
 
 
@@ -72,10 +71,10 @@ SINGLE = Ranks()
 
 
 def ranks_of(environment: Mapping[str, str]) -> Ranks:
-    """Read the variables that torchrun sets; without them the process is alone.
+    """Read the variables that torchrun sets; without them there is a single process.
 
     Raises:
-        UsageError: Some are set and do not fit together.
+        UsageError: Some are set, but they do not fit together.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     if "WORLD_SIZE" not in environment:
@@ -94,9 +93,9 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
 
 
 @contextmanager
-def process_group(team: Ranks, device: torch.device) -> Iterator[None]:
+def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """Connect the ranks, by NCCL between GPUs and gloo otherwise."""
-    if team.world == 1:
+    if ranks.world == 1:
         yield
         return
     if device.type == "cuda":
@@ -108,34 +107,36 @@ def process_group(team: Ranks, device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def usable_device(name: str, team: Ranks = SINGLE) -> torch.device:
-    """Turn ``auto`` into the best device here and check that a named one exists.
+def usable_device(name: str, ranks: Ranks = SINGLE) -> torch.device:
+    """Turn ``auto`` into the best device of this machine, and check that a named one is usable.
 
-    Several ranks take one GPU each: ``auto`` and ``cuda`` mean that of the local rank.
+    With several ranks, ``auto`` and ``cuda`` mean the GPU of the local rank.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and team.world > 1:
-        name = f"cuda:{team.local_rank}"
+    if name == "cuda" and ranks.world > 1:
+        name = f"cuda:{ranks.local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name}: not usable here ({reason}); try --device cpu") from None
+        raise UsageError(
+            f"--device {name}: not usable on this machine ({reason}); try --device cpu"
+        ) from None
     return device
 
 
 def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m stmtrain ARGUMENTS`` as so many ranks of this machine.
+    """Run ``python -m stmtrain ARGUMENTS`` in several processes on this machine.
 
-    Where one rank ends with an error, the others are stopped. Signals reach all of them.
+    If one rank fails, the others are stopped. Signals are passed on to all of them.
 
     Returns:
-        The exit code: 0, or that of the rank which failed first.
+        The exit code: 0, or that of the rank that failed first.
 
     Raises:
-        UsageError: There are fewer GPUs.
+        UsageError: This machine has fewer GPUs.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -144,9 +145,10 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
     gpus = torch.cuda.device_count()
     if device != "cpu" and gpus < processes:
         raise UsageError(
-            f"--gpus {processes}: found {gpus} here; ask for as many, or add --device cpu"
+            f"--gpus {processes}: found {gpus} on this machine; ask for at most as many, or add "
+            "--device cpu"
         )
-    # Its log repeats, in twenty lines, what the failing rank has said in one.
+    # The launcher logs twenty lines about an error that the failing rank reports in one.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
@@ -171,7 +173,7 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
 
 
 def without_option(arguments: Sequence[str], name: str) -> list[str]:
-    """Return a command line without one option, written ``--name VALUE`` or ``--name=VALUE``."""
+    """Return a command line without one option (``--name VALUE`` or ``--name=VALUE``)."""
     kept, skip = [], False
     for argument in arguments:
         if not skip and argument != name and not argument.startswith(f"{name}="):

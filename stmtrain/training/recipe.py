@@ -1,4 +1,4 @@
-"""The two training stages of STM, one screen: every number with its unit and source."""
+"""The recipes of both training stages of STM: every number with its unit and source."""
 
 import math
 import tomllib
@@ -52,7 +52,7 @@ FREE_ON_RESUME = frozenset(
         "checkpoint_activations",
     }
 )
-"""Fields that a resumed run may change: they decide what is recorded, not what is learnt."""
+"""Fields that may differ when a run is resumed: they do not influence what is learnt."""
 
 
 @dataclass(frozen=True)

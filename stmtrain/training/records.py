@@ -1,6 +1,7 @@
-"""What a run says about itself: progress, ``metrics.jsonl``, TensorBoard, ``curves.png``."""
+"""The records of a run: ``metrics.jsonl``, TensorBoard, ``curves.png``."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,109 +9,134 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stmtrain.files import whole_file, write_whole
 from stmtrain.images.draw import overlay, strip
+from stmtrain.streaming.batch import Batch
+from stmtrain.streaming.loader import Loader
+from stmtrain.training.recipe import TrainRecipe, learning_rate
+from stmtrain.training.step import StepResult
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = [
-    "CURVES_NAME",
-    "METRICS_NAME",
-    "TENSORBOARD_NAME",
-    "Journal",
-    "Progress",
-    "draw_curves",
-    "open_journal",
-    "progress_note",
-]
+__all__ = ["Journal", "Meter", "StepMetrics", "open_journal"]
 
-METRICS_NAME = "metrics.jsonl"
-CURVES_NAME = "curves.png"
-TENSORBOARD_NAME = "tensorboard"
+_METRICS_NAME = "metrics.jsonl"
+_CURVES_NAME = "curves.png"
+_TENSORBOARD_NAME = "tensorboard"
 
-_SMOOTH = 0.05  # share of the lines that the smoothed curve averages over
+_PANELS = (("loss", "loss", 0.05), ("jaccard", "J", 0.05), ("learning_rate", "learning rate", 0.0))
+"""Panels of ``curves.png``: metric, title, share of the points that the moving average covers."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What the loop reports after every step.
+class StepMetrics:
+    """The numbers of one step.
 
     Attributes:
         step: Optimiser steps done.
-        steps: Steps of the run.
-        clips: Clips seen since this process started, over all ranks.
         loss: Mean over the step's clips.
         jaccard: J of the last frame's objects, mean over the step's clips, in [0, 1].
         grad_norm: Norm of the gradient, before clipping.
-        learning_rate: Of the step.
-        seconds: Time spent in steps since this process started.
-        waited: Seconds of it spent waiting for data.
-        gpu_memory: Most bytes allocated on the GPU; 0 on the CPU.
-        skipped: Bad samples passed over, by the message that names each.
-        stopping: A rank was asked to stop; this was the last step.
+        learning_rate: Learning rate of the step.
+        clips_per_second: Over all ranks, mean since this process started.
+        waited: Seconds spent waiting for data since this process started.
+        waited_share: The same as a share of the time spent in steps.
+        gpu_memory: Peak of the bytes allocated on the GPU; 0 on the CPU.
+        skipped: How often each bad sample was skipped, by the message that names it.
     """
 
     step: int
-    steps: int
-    clips: int
     loss: float
     jaccard: float
     grad_norm: float
     learning_rate: float
-    seconds: float
+    clips_per_second: float
     waited: float
+    waited_share: float
     gpu_memory: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
-    stopping: bool = False
+
+    def note(self) -> str:
+        """Return the numbers as text for the progress bar."""
+        parts = [
+            f"loss {self.loss:.3f}",
+            f"J {100 * self.jaccard:.0f}",
+            f"{self.clips_per_second:.1f} clips/s",
+            f"waiting for data {100 * self.waited_share:.1f} %",
+        ]
+        if self.gpu_memory:
+            parts.append(f"{self.gpu_memory / 2**30:.1f} GiB")
+        if self.skipped:
+            parts.append(f"skipped {sum(self.skipped.values())} bad samples")
+        return "  ".join(parts)
 
 
-def progress_note(progress: Progress) -> str:
-    """Say what a step gave, for the progress bar."""
-    parts = [
-        f"loss {progress.loss:.3f}",
-        f"J {100 * progress.jaccard:.0f}",
-        f"{progress.clips / progress.seconds:.1f} clips/s",
-        f"waiting for data {100 * progress.waited / progress.seconds:.1f} %",
-    ]
-    if progress.gpu_memory:
-        parts.append(f"{progress.gpu_memory / 2**30:.1f} GiB")
-    skipped = sum(progress.skipped.values())
-    return "  ".join(parts) + (f"  skipped {skipped} bad samples" if skipped else "")
+class Meter:
+    """Measures steps; the time between steps (records, checkpoints, validation) is not counted."""
+
+    def __init__(self, recipe: TrainRecipe, loader: Loader) -> None:
+        """Count from the next step of ``loader``."""
+        self._recipe, self._loader = recipe, loader
+        self._first, self._seconds = loader.step, 0.0
+        self.start()
+
+    def start(self) -> None:
+        """Start the clock of a step, before its batch is requested."""
+        self._began = time.perf_counter()
+
+    def measure(self, batch: Batch, result: StepResult) -> StepMetrics:
+        """Stop the clock, and return the metrics of the step."""
+        self._seconds += time.perf_counter() - self._began
+        device = batch.frames.device
+        clips = (batch.step + 1 - self._first) * self._recipe.batch_size
+        return StepMetrics(
+            step=batch.step + 1,
+            loss=result.loss,
+            jaccard=result.jaccard,
+            grad_norm=result.grad_norm,
+            learning_rate=learning_rate(self._recipe, batch.step),
+            clips_per_second=clips / self._seconds,
+            waited=self._loader.waited,
+            waited_share=self._loader.waited / self._seconds,
+            gpu_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+            skipped=dict(self._loader.skipped),
+        )
 
 
 @dataclass
 class Journal:
-    """The open records of a run; without a file (ranks above 0) it keeps silent."""
+    """The open records of a run; without a file (on ranks above 0) nothing is recorded."""
 
     out: Path
     metrics: TextIO | None = None
     board: "SummaryWriter | None" = None
 
-    def write(self, progress: Progress) -> None:
-        """Record a step's numbers."""
+    def write(self, metrics: StepMetrics) -> None:
+        """Record the numbers of a step."""
         scalars = {
-            "loss": round(progress.loss, 6),
-            "jaccard": round(progress.jaccard, 5),
-            "grad_norm": round(progress.grad_norm, 6),
-            "learning_rate": progress.learning_rate,
-            "clips_per_second": round(progress.clips / progress.seconds, 3),
-            "waited_share": round(progress.waited / progress.seconds, 5),
+            "loss": round(metrics.loss, 6),
+            "jaccard": round(metrics.jaccard, 5),
+            "grad_norm": round(metrics.grad_norm, 6),
+            "learning_rate": metrics.learning_rate,
+            "clips_per_second": round(metrics.clips_per_second, 3),
+            "waited_share": round(metrics.waited_share, 5),
         }
-        extra: dict[str, Any] = {"waited_seconds": round(progress.waited, 3)}
-        if progress.gpu_memory:
-            extra["gpu_memory_bytes"] = progress.gpu_memory
-        if progress.skipped:
-            extra["skipped"] = dict(progress.skipped)
-        self._line({"step": progress.step, **scalars, **extra})
-        self._scalars("train", scalars, progress.step)
+        extra: dict[str, Any] = {"waited_seconds": round(metrics.waited, 3)}
+        if metrics.gpu_memory:
+            extra["gpu_memory_bytes"] = metrics.gpu_memory
+        if metrics.skipped:
+            extra["skipped"] = dict(metrics.skipped)
+        self._write_line({"step": metrics.step, **scalars, **extra})
+        self._write_scalars("train", scalars, metrics.step)
 
     def write_validation(self, step: int, scores: Mapping[str, float]) -> None:
-        """Record what an evaluation gave, values in [0, 1]."""
-        self._line({"step": step, "validation": {k: round(v, 5) for k, v in scores.items()}})
-        self._scalars("validation", scores, step)
+        """Record the scores of a validation, in [0, 1]."""
+        self._write_line({"step": step, "validation": {k: round(v, 5) for k, v in scores.items()}})
+        self._write_scalars("validation", scores, step)
 
     def write_picture(
         self,
@@ -119,22 +145,22 @@ class Journal:
         predicted: NDArray[np.uint8],
         truth: NDArray[np.uint8],
     ) -> None:
-        """Record a frame (H,W,3), its prediction and its truth (H,W), side by side."""
+        """Record a frame (H,W,3), its predicted and its true mask (H,W), side by side."""
         if self.board is not None:
             sheet = strip([frame, overlay(frame, predicted), overlay(frame, truth)])
             self.board.add_image("frame, prediction, truth", sheet, step, dataformats="HWC")
 
     def draw_curves(self) -> None:
-        """Draw ``curves.png`` from what was written so far."""
+        """Draw ``curves.png`` from the metrics written so far."""
         if self.metrics is not None:
             self.metrics.flush()
-            draw_curves(self.out)
+            _draw_curves(self.out)
 
-    def _line(self, value: Mapping[str, Any]) -> None:
+    def _write_line(self, value: Mapping[str, Any]) -> None:
         if self.metrics is not None:
             self.metrics.write(json.dumps(value) + "\n")
 
-    def _scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+    def _write_scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(f"{group}/{name}", value, step)
@@ -144,26 +170,26 @@ class Journal:
 def open_journal(
     out: Path, first: int, validated: int = 0, *, active: bool = True
 ) -> Iterator[Journal]:
-    """Open a run's records for appending, after dropping lines of what will be done again.
+    """Open the records of a run for appending, without the lines of steps that will be repeated.
 
     Args:
         out: The run's folder.
-        first: Steps that are done, by the checkpoint.
-        validated: Step of the last validation that is done, by the checkpoint.
-        active: Whether this rank writes at all.
+        first: Steps done, according to the checkpoint.
+        validated: Step of the last validation, according to the checkpoint.
+        active: Whether this rank writes records.
     """
     if not active:
         yield Journal(out)
         return
-    path = out / METRICS_NAME
+    path = out / _METRICS_NAME
     kept = []
     if first and path.exists():
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n") and _stays(json.loads(line), first, validated):
+            if line.endswith("\n") and _is_kept(json.loads(line), first, validated):
                 kept.append(line)
-    # Renamed into place: killed in between, the lines of the steps that are kept must not be lost.
+    # Renamed into place: no line may be lost if the process is killed in between.
     write_whole(path, "".join(kept))
-    board = _open_board(out / TENSORBOARD_NAME, first)
+    board = _open_board(out / _TENSORBOARD_NAME, first)
     try:
         with path.open("a", encoding="utf-8", buffering=1) as file:
             yield Journal(out, file, board)
@@ -172,12 +198,12 @@ def open_journal(
             board.close()
 
 
-def _stays(line: Mapping[str, Any], first: int, validated: int) -> bool:
+def _is_kept(line: Mapping[str, Any], first: int, validated: int) -> bool:
     return bool(line["step"] <= (validated if "validation" in line else first))
 
 
 def _open_board(folder: Path, first: int) -> "SummaryWriter | None":
-    """Open TensorBoard's log where it is installed; steps after ``first`` are made again."""
+    """Open TensorBoard's log if it is installed; steps after ``first`` will be repeated."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -185,41 +211,35 @@ def _open_board(folder: Path, first: int) -> "SummaryWriter | None":
     return SummaryWriter(str(folder), purge_step=first + 1)
 
 
-def draw_curves(out: Path) -> Path | None:
-    """Draw loss, J and validation over the steps of ``metrics.jsonl``; None without matplotlib."""
+def _draw_curves(out: Path) -> None:
+    """Draw the curves of ``metrics.jsonl``, if matplotlib is installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        return None
-    text = (out / METRICS_NAME).read_text(encoding="utf-8")
+        return
+    text = (out / _METRICS_NAME).read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     steps = [line for line in lines if "loss" in line]
-    checks = [line for line in lines if "validation" in line]
+    validations = [line for line in lines if "validation" in line]
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     panels = figure.subplots(1, 3)
-    for panel, name, title in zip(
-        panels, ("loss", "jaccard", "learning_rate"), ("loss", "J", "learning rate"), strict=False
-    ):
-        smooth = _SMOOTH if name != "learning_rate" else 0.0
-        _curve(panel, [s["step"] for s in steps], [s[name] for s in steps], smooth)
+    for panel, (name, title, smooth) in zip(panels, _PANELS, strict=True):
+        _curve(panel, [line["step"] for line in steps], [line[name] for line in steps], smooth)
         panel.set(title=title, xlabel="step")
         panel.grid(alpha=0.3)
-    if checks:
-        values = [c["validation"]["j_and_f"] for c in checks]
-        panels[1].plot(
-            [c["step"] for c in checks], values, "o-", color="C1", label="J&F, validation"
-        )
+    if validations:
+        at = [line["step"] for line in validations]
+        scores = [line["validation"]["j_and_f"] for line in validations]
+        panels[1].plot(at, scores, "o-", color="C1", label="J&F, validation")
     panels[1].set_ylim(0, 1)
     panels[1].legend(loc="best", fontsize="small")
-    path = out / CURVES_NAME
-    with whole_file(path) as file:
+    with whole_file(out / _CURVES_NAME) as file:
         FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
-    return path
 
 
 def _curve(panel: Any, steps: list[int], values: list[float], smooth: float) -> None:
-    """Plot the values faintly and their moving average, over a share of them, clearly."""
+    """Plot the values; with ``smooth`` > 0 faintly, and their moving average on top of them."""
     width = max(1, round(smooth * len(values)))
     panel.plot(steps, values, alpha=0.3 if width > 1 else 1.0, color="C0", label="training clips")
     if width > 1:

@@ -1,7 +1,7 @@
-"""Run a step that failed once more, clip by clip, and say which clip broke and where.
+"""Repeat a failed step, clip by clip, to find the clip and the module that broke it.
 
-``stm train`` writes ``replay.json`` beside the checkpoint when a loss or gradient becomes infinite
-or NaN. The plan is a function of the step, so the same clips come again with the same augmentation.
+``stm train`` writes ``replay.json`` next to the checkpoint when a loss or gradient becomes infinite
+or NaN. The plan is a function of the step, so the same clips are read, with the same augmentation.
 """
 
 import json
@@ -21,8 +21,7 @@ from stmtrain.streaming.augment import augment
 from stmtrain.streaming.batch import Batch
 from stmtrain.training.distributed import SINGLE, usable_device
 from stmtrain.training.recipe import TrainRecipe, bootstrap_share
-from stmtrain.training.run_folder import TrainOptions, open_sets
-from stmtrain.training.setup import build_loader, build_plan, build_state
+from stmtrain.training.setup import TrainOptions, build_loader, build_state, open_data
 from stmtrain.training.step import TrainState
 from stmtrain.weights.checkpoint import load_checkpoint
 
@@ -34,7 +33,7 @@ __all__ = ["ClipReplay", "Replay", "replay"]
 
 @dataclass(frozen=True)
 class ClipReplay:
-    """What one clip gave: loss, J, norm of its gradient, and the first module that broke."""
+    """Result of one clip: loss, J, norm of its gradient, first module with a non-finite output."""
 
     key: str
     objects: int
@@ -46,14 +45,14 @@ class ClipReplay:
 
 @dataclass(frozen=True)
 class Replay:
-    """A step taken again, and the file that shows its clips."""
+    """A repeated step, and the picture of its clips."""
 
     step: int
     clips: tuple[ClipReplay, ...]
     picture: Path
 
     def table(self) -> "Table":
-        """List the clips for the terminal."""
+        """Return the clips as a table for the terminal."""
         from rich.table import Table
 
         columns = ("clip", "objects", "loss", "J", "gradient norm", "first non-finite output")
@@ -71,20 +70,20 @@ class Replay:
 
 
 def replay(path: Path, device_name: str = "auto") -> Replay:
-    """Take the step that ``path`` describes again, each clip by itself; no weight changes.
+    """Repeat the step that ``path`` describes, each clip on its own; no weight changes.
 
     Args:
-        path: ``replay.json`` in its run folder, beside the checkpoint of before the step.
+        path: ``replay.json`` in its run folder, next to the checkpoint from before the step.
         device_name: As in ``stm train --device``.
 
     Raises:
-        UsageError: The file is not one of ``stm train``.
-        CheckpointError: The checkpoint is gone, damaged, or of another step.
-        ShardError: The shards are not there.
+        UsageError: ``stm train`` did not write this file, or the run was resumed since.
+        CheckpointError: The checkpoint is missing or damaged.
+        ShardError: The shards are missing or damaged.
     """
     value = _read(path)
     recipe = from_mapping(TrainRecipe, value["recipe"], str(path))
-    run = TrainOptions(
+    options = TrainOptions(
         shards=tuple(parse_location(shards) for shards in value["shards"]),
         weights=tuple(value["weights"]),
         out=path.parent,
@@ -92,25 +91,24 @@ def replay(path: Path, device_name: str = "auto") -> Replay:
         device=device_name,
     )
     device = usable_device(device_name)
-    saved = load_checkpoint(path.with_name(value["checkpoint"]))
-    if saved.step != value["step"]:
+    checkpoint = load_checkpoint(path.with_name(value["checkpoint"]))
+    if checkpoint.step != value["step"]:
         raise UsageError(
-            f"{path}: tells of step {value['step']}, the checkpoint beside it is at step "
-            f"{saved.step}; the run has gone on, there is nothing to replay"
+            f"{path}: describes step {value['step']}, but the checkpoint next to it is at step "
+            f"{checkpoint.step}; the run was resumed since, there is nothing to replay"
         )
-    sets, _ = open_sets(run)
-    plan = build_plan(run, recipe, sets)
-    state = build_state(run, replace(recipe, compile=False), saved, device, SINGLE)
-    with build_loader(run, recipe, sets, plan, device, saved.step) as loader:
+    data = open_data(options, recipe)
+    state = build_state(options, replace(recipe, compile=False), checkpoint, device, SINGLE)
+    with build_loader(options, recipe, data, device, checkpoint.step) as loader:
         batch = next(iter(loader))
         frames, masks = augment(batch, recipe.size)
         clips = tuple(
-            _take(state, recipe, batch, frames[i : i + 1], masks[i : i + 1], i)
+            _replay_clip(state, recipe, batch, frames[i : i + 1], masks[i : i + 1], i)
             for i in range(len(batch.keys))
         )
         picture = path.with_suffix(".png")
         save_png(picture, contact_sheet(_views(batch, frames, masks)))
-    return Replay(saved.step, clips, picture)
+    return Replay(checkpoint.step, clips, picture)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -121,39 +119,39 @@ def _read(path: Path) -> dict[str, Any]:
         return {k: value[k] for k in _FIELDS}
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
-            f"--replay {path}: expected a replay.json that stm train has written; check the path"
+            f"--replay {path}: expected a replay.json written by stm train; check the path"
         ) from None
 
 
 _FIELDS = ("step", "shards", "weights", "backbone", "checkpoint", "recipe")
 
 
-def _take(
+def _replay_clip(
     state: TrainState, recipe: TrainRecipe, batch: Batch, frames: Tensor, masks: Tensor, index: int
 ) -> ClipReplay:
     count = batch.num_objects[index : index + 1]
     state.optimizer.zero_grad(set_to_none=True)
     share = bootstrap_share(recipe, batch.step)
-    with _watch(state.model) as broken:
-        loss, jaccard, _ = state.task(frames, masks, count, share)
+    with _find_non_finite(state.model) as broken:
+        loss, jaccard, _ = state.clip_loss(frames, masks, count, share)
         loss.sum().backward()
     norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
     return ClipReplay(
-        batch.keys[index],
-        int(count),
-        float(loss.detach()),
-        float(jaccard),
-        float(norm),
-        broken[0] if broken else "",
+        key=batch.keys[index],
+        objects=int(count),
+        loss=float(loss.detach()),
+        jaccard=float(jaccard),
+        grad_norm=float(norm),
+        broken=broken[0] if broken else "",
     )
 
 
 @contextmanager
-def _watch(model: nn.Module) -> Iterator[list[str]]:
-    """Collect the names of modules whose output is not finite, in the order of computation."""
+def _find_non_finite(model: nn.Module) -> Iterator[list[str]]:
+    """Collect the names of modules with a non-finite output, in the order of computation."""
     broken: list[str] = []
 
-    def look(name: str) -> Any:
+    def hook_of(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and not bool(output.isfinite().all()):
                 broken.append(name)
@@ -161,7 +159,7 @@ def _watch(model: nn.Module) -> Iterator[list[str]]:
         return hook
 
     leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
-    hooks = [module.register_forward_hook(look(name)) for name, module in leaves]
+    hooks = [module.register_forward_hook(hook_of(name)) for name, module in leaves]
     try:
         yield broken
     finally:
@@ -170,7 +168,7 @@ def _watch(model: nn.Module) -> Iterator[list[str]]:
 
 
 def _views(batch: Batch, frames: Tensor, masks: Tensor) -> list[ClipView]:
-    """Show the clips as the network saw them."""
+    """Return the clips as the network receives them."""
     pixels = (frames * 255).round().clamp(0, 255).byte().permute(0, 1, 3, 4, 2).cpu().numpy()
     labels = masks.cpu().numpy()
     return [

@@ -1,8 +1,9 @@
-"""From a run and its recipe to what training needs: model, optimiser, plan, stream of batches."""
+"""From the options and the recipe of a run to what training needs: data, model, optimiser."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,131 +11,241 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stmtrain.errors import UsageError
 from stmtrain.model import BACKBONES, STM, set_batchnorm
+from stmtrain.shards.cache import DEFAULT_GIGABYTES, user_cache
 from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.urls import parse_location, shown, split_weight
 from stmtrain.streaming.clips import PSEUDO, VIDEO, ClipRecipe
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
-from stmtrain.training.acceleration import Acceleration, adam, prepare
+from stmtrain.training.acceleration import adam, prepare
 from stmtrain.training.distributed import SINGLE, Ranks
 from stmtrain.training.recipe import TrainRecipe, max_skip
-from stmtrain.training.run_folder import TrainOptions
 from stmtrain.training.step import ClipLoss, TrainState, averaged
 from stmtrain.weights.checkpoint import Checkpoint
 from stmtrain.weights.load import load_backbone, load_weights
 
-__all__ = ["build_loader", "build_plan", "build_state", "clip_recipe"]
+__all__ = [
+    "TrainOptions",
+    "TrainingData",
+    "build_loader",
+    "build_state",
+    "open_data",
+    "parse_shards",
+]
 
 _DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 
-def build_state(
-    run: TrainOptions,
-    recipe: TrainRecipe,
-    saved: Checkpoint | None,
-    device: torch.device,
-    team: Ranks,
-) -> TrainState:
-    """Build model and optimiser, from the checkpoint, the initial weights, or at random."""
-    model, batchnorm = _model(run, recipe, saved)
-    set_batchnorm(model.to(device).train(), batchnorm)
-    prepare(model, _acceleration(recipe))
-    optimizer = adam(
-        model,
-        learning_rate=recipe.learning_rate,
-        betas=recipe.adam_betas,
-        eps=recipe.adam_eps,
-        saved=None if saved is None else saved.optimizer,
-    )
-    ema = averaged(model, recipe.ema) if recipe.ema else None
-    if ema is not None and saved is not None and saved.ema is not None:
-        ema.module.load_state_dict(saved.ema)
-        ema.n_averaged.fill_(saved.step)
-    task: nn.Module = ClipLoss(model, recipe)
-    if team.world > 1:
-        # Frozen statistics are the same on every rank; those that are trained follow rank 0's.
-        task = DistributedDataParallel(task, broadcast_buffers=batchnorm == "train")
-    state = TrainState(model, task, optimizer, batchnorm, ema)
-    if saved is not None:
-        state.step, state.best, state.validated = saved.step, saved.best, saved.validated
-    return state
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a training run consists of, apart from its recipe.
+
+    Attributes:
+        shards: Folders or URLs of shard sets.
+        weights: Mixing weight of each set, positive; clips are drawn in these proportions.
+        out: Folder for checkpoints, recipe and metrics.
+        backbone: ``resnet50``, ``resnet18`` or ``resnest101``.
+        backbone_weights: ``imagenet``, ``none``, or a file with a classification network.
+        init: Weights of a complete STM to start from, or ``None``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        threads: Decoding threads of the loader.
+        resume: Resume from the checkpoint in ``out``.
+        other_data: Resume although the shard sets differ from those of the checkpoint.
+        val: Shard set of complete validation videos (``stm pack-davis``), or ``None``.
+        cache: Folder for shards from URLs; ``None`` is the user's cache folder.
+        cache_size: Maximum size of the cache, GB (10^9 bytes).
+        prefetch: Batches that the loader prepares ahead.
+        on_bad_sample: ``raise`` or ``skip`` (see :class:`stmtrain.streaming.loader.Loader`).
+    """
+
+    shards: tuple[Path | str, ...]
+    weights: tuple[float, ...]
+    out: Path
+    backbone: str = "resnet50"
+    backbone_weights: str = "imagenet"
+    init: Path | None = None
+    device: str = "auto"
+    threads: int = 2
+    resume: bool = False
+    other_data: bool = False
+    val: Path | str | None = None
+    cache: Path | None = None
+    cache_size: float = DEFAULT_GIGABYTES
+    prefetch: int = 2
+    on_bad_sample: Literal["raise", "skip"] = "raise"
 
 
-def _model(
-    run: TrainOptions, recipe: TrainRecipe, saved: Checkpoint | None
-) -> tuple[STM, Literal["frozen", "train"]]:
-    """Build the model on the CPU, and decide what its BatchNorm does."""
-    if run.backbone not in BACKBONES:
-        raise UsageError(
-            f"--backbone {run.backbone}: expected one of {', '.join(BACKBONES)}, found another name"
+def parse_shards(texts: Sequence[str]) -> tuple[tuple[Path | str, ...], tuple[float, ...]]:
+    """Parse ``LOCATION`` or ``LOCATION=WEIGHT`` texts; a location is a folder or a URL.
+
+    Returns:
+        The locations and their mixing weights.
+
+    Raises:
+        UsageError: A weight is not a number above 0, or a URL has an unknown scheme.
+    """
+    locations, weights = [], []
+    for text in texts:
+        location, weight = split_weight(text)
+        try:
+            weights.append(float(weight) if weight else 1.0)
+        except ValueError:
+            raise UsageError(
+                f"--shards {shown(text)}: expected FOLDER=WEIGHT with a number, found {weight}"
+            ) from None
+        if not weights[-1] > 0:
+            raise UsageError(
+                f"--shards {shown(text)}: expected a weight above 0, found {weights[-1]:g}"
+            )
+        locations.append(parse_location(location))
+    return tuple(locations), tuple(weights)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The shard sets of a run, and the order in which their clips are drawn.
+
+    Attributes:
+        sets: The shard sets, in the order of the options.
+        plan: Which samples make up each step.
+        cache_limit: Bytes that the cache for shards from URLs may hold; 0 without URLs.
+    """
+
+    sets: tuple[ShardSet, ...]
+    plan: Plan
+    cache_limit: int
+
+    @property
+    def identity(self) -> tuple[Mapping[str, Any], ...]:
+        """What each set contains: a set that was moved to another location is the same set."""
+        return tuple(
+            {
+                "config_hash": shard_set.manifest.config_hash,
+                "manifest": shard_set.manifest_sha256,
+                "samples": len(shard_set),
+                "weight": weight,
+            }
+            for shard_set, weight in zip(self.sets, self.plan.weights, strict=True)
         )
-    torch.manual_seed(recipe.seed)
-    model = STM(run.backbone)
-    if saved is not None:
-        model.load_state_dict(saved.model)
-        return model, saved.batchnorm
-    if run.init is not None:
-        load_weights(model, run.init)
-    else:
-        load_backbone(model, run.backbone_weights)
-    if recipe.batchnorm != "auto":
-        return model, recipe.batchnorm
-    # Without pretrained weights, frozen statistics are those of nothing: nothing would learn.
-    random = run.init is None and run.backbone_weights == "none"
-    return model, "train" if random else "frozen"
 
 
-def _acceleration(recipe: TrainRecipe) -> Acceleration:
-    return Acceleration(
-        precision=recipe.precision,
-        tf32=recipe.tf32,
-        channels_last=recipe.channels_last,
-        compile=recipe.compile,
-        checkpoint_activations=recipe.checkpoint_activations,
-    )
+def open_data(options: TrainOptions, recipe: TrainRecipe) -> TrainingData:
+    """Open the shard sets of a run.
 
-
-def build_plan(run: TrainOptions, recipe: TrainRecipe, sets: Sequence[ShardSet]) -> Plan:
-    """Return the order of all clips."""
-    return Plan(
-        shard_sizes=tuple(s.shard_sizes for s in sets),
-        weights=run.weights,
+    Raises:
+        UsageError: The cache has no size.
+        ShardError: A set is missing, incomplete or damaged.
+        RemoteError: A server does not answer, or refuses.
+    """
+    cache = None
+    if not all(isinstance(location, Path) for location in options.shards):
+        if not options.cache_size > 0:
+            raise UsageError(f"--cache-size {options.cache_size:g}: expected more than 0 GB")
+        cache = user_cache(options.cache, options.cache_size)
+    sets = tuple(ShardSet.open(location, cache) for location in options.shards)
+    plan = Plan(
+        shard_sizes=tuple(shard_set.shard_sizes for shard_set in sets),
+        weights=options.weights,
         seed=recipe.seed,
         global_batch=recipe.batch_size,
         window=recipe.window,
     )
+    return TrainingData(sets, plan, 0 if cache is None else cache.limit)
 
 
-def clip_recipe(recipe: TrainRecipe) -> ClipRecipe:
+def build_loader(
+    options: TrainOptions,
+    recipe: TrainRecipe,
+    data: TrainingData,
+    device: torch.device,
+    start: int,
+    ranks: Ranks = SINGLE,
+) -> Loader:
+    """Build the stream of this rank's batches, from step ``start`` on."""
+    return Loader(
+        data.sets,
+        data.plan,
+        _clip_recipe(recipe),
+        size=recipe.size,
+        device=device,
+        threads=options.threads,
+        prefetch=options.prefetch,
+        on_bad_sample=options.on_bad_sample,
+        start=start,
+        stop=recipe.steps,
+        rank=ranks.rank,
+        world=ranks.world,
+        max_skip=lambda step: max_skip(recipe, step),
+        # A fetch has its own time limits; a slow network only delays the clip.
+        patience=_NETWORK_PATIENCE if any(s.remote for s in data.sets) else _DISK_PATIENCE,
+    )
+
+
+def _clip_recipe(recipe: TrainRecipe) -> ClipRecipe:
     """Return how clips are drawn."""
     base = VIDEO if recipe.clips == "video" else PSEUDO
     reverse = base.reverse if recipe.reverse is None else recipe.reverse
     return replace(base, frames=recipe.frames, reverse=reverse)
 
 
-def build_loader(
-    run: TrainOptions,
+def build_state(
+    options: TrainOptions,
     recipe: TrainRecipe,
-    sets: Sequence[ShardSet],
-    plan: Plan,
+    checkpoint: Checkpoint | None,
     device: torch.device,
-    start: int,
-    team: Ranks = SINGLE,
-) -> Loader:
-    """Return this rank's batches from ``start`` on."""
-    return Loader(
-        sets,
-        plan,
-        clip_recipe(recipe),
-        size=recipe.size,
-        device=device,
-        threads=run.threads,
-        prefetch=run.prefetch,
-        on_bad_sample=run.on_bad_sample,
-        start=start,
-        stop=recipe.steps,
-        rank=team.rank,
-        world=team.world,
-        max_skip=lambda step: max_skip(recipe, step),
-        # Fetching gives up by itself; a slow network only makes the clip come late.
-        patience=_NETWORK_PATIENCE if any(s.remote for s in sets) else _DISK_PATIENCE,
+    ranks: Ranks,
+) -> TrainState:
+    """Build model and optimiser: from the checkpoint, from initial weights, or at random.
+
+    Raises:
+        UsageError: The backbone is unknown, or the device cannot compute with this precision.
+        CheckpointError: The initial weights are missing, damaged or of another model.
+    """
+    model, batchnorm = _build_model(options, recipe, checkpoint)
+    set_batchnorm(model.to(device).train(), batchnorm)
+    prepare(model, recipe)
+    optimizer = adam(
+        model,
+        learning_rate=recipe.learning_rate,
+        betas=recipe.adam_betas,
+        eps=recipe.adam_eps,
+        saved=None if checkpoint is None else checkpoint.optimizer,
     )
+    ema = averaged(model, recipe.ema) if recipe.ema else None
+    if ema is not None and checkpoint is not None and checkpoint.ema is not None:
+        ema.module.load_state_dict(checkpoint.ema)
+        ema.n_averaged.fill_(checkpoint.step)
+    clip_loss: nn.Module = ClipLoss(model, recipe)
+    if ranks.world > 1:
+        # Frozen statistics are equal on all ranks; trained ones are copied from rank 0.
+        clip_loss = DistributedDataParallel(clip_loss, broadcast_buffers=batchnorm == "train")
+    state = TrainState(model, clip_loss, optimizer, batchnorm, ema)
+    if checkpoint is not None:
+        state.step, state.best = checkpoint.step, checkpoint.best
+        state.validated = checkpoint.validated
+    return state
+
+
+def _build_model(
+    options: TrainOptions, recipe: TrainRecipe, checkpoint: Checkpoint | None
+) -> tuple[STM, Literal["frozen", "train"]]:
+    """Build the model on the CPU, and decide whether its BatchNorm statistics are trained."""
+    if options.backbone not in BACKBONES:
+        raise UsageError(
+            f"--backbone {options.backbone}: expected one of {', '.join(BACKBONES)}, "
+            "found another name"
+        )
+    torch.manual_seed(recipe.seed)
+    model = STM(options.backbone)
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.model)
+        return model, checkpoint.batchnorm
+    if options.init is not None:
+        load_weights(model, options.init)
+    else:
+        load_backbone(model, options.backbone_weights)
+    if recipe.batchnorm != "auto":
+        return model, recipe.batchnorm
+    # Without pretrained weights, frozen running statistics would be meaningless.
+    random = options.init is None and options.backbone_weights == "none"
+    return model, "train" if random else "frozen"

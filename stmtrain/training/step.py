@@ -36,20 +36,20 @@ Pixels = NDArray[np.uint8]
 
 
 class NonFiniteError(DataError):
-    """A loss or gradient became infinite or NaN; the weights are those of before the step.
+    """A loss or gradient became infinite or NaN; the weights are those before the step.
 
     Attributes:
-        keys: Sample keys of this rank's clips, set where it is raised.
+        keys: Sample keys of this rank's clips, set where the error is raised.
     """
 
     keys: tuple[str, ...] = ()
 
 
 class ClipLoss(nn.Module):
-    """The model with its loss, in the one ``forward`` that DistributedDataParallel wraps."""
+    """The model and its loss in one ``forward``, which DistributedDataParallel wraps."""
 
     def __init__(self, model: STM, recipe: TrainRecipe) -> None:
-        """Wrap ``model``, which stays usable by itself."""
+        """Wrap ``model``, which can still be used on its own."""
         super().__init__()
         self.model = model
         self.recipe = recipe
@@ -73,21 +73,21 @@ class ClipLoss(nn.Module):
 
 @dataclass
 class TrainState:
-    """What changes while training runs; a checkpoint is a picture of it.
+    """What changes during training, and is saved in a checkpoint.
 
     Attributes:
         model: The network.
-        task: :class:`ClipLoss` of it, wrapped for several ranks where there are several.
-        optimizer: Of the model's parameters.
-        batchnorm: What BatchNorm does, resolved.
-        ema: Averaged weights, if the recipe wants them.
+        clip_loss: :class:`ClipLoss` of the model, wrapped if there are several ranks.
+        optimizer: Updates the model's parameters.
+        batchnorm: Whether BatchNorm's statistics are frozen or trained; ``auto`` is resolved.
+        ema: Averaged weights, if the recipe asks for them.
         step: Optimiser steps done.
         best: Best J&F on the validation videos so far.
         validated: Step of the last validation, 0 before the first.
     """
 
     model: STM
-    task: nn.Module
+    clip_loss: nn.Module
     optimizer: torch.optim.Optimizer
     batchnorm: Literal["frozen", "train"]
     ema: AveragedModel | None = None
@@ -96,16 +96,16 @@ class TrainState:
     validated: int = 0
 
     @property
-    def to_evaluate(self) -> STM:
-        """The averaged model where there is one."""
+    def evaluated_model(self) -> STM:
+        """The averaged model if there is one, else the model."""
         return self.model if self.ema is None else cast(STM, self.ema.module)
 
 
 def averaged(model: STM, decay: float) -> AveragedModel:
     """Return a copy of the model that follows it as a moving average, buffers included.
 
-    The first steps count more, by a decay of (1+n)/(10+n) until that passes ``decay``: otherwise
-    the random weights of the beginning would stay in the average for thousands of steps.
+    In the first steps the decay is (1+n)/(10+n), until that exceeds ``decay``: otherwise the
+    random initial weights would stay in the average for thousands of steps.
     """
 
     def follow(averages: Any, values: Any, count: Tensor | int) -> None:
@@ -118,7 +118,13 @@ def averaged(model: STM, decay: float) -> AveragedModel:
 
 @dataclass(frozen=True)
 class LastFrame:
-    """A step's first clip, its last frame: (3,S,S) float in [0,1], and what was seen in it."""
+    """The last frame of a step's first clip.
+
+    Attributes:
+        frame: (3, S, S) float, RGB in [0, 1].
+        logits: (1+N, S, S) float32, the prediction.
+        truth: (S, S) uint8 slot ids, 255 void.
+    """
 
     frame: Tensor
     logits: Tensor
@@ -133,20 +139,28 @@ class LastFrame:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gave, over all ranks: mean loss and J of the clips, norm of the gradient."""
+    """The result of a step.
+
+    Attributes:
+        loss: Mean over the clips of all ranks.
+        jaccard: J of the last frame, mean over the clips of all ranks, in [0, 1].
+        grad_norm: Norm of the gradient, before clipping.
+        stop: Whether any rank was asked to stop.
+        last_frame: For pictures; of this rank.
+    """
 
     loss: float
     jaccard: float
     grad_norm: float
     stop: bool
-    look: LastFrame
+    last_frame: LastFrame
 
 
 def train_step(
     state: TrainState,
     batch: Batch,
     recipe: TrainRecipe,
-    team: Ranks = SINGLE,
+    ranks: Ranks = SINGLE,
     *,
     stop: bool = False,
 ) -> StepResult:
@@ -156,27 +170,30 @@ def train_step(
         state: Changed in place, unless the step fails.
         batch: This rank's clips.
         recipe: Every number.
-        team: The ranks that take the same step.
-        stop: This rank was asked to stop; all ranks learn of it, so that all stop after this step.
+        ranks: The processes that take this step together.
+        stop: Whether this rank was asked to stop; every rank receives the answer, so that all of
+            them stop after the same step.
 
     Raises:
-        NonFiniteError: Loss or gradient are infinite or NaN; the weights are left as they were.
+        NonFiniteError: Loss or gradient are infinite or NaN; the weights do not change.
     """
-    _seed(recipe.seed, batch.step, team.rank)
+    _seed(recipe.seed, batch.step, ranks.rank)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, batch.step)
     frames, masks = augment(batch, recipe.size)
     state.optimizer.zero_grad(set_to_none=True)
-    sums, look = _gradient(state.task, frames, masks, batch.num_objects, recipe, batch.step)
+    sums, last_frame = _gradient(
+        state.clip_loss, frames, masks, batch.num_objects, recipe, batch.step
+    )
     limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
     if recipe.gradient == "sum":
         for parameter in state.model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(recipe.batch_size)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    # The one place where the device is waited for: a ruined step must not reach the weights.
-    told = team.add(torch.cat([sums, sums.new_tensor([float(stop)])]))
-    loss, jaccard, stopping = told.tolist()
+    # The only wait for the device: a non-finite gradient must not reach the weights.
+    totals = ranks.add(torch.cat([sums, sums.new_tensor([float(stop)])]))
+    loss, jaccard, stopping = totals.tolist()
     loss, jaccard, norm_value = loss / recipe.batch_size, jaccard / recipe.batch_size, float(norm)
     if not (math.isfinite(loss) and math.isfinite(norm_value)):
         raise _non_finite(batch, loss, norm_value)
@@ -184,13 +201,13 @@ def train_step(
     if state.ema is not None:
         state.ema.update_parameters(state.model)
     state.step = batch.step + 1
-    return StepResult(loss, jaccard, norm_value, stopping > 0, look)
+    return StepResult(loss, jaccard, norm_value, stopping > 0, last_frame)
 
 
 def _non_finite(batch: Batch, loss: float, norm: float) -> NonFiniteError:
     error = NonFiniteError(
         f"step {batch.step}: the loss is {loss:g} and the norm of the gradient {norm:g} on clips "
-        f"{', '.join(batch.keys)}; see which one with stm train --replay, or lower the "
+        f"{', '.join(batch.keys)}; find out which one with stm train --replay, or lower the "
         "learning rate"
     )
     error.keys = batch.keys
@@ -198,13 +215,13 @@ def _non_finite(batch: Batch, loss: float, norm: float) -> NonFiniteError:
 
 
 def _seed(seed: int, step: int, rank: int) -> None:
-    """Make dropout a function of the step, so that nothing random has to be saved."""
+    """Make dropout a function of the step, so that no generator state has to be saved."""
     words = np.random.SeedSequence([seed, step, rank]).generate_state(2)
     torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
 
 def _gradient(
-    task: nn.Module,
+    clip_loss: nn.Module,
     frames: Tensor,
     masks: Tensor,
     num_objects: Tensor,
@@ -215,29 +232,31 @@ def _gradient(
     clips = len(frames)
     size = math.ceil(clips / recipe.accumulate)
     sums = torch.zeros(2, device=frames.device)
-    look = None
+    last_frame = None
     for part, last in _parts(clips, size):
-        with _local(task, last):
+        with _local_gradient(clip_loss, last):
             counts = num_objects[part]
-            losses, jaccard, logits = task(
+            losses, jaccard, logits = clip_loss(
                 frames[part], masks[part], counts, bootstrap_share(recipe, step)
             )
             (losses.sum() / clips).backward()
         sums += torch.stack([losses.detach().sum(), jaccard.sum()])
-        look = look or LastFrame(frames[0, -1], logits[0, : int(counts[0]) + 1], masks[0, -1])
-    if look is None:
+        last_frame = last_frame or LastFrame(
+            frames[0, -1], logits[0, : int(counts[0]) + 1], masks[0, -1]
+        )
+    if last_frame is None:
         raise ValueError("expected at least one clip, found an empty batch")
-    return sums, look
+    return sums, last_frame
 
 
 def _parts(clips: int, size: int) -> Iterator[tuple[slice, bool]]:
-    """Cut ``clips`` into slices of at most ``size``, and say which one is the last."""
+    """Yield slices of at most ``size`` clips, each with whether it is the last one."""
     for start in range(0, clips, size):
         yield slice(start, start + size), start + size >= clips
 
 
-def _local(task: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-    """Leave the exchange of gradients between ranks to the last part."""
-    if isinstance(task, DistributedDataParallel) and not last:
-        return task.no_sync()
+def _local_gradient(clip_loss: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    """Exchange gradients between ranks in the last part only."""
+    if isinstance(clip_loss, DistributedDataParallel) and not last:
+        return clip_loss.no_sync()
     return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Evaluation while training: a few whole videos, segmented and scored as ``stm eval`` does."""
+"""Evaluation during training: a few complete videos, as ``stm eval`` and ``stm score`` do it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,59 +14,63 @@ from stmtrain.scoring.score import score_video
 from stmtrain.scoring.scores import ObjectScore, Scores
 from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import TrainRecipe
-from stmtrain.training.run_folder import TrainOptions
+from stmtrain.training.setup import TrainOptions
 
-__all__ = ["VALIDATION_NAME", "Validation", "open_validation"]
+__all__ = ["Validation", "open_validation"]
 
-VALIDATION_NAME = "validation"
+_FOLDER = "validation"
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Videos, how to segment them, and the folder for the masks of the last time.
+    """The validation videos of a run. They are split across ranks; every rank receives all scores.
 
-    Each rank takes every so manieth video; all learn the scores of all.
+    Attributes:
+        videos: All of them.
+        options: How they are segmented.
+        out: Folder for the predicted masks; the next validation replaces them.
+        ranks: The processes that validate together.
     """
 
     videos: Sequence[ShardVideo]
     options: Inference
     out: Path
-    team: Ranks
+    ranks: Ranks
 
     def run(self, model: STM) -> dict[str, float]:
-        """Return J, F and their mean over all objects, in [0, 1]; the model's mode is kept."""
+        """Return J, F and their mean over all objects, in [0, 1]; the model keeps its mode."""
         training = model.training
         model.eval()
         objects: list[ObjectScore] = []
-        for video in self.videos[self.team.rank :: self.team.world]:
+        for video in self.videos[self.ranks.rank :: self.ranks.world]:
             for name, mask, _ in predict_video(model, video, self.options):
                 write_mask(self.out / video.name / f"{name}.png", mask)
             objects += score_video(self.out, video, video.protocol).objects
         model.train(training)
-        parts = self.team.gather(objects)
+        parts = self.ranks.gather(objects)
         scores = Scores(tuple(score for part in parts for score in part), self.videos[0].binary)
         return {"j_and_f": scores.j_and_f, "j": scores.j.mean, "f": scores.f.mean}
 
 
-def open_validation(run: TrainOptions, recipe: TrainRecipe, team: Ranks) -> Validation | None:
+def open_validation(options: TrainOptions, recipe: TrainRecipe, ranks: Ranks) -> Validation | None:
     """Open the validation videos of a run, if it has any.
 
     Raises:
         ShardError: The set is missing, incomplete or damaged.
-        DataError: Its videos have no masks to compare with.
+        DataError: A video has too few masks to compare with.
     """
-    if run.val is None:
+    if options.val is None:
         return None
-    videos = shard_videos(run.val)
+    videos = shard_videos(options.val)
     bare = [video.name for video in videos if len(video.masks) < 3]
     if bare:
         raise DataError(
-            f"--val {run.val}: expected videos with masks in three frames or more, found "
-            f"{bare[0]} and {len(bare) - 1} more with fewer; pack whole videos with stm pack-davis"
+            f"--val {options.val}: expected videos with masks in three frames or more, found "
+            f"{len(bare)} with fewer (first {bare[0]}); pack complete videos with stm pack-davis"
         )
-    options = Inference(
+    inference = Inference(
         memory_every=recipe.memory_every,
         size=recipe.val_size or None,
         precision=recipe.precision,
     )
-    return Validation(videos, options, run.out / VALIDATION_NAME, team)
+    return Validation(videos, inference, options.out / _FOLDER, ranks)

@@ -37,7 +37,7 @@ class Checkpoint:
         model: State dict of the model.
         optimizer: State dict of the optimiser.
         recipe: The recipe's fields as plain values.
-        sources: One ``{"config_hash", "manifest", "samples", "weight"}`` per shard set, in order.
+        shard_sets: One ``{"config_hash", "manifest", "samples", "weight"}`` per shard set.
         batchnorm: ``frozen`` or ``train``, as it was resolved when the run began.
         ema: State dict of the averaged weights, or ``None``.
         best: Best J&F on the validation videos so far, in [0, 1], or ``None``.
@@ -49,7 +49,7 @@ class Checkpoint:
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     recipe: Mapping[str, Any]
-    sources: tuple[Mapping[str, Any], ...]
+    shard_sets: tuple[Mapping[str, Any], ...]
     batchnorm: Literal["frozen", "train"]
     ema: Mapping[str, Tensor] | None = None
     best: float | None = None
@@ -66,7 +66,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "model": dict(checkpoint.model),
         "optimizer": dict(checkpoint.optimizer),
         "recipe": dict(checkpoint.recipe),
-        "sources": [dict(source) for source in checkpoint.sources],
+        "sources": [dict(shard_set) for shard_set in checkpoint.shard_sets],
         "batchnorm": checkpoint.batchnorm,
         "ema": None if checkpoint.ema is None else dict(checkpoint.ema),
         "best": checkpoint.best,
@@ -114,7 +114,7 @@ def _checkpoint_in(value: Mapping[Any, Any], path: Path) -> Checkpoint:
             model=value["model"],
             optimizer=value["optimizer"],
             recipe=dict(value["recipe"]),
-            sources=tuple(dict(source) for source in value["sources"]),
+            shard_sets=tuple(dict(shard_set) for shard_set in value["sources"]),
             batchnorm="frozen" if value["batchnorm"] == "frozen" else "train",
             ema=value["ema"],
             best=None if value["best"] is None else float(value["best"]),

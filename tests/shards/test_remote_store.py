@@ -4,6 +4,7 @@
 reads from a stand-in for its server.
 """
 
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.shards.urls import parse_location, shown, split_weight
 from stmtrain.streaming.plan import Plan
 from stmtrain.streaming.prefetch import ShardPrefetcher, window_bytes
-from stmtrain.training.run_folder import parse_sources
+from stmtrain.training.setup import parse_shards
 from tests.paths import ROOT
 from tests.shard_server import Hub, Server, in_bucket, serving
 
@@ -237,7 +238,7 @@ def test_waits_grow_and_differ() -> None:
     ],
 )
 def test_locations_and_weights(text: str, location: Path | str, weight: float) -> None:
-    assert parse_sources([text]) == ((location,), (weight,))
+    assert parse_shards([text]) == ((location,), (weight,))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_other_urls_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["a=x", "a=", "a=0", "a=-1", "a=nan", "s3://b/a=x"])
 def test_wrong_weights_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--shards"):
-        parse_sources([text])
+        parse_shards([text])
 
 
 def test_weights_come_off_once() -> None:
@@ -478,30 +479,30 @@ def test_training_from_a_url_is_training_from_the_folder(
     from stmdata.packing.videos import pack_davis
     from stmtrain.train import train
     from stmtrain.training.recipe import MAIN
-    from stmtrain.training.run_folder import TrainOptions
+    from stmtrain.training.setup import TrainOptions
     from stmtrain.weights.checkpoint import load_checkpoint
 
     server.folder = tmp_path / "a"
     pack_davis(davis_tree, 2017, "train", server.folder, workers=1, shard_bytes=1)
     recipe = replace(MAIN, size=32, batch_size=2, steps=2, schedule="constant")
-    seen = []
+    notes: list[str] = []
 
     def run(location: Path | str, out: str) -> dict[str, torch.Tensor]:
         run = TrainOptions((location,), (1.0,), tmp_path / out, "resnet18", "none", device="cpu",
                   cache=tmp_path / "cache", cache_size=0.01)  # fmt: skip
-        path = train(run, recipe, lambda _: None, lambda here, n: seen.append((here, n)))
+        path = train(run, recipe, lambda _done, _steps, note: notes.append(note))
         checkpoint = load_checkpoint(path)
-        assert checkpoint.sources[0]["manifest"] == ShardSet.open(server.folder).manifest_sha256
+        assert checkpoint.shard_sets[0]["manifest"] == ShardSet.open(server.folder).manifest_sha256
         return dict(checkpoint.model)
 
     local, remote = run(server.folder, "local"), run(server.url, "remote")
-    assert seen
-    assert seen[-1][0] == seen[-1][1]
+    fetched = [note for note in notes if "fetched" in note]
+    assert re.match(r"fetched (\d+) of the first \1 shards", fetched[-1])
     assert all(torch.equal(remote[name], tensor) for name, tensor in local.items())
     resume = TrainOptions(
         (server.folder,), (1.0,), tmp_path / "remote", "resnet18", "none", device="cpu", resume=True
     )
-    train(resume, replace(recipe, steps=3), lambda _: None)  # a set that moved is the same set
+    train(resume, replace(recipe, steps=3), lambda *_: None)  # a set that moved is the same set
 
 
 def test_a_url_of_another_kind_is_wrong_usage(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from stmdata.drawn.trees import draw_davis
 from stmdata.packing.videos import pack_davis
 from stmtrain.train import train
 from stmtrain.training.recipe import MAIN, TrainRecipe
-from stmtrain.training.run_folder import TrainOptions
+from stmtrain.training.setup import TrainOptions
 from stmtrain.weights.checkpoint import load_checkpoint
 
 FORK = multiprocessing.get_context("fork")
@@ -46,7 +46,7 @@ def train_once(shards: Path, out: Path, recipe: TrainRecipe) -> None:
         resume=resume,
         val=shards,
     )
-    train(run, recipe, lambda _progress: None)
+    train(run, recipe, lambda *_progress: None)
 
 
 def killed(shards: Path, out: Path, recipe: TrainRecipe, seconds: float) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -16,11 +17,12 @@ from stmtrain.model.memory import _read_fused
 from stmtrain.model.objects import on_device, other_masks
 from stmtrain.model.precision import autocast
 from stmtrain.training import acceleration
-from stmtrain.training.acceleration import Acceleration, adam, prepare
+from stmtrain.training.acceleration import adam, prepare
 from stmtrain.training.losses import clip_loss
+from stmtrain.training.recipe import PRETRAIN, TrainRecipe
 
 CPU = torch.device("cpu")
-PLAIN = Acceleration()
+BFLOAT16 = replace(PRETRAIN, precision="bfloat16")
 Clips = tuple[Tensor, Tensor, Tensor]
 Step = tuple[float, dict[str, Tensor]]
 
@@ -39,7 +41,7 @@ def clips_of(counts: list[int], size: int = 32) -> Clips:
     return frames, torch.stack(masks).byte(), torch.tensor(counts)
 
 
-def step(model: STM, clips: Clips, how: Acceleration = PLAIN) -> Step:
+def step(model: STM, clips: Clips, how: TrainRecipe = PRETRAIN) -> Step:
     """The loss of a batch and its gradients."""
     model.zero_grad()
     with autocast(clips[0].device, how.precision):
@@ -52,8 +54,8 @@ def gradients(model: STM) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def prepared(model: STM, **choices: Any) -> tuple[STM, Acceleration]:
-    how = Acceleration(**choices)
+def prepared(model: STM, **choices: Any) -> tuple[STM, TrainRecipe]:
+    how = replace(PRETRAIN, **choices)
     return prepare(copy.deepcopy(model), how), how
 
 
@@ -149,7 +151,7 @@ def test_without_gradients_nothing_is_computed_again(model: STM) -> None:
 
 def test_bfloat16_is_near_float32_and_weights_stay_float32(model: STM) -> None:
     clips = clips_of([2, 1], size=48)
-    expected, ours = step(model, clips), step(model, clips, Acceleration("bfloat16"))
+    expected, ours = step(model, clips), step(model, clips, BFLOAT16)
     assert ours[0] == pytest.approx(expected[0], rel=0.02)
     pairs = [(ours[1][n].flatten(), g.flatten()) for n, g in expected[1].items()]
     assert all(grad.dtype == torch.float32 for grad, _ in pairs)
@@ -164,7 +166,7 @@ def test_bfloat16_is_finite_where_the_network_is_certain(model: STM, scale: floa
     with torch.no_grad():
         certain.Decoder.pred2.weight.zero_()
         certain.Decoder.pred2.bias.copy_(torch.tensor([0.0, scale]))
-    loss, grads = step(certain, clips_of([2, 1]), Acceleration("bfloat16"))
+    loss, grads = step(certain, clips_of([2, 1]), BFLOAT16)
     assert 0 <= loss < 2 * 2 * 17  # two frames, at most -log(1e-7) each, and one more for others
     assert all(grad.isfinite().all() for grad in grads.values())
 
@@ -190,7 +192,7 @@ def test_float32_means_float32_unless_tf32_is_asked_for(model: STM) -> None:
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         for tf32 in (True, False):
-            prepare(model, Acceleration(tf32=tf32))
+            prepare(model, replace(PRETRAIN, tf32=tf32))
             assert torch.backends.cudnn.allow_tf32 == tf32
             assert torch.backends.cuda.matmul.allow_tf32 == tf32
     finally:
@@ -294,14 +296,14 @@ def test_bfloat16_is_refused_where_the_gpu_has_none(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_options: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     with pytest.raises(UsageError, match="Some GPU has no bfloat16 arithmetic; use float32"):
-        prepare(model, Acceleration("bfloat16"))
+        prepare(model, BFLOAT16)
 
 
 # On a GPU: `pytest -m gpu`.
 
 
-def on_gpu(model: STM, **choices: Any) -> tuple[STM, Acceleration]:
-    how = Acceleration(**choices)
+def on_gpu(model: STM, **choices: Any) -> tuple[STM, TrainRecipe]:
+    how = replace(PRETRAIN, **choices)
     return prepare(copy.deepcopy(model).cuda(), how), how
 
 
