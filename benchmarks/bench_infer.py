@@ -53,7 +53,7 @@ def main() -> None:
     small = device.type == "cpu"
     backbone = options.backbone or ("resnet18" if small else "resnet50")
     torch.manual_seed(0)
-    model = load_model(options.weights)[0] if options.weights else STM(backbone)
+    model = load_model(options.weights) if options.weights else STM(backbone)
     model.to(device).eval()
     height, width = options.size or ((96, 160) if small else (480, 854))
     frames = options.frames or (16 if small else 100)

@@ -26,7 +26,7 @@ from stmdata.packing.clips import ClipMaker, Options, encode_clip, plan_jobs, pr
 from stmdata.stills.source import CocoSource, Picture
 from stmdata.synthesis.appearance import apply_frame
 from stmdata.synthesis.appearance_policy import draw_appearance, load_policy
-from stmdata.synthesis.clip import Clip, Skip, _draw_scene, synthesise
+from stmdata.synthesis.clip import Clip, Skip, _draw_scene, draw_clip
 from stmdata.synthesis.layers import Cutout, Scene
 from stmdata.synthesis.recipe import SynthRecipe, load_recipe
 from stmdata.synthesis.render import _LINEAR, _NEAREST, _box, _sample, _warp
@@ -68,7 +68,7 @@ class Material:
 
     def clip(self, i: int) -> Clip | Skip:
         """Make clip ``i``."""
-        return synthesise(
+        return draw_clip(
             self.pictures[i].image,
             self.pictures[i].labels,
             self.pool,

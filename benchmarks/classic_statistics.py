@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clip_stats import clip_statistics
 from stmdata.stills.source import CocoSource
-from stmdata.synthesis.clip import Clip, synthesise
+from stmdata.synthesis.clip import Clip, draw_clip
 from stmdata.synthesis.layers import Cutout
 from stmdata.synthesis.recipe import CLASSIC
 
@@ -33,7 +33,7 @@ def clips(source: CocoSource, passes: int, seed: int) -> Iterator[NDArray[np.uin
         drawn = source.cutouts(150, CLASSIC.min_cutout_box, rng)
         pool = [cutout for cutout in drawn if isinstance(cutout, Cutout)]
         for picture in pictures:
-            clip = synthesise(picture.image, picture.labels, pool, CLASSIC, rng)
+            clip = draw_clip(picture.image, picture.labels, pool, CLASSIC, rng)
             if isinstance(clip, Clip):
                 yield clip.masks
 

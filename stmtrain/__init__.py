@@ -1,1 +1,59 @@
-"""The lean side: shards, streaming, the STM model, training and evaluation."""
+"""Stream shards of videos into Space-Time Memory Networks: train, segment, evaluate, score.
+
+The names below are the public interface; everything else may change between releases. A name is
+imported when it is first used, so that ``import stmtrain`` takes no time and needs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stmtrain.errors import DataError, StmError, UsageError
+    from stmtrain.inference.segment import Inference, segment_video
+    from stmtrain.model import STM
+    from stmtrain.shards.arrays import SampleArrays
+    from stmtrain.shards.reader import ShardSet, open_shards
+    from stmtrain.streaming.augment import augment
+    from stmtrain.streaming.loader import Batch, Loader, open_loader
+    from stmtrain.weights.checkpoint import load_model
+
+__all__ = [
+    "STM",
+    "Batch",
+    "DataError",
+    "Inference",
+    "Loader",
+    "SampleArrays",
+    "ShardSet",
+    "StmError",
+    "UsageError",
+    "augment",
+    "load_model",
+    "open_loader",
+    "open_shards",
+    "segment_video",
+]
+
+_MODULES = {
+    "errors": ("DataError", "StmError", "UsageError"),
+    "inference.segment": ("Inference", "segment_video"),
+    "model": ("STM",),
+    "shards.arrays": ("SampleArrays",),
+    "shards.reader": ("ShardSet", "open_shards"),
+    "streaming.augment": ("augment",),
+    "streaming.loader": ("Batch", "Loader", "open_loader"),
+    "weights.checkpoint": ("load_model",),
+}
+
+
+if not TYPE_CHECKING:  # so that mypy and editors know the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

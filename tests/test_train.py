@@ -23,7 +23,7 @@ from stmtrain.training.recipe import MAIN, TrainRecipe
 from stmtrain.training.records import open_journal
 from stmtrain.training.setup import TrainOptions, parse_shards
 from stmtrain.training.step import ClipLoss, TrainState, train_step
-from stmtrain.weights.checkpoint import load_checkpoint, load_model
+from stmtrain.weights.checkpoint import load_checkpoint, load_model_and_origin
 
 RECIPE = replace(
     MAIN, size=32, batch_size=2, steps=4, learning_rate=1e-3, log_every=1, save_every=2
@@ -69,7 +69,7 @@ def test_a_run_leaves_checkpoint_recipe_and_metrics(straight: Path) -> None:
     assert (checkpoint.step, checkpoint.backbone, checkpoint.batchnorm) == (4, "resnet18", "train")
     assert [line["step"] for line in _metrics(out)] == [1, 2, 3, 4]
     assert "learning_rate = 0.001" in (out / "recipe.toml").read_text()
-    model, origin = load_model(out / "checkpoint.pt")
+    model, origin = load_model_and_origin(out / "checkpoint.pt")
     assert model.backbone.name == "resnet18"
     assert "4 steps" in origin["trained"]
 

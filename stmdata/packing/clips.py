@@ -18,7 +18,7 @@ from stmdata.packing.pack import Job, Progress, pack
 from stmdata.stills.mask_files import find_stills
 from stmdata.stills.source import CocoSource, MaskSource, StillSource
 from stmdata.synthesis.appearance_policy import AppearancePolicy, load_policy
-from stmdata.synthesis.clip import Clip, Skip, synthesise
+from stmdata.synthesis.clip import Clip, Skip, draw_clip
 from stmdata.synthesis.layers import Cutout
 from stmdata.synthesis.recipe import SynthRecipe
 from stmtrain.errors import DataError, UsageError
@@ -150,7 +150,7 @@ class ClipMaker:
         if task.variant == 0:  # once per image, not once per clip
             yield from picture.skipped
         rng = _generator(options.seed, task.shard, task.sample)
-        clip = synthesise(
+        clip = draw_clip(
             picture.image,
             picture.labels,
             pool,

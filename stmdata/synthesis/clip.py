@@ -7,6 +7,7 @@ large enough in frame 0 become the clip's.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,14 +15,27 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from stmdata.synthesis.appearance import draw_deformation
-from stmdata.synthesis.appearance_policy import NONE, AppearancePolicy, draw_appearance
+from stmdata.synthesis.appearance_policy import (
+    NONE,
+    AppearancePolicy,
+    draw_appearance,
+    load_policy,
+)
 from stmdata.synthesis.classic import draw_classic
 from stmdata.synthesis.layers import Cutout, Scene
-from stmdata.synthesis.recipe import REFERENCE_SIZE, ClassicRecipe, SmoothRecipe, SynthRecipe
+from stmdata.synthesis.recipe import (
+    REFERENCE_SIZE,
+    ClassicRecipe,
+    SmoothRecipe,
+    SynthRecipe,
+    load_recipe,
+)
 from stmdata.synthesis.render import render
 from stmdata.synthesis.smooth import draw_smooth
+from stmtrain.errors import DataError, UsageError
+from stmtrain.images.masks import VOID, ids_present, is_binary
 
-__all__ = ["Clip", "Skip", "synthesise"]
+__all__ = ["Clip", "Skip", "draw_clip", "synthesise"]
 
 
 class Skip(StrEnum):
@@ -46,6 +60,70 @@ class Clip:
 
 
 def synthesise(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    *,
+    recipe: str | Path = "default",
+    appearance: str | Path | None = None,
+    frames: int = 3,
+    size: int = REFERENCE_SIZE,
+    seed: int = 0,
+) -> Clip:
+    """Make a pseudo-video of one image and its objects.
+
+    Args:
+        image: (H, W, 3) uint8, RGB; any size.
+        mask: (H, W) uint8: 0 background, 1..254 objects; 255 is background too, or, where it is
+            the only value besides 0, the one object.
+        recipe: ``default``, ``classic``, or a TOML file. Objects of other images are not pasted.
+        appearance: ``none``, ``light``, ``strong``, or a TOML file; by default the recipe's.
+        frames: Number of frames, >= 2.
+        size: Side of the clip, pixels.
+        seed: Decides every random choice.
+
+    Returns:
+        The clip. Its object ids follow the order of the ids in ``mask``; objects that are too
+        small in its first frame are left out.
+
+    Raises:
+        UsageError: ``image`` and ``mask`` do not fit each other, or the recipe is unknown.
+        DataError: The image is too small, or has no object that is large enough.
+
+    Example:
+        >>> image, mask = np.full((300, 400, 3), 90, np.uint8), np.zeros((300, 400), np.uint8)
+        >>> mask[100:200, 100:250] = 1
+        >>> clip = synthesise(image, mask, appearance="none", size=128)
+        >>> clip.frames.shape, clip.masks.shape
+        ((3, 128, 128, 3), (3, 128, 128))
+    """
+    if image.dtype != np.uint8 or mask.dtype != np.uint8 or image.shape != (*mask.shape, 3):
+        raise UsageError(
+            "expected an image (H, W, 3) and a mask (H, W), both uint8, found "
+            f"{image.dtype} {image.shape} and {mask.dtype} {mask.shape}"
+        )
+    if frames < 2 or size < 32:
+        raise UsageError(f"expected 2 frames or more of 32 px or more, found {frames} of {size}")
+    ids = (VOID,) if is_binary(mask) else tuple(ids_present(mask))
+    labels = np.zeros_like(mask)
+    for number, object_id in enumerate(ids, 1):
+        labels[mask == object_id] = number
+    chosen = load_recipe(recipe)
+    clip = draw_clip(
+        image,
+        labels,
+        [],
+        chosen,
+        np.random.default_rng(seed),
+        num_frames=frames,
+        size=size,
+        policy=load_policy(chosen.appearance if appearance is None else appearance),
+    )
+    if isinstance(clip, Skip):
+        raise DataError(f"image of {image.shape[1]}x{image.shape[0]} px: {clip}; use another image")
+    return clip
+
+
+def draw_clip(
     image: NDArray[np.uint8],
     labels: NDArray[np.uint8],
     pool: Sequence[Cutout],

@@ -24,7 +24,7 @@ from stmtrain.inference.summary import Evaluation, add_up, protocol_of, write_re
 from stmtrain.model import STM
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.submission import check_export_path, write_submission
-from stmtrain.weights.checkpoint import load_model
+from stmtrain.weights.checkpoint import load_model_and_origin
 
 __all__ = ["RESULTS_NAME", "Tally", "evaluate", "predict_video"]
 
@@ -81,7 +81,7 @@ def evaluate(
     if export is not None:
         check_export_path(export)
     warnings = _warnings(videos)
-    model, origin = load_model(checkpoint)
+    model, origin = load_model_and_origin(checkpoint)
     model.to(device).eval()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

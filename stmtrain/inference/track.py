@@ -30,7 +30,7 @@ from stmtrain.inference.results import write_mask
 from stmtrain.inference.segment import Inference, segment_video
 from stmtrain.inference.summary import options_in_words
 from stmtrain.model import STM
-from stmtrain.weights.checkpoint import load_model
+from stmtrain.weights.checkpoint import load_model_and_origin
 
 __all__ = ["MASKS_NAME", "SUMMARY_NAME", "Tracked", "track"]
 
@@ -124,7 +124,7 @@ def track(
     size = (first[1].shape[0], first[1].shape[1])
     given = read_masks(masks, frames, size)
     options = _never_larger(options, size)
-    model, origin = load_model(checkpoint)
+    model, origin = load_model_and_origin(checkpoint)
     model.to(device).eval()
     _prepare(out, overwrite)
     drawing = _drawing(out, frames, rate) if overlay else nullcontext(None)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from stmtrain.errors import ShardError
+from stmtrain.shards.arrays import SampleArrays, decode_sample
 from stmtrain.shards.index import PackedIndex
 from stmtrain.shards.manifest import Manifest, SampleIndex
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, SampleRecord
@@ -26,7 +27,7 @@ from stmtrain.shards.store import LocalStore, Store, open_store, read_manifest, 
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["OpenShard", "ShardSet", "read_manifest", "read_sidecar"]
+__all__ = ["OpenShard", "ShardSet", "open_shards", "read_manifest", "read_sidecar"]
 
 _OPEN_SHARDS = 128
 _BETWEEN = 4096  # bytes per member that may be read in vain to save a read
@@ -81,6 +82,15 @@ class ShardSet:
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> SampleArrays:
+        """Read and decode a sample with all of its frames.
+
+        Raises:
+            IndexError: ``index`` is outside ``[0, len(self))``.
+            DataError: The sample is damaged.
+        """
+        return decode_sample(self.read(index), self.where(index))
 
     def where(self, index: int) -> str:
         """Name a sample for an error message: set, shard and sample key."""
@@ -183,6 +193,36 @@ class ShardSet:
                 'run "stm shards verify"'
             )
         return record
+
+
+def open_shards(
+    location: str | Path, *, cache: Path | None = None, cache_size: float | None = None
+) -> ShardSet:
+    """Open a shard set.
+
+    Args:
+        location: Its folder, or its ``s3://``, ``gs://``, ``hf://`` or ``https://`` URL.
+        cache: Folder for shards from a URL; by default in the user's cache folder.
+        cache_size: The most that the cache holds, GB; 50 by default.
+
+    Returns:
+        The set: ``len(shards)`` samples, and ``shards[i]`` decodes one of them to arrays.
+
+    Raises:
+        ShardError: The folder contains no complete set, or a damaged one.
+        UsageError: The URL has an unknown scheme, or a package for it is not installed.
+        RemoteError: The server does not answer, or refuses.
+
+    Example:
+        >>> shards = open_shards("shards/davis")  # doctest: +SKIP
+        >>> shards[0].frames.shape  # doctest: +SKIP
+        (82, 480, 854, 3)
+    """
+    if cache is None and cache_size is None:
+        return ShardSet.open(location)
+    from stmtrain.shards.cache import DEFAULT_GIGABYTES, user_cache
+
+    return ShardSet.open(location, user_cache(cache, cache_size or DEFAULT_GIGABYTES))
 
 
 class OpenShard:

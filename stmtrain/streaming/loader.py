@@ -9,18 +9,23 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal, Self
 
 import torch
 
 from stmtrain.errors import UsageError
+from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.batch import Batch, BatchArrays
-from stmtrain.streaming.clips import ClipRecipe
+from stmtrain.streaming.clips import PSEUDO, VIDEO, ClipRecipe
 from stmtrain.streaming.make_batch import BatchJob, ShardSource, Stream
 from stmtrain.streaming.plan import Plan
 from stmtrain.streaming.threads import Workers
 
-__all__ = ["Batch", "Loader", "ShardSource"]
+__all__ = ["Batch", "Loader", "ShardSource", "open_loader"]
+
+_DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 
 class Loader:
@@ -57,7 +62,7 @@ class Loader:
         world: int = 1,
         max_skip: Callable[[int], int] = lambda _step: 0,
         on_bad_sample: Literal["raise", "skip"] = "raise",
-        patience: float = 300.0,
+        patience: float = _DISK_PATIENCE,
     ) -> None:
         """Check the settings; nothing is read before the first batch is asked for.
 
@@ -157,3 +162,69 @@ class Loader:
 
     def _ended(self, step: int) -> bool:
         return self._stop is not None and step >= self._stop
+
+
+def open_loader(
+    locations: Sequence[str | Path],
+    batch_size: int,
+    seed: int = 0,
+    *,
+    weights: Sequence[float] | None = None,
+    size: int = 384,
+    frames: int = 3,
+    max_skip: int = 0,
+    device: torch.device | str = "cpu",
+    threads: int = 2,
+    start: int = 0,
+    stop: int | None = None,
+) -> Loader:
+    """Open shard sets and return a loader of training batches from them.
+
+    Clips of real videos are warped at random as in stage 2 of training. Where all sets are
+    pseudo-videos, which were warped when they were packed, they are only flipped and reversed.
+
+    Args:
+        locations: Folders or URLs of shard sets.
+        batch_size: Clips of a batch.
+        seed: Decides the order of the clips and everything that is drawn within them.
+        weights: Share of each set in the clips, in any unit; by default the sets share equally.
+        size: Side of the training crop, pixels.
+        frames: Frames of a clip.
+        max_skip: Most frames skipped between neighbouring frames of a clip.
+        device: Where batches go.
+        threads: Decoding threads.
+        start: First step. Batch ``k`` is the same whatever the first step.
+        stop: The step before which to end; None never ends.
+
+    Returns:
+        The loader. Its batches become crops with :func:`stmtrain.streaming.augment.augment`.
+
+    Raises:
+        ShardError: A location is no complete shard set.
+        UsageError: A number is out of range, or there is no location.
+
+    Example:
+        >>> with open_loader(["shards/coco"], batch_size=4, seed=0) as loader:  # doctest: +SKIP
+        ...     for batch in loader:
+        ...         frames, masks = augment(batch, size=384)
+    """
+    sets = [ShardSet.open(location) for location in locations]
+    plan = Plan(
+        shard_sizes=tuple(shard_set.shard_sizes for shard_set in sets),
+        weights=tuple(weights or [1.0] * len(sets)),
+        seed=seed,
+        global_batch=batch_size,
+    )
+    synthesised = all("recipe" in shard_set.manifest.config for shard_set in sets)
+    return Loader(
+        sets,
+        plan,
+        replace(PSEUDO if synthesised else VIDEO, frames=frames),
+        size=size,
+        device=device,
+        threads=threads,
+        start=start,
+        stop=stop,
+        max_skip=lambda _step: max_skip,
+        patience=_NETWORK_PATIENCE if any(s.remote for s in sets) else _DISK_PATIENCE,
+    )

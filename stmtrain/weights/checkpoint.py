@@ -21,7 +21,14 @@ from stmtrain.model import BACKBONES, STM
 from stmtrain.weights.files import load_file, state_in
 from stmtrain.weights.load import backbone_of, load_state
 
-__all__ = ["Checkpoint", "keep_as", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "keep_as",
+    "load_checkpoint",
+    "load_model",
+    "load_model_and_origin",
+    "save_checkpoint",
+]
 
 FORMAT_NAME = "stm-checkpoint"
 FORMAT_VERSION = 1
@@ -124,8 +131,28 @@ def _checkpoint_in(value: Mapping[Any, Any], path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: checkpoint is malformed ({error!r})") from None
 
 
-def load_model(path: Path) -> tuple[STM, dict[str, Any]]:
-    """Build the model that a file holds weights for: our checkpoint or published STM weights.
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> STM:
+    """Load a network to segment videos with.
+
+    Args:
+        path: A checkpoint of ``stm train`` (its averaged weights, if it has them), or published
+            STM weights (``.pth`` or ``.safetensors``).
+        device: Where the network goes.
+
+    Returns:
+        The network in eval mode.
+
+    Raises:
+        CheckpointError: The file does not contain an STM, or is damaged.
+
+    Example:
+        >>> model = load_model("runs/main/checkpoint.pt", "cuda")  # doctest: +SKIP
+    """
+    return load_model_and_origin(Path(path))[0].to(device)
+
+
+def load_model_and_origin(path: Path) -> tuple[STM, dict[str, Any]]:
+    """Build the model whose weights are in a file: our checkpoint or published STM weights.
 
     Returns:
         The model on the CPU in eval mode, and where it comes from: ``file``, ``backbone``,

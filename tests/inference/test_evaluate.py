@@ -53,7 +53,7 @@ def model() -> STM:
 @pytest.fixture(autouse=True)
 def _loaded_once(model: STM, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = {"file": "r18.pth", "backbone": "resnet18", "recipe": None, "trained": "nothing"}
-    monkeypatch.setattr(evaluate_module, "load_model", lambda _: (model, origin))
+    monkeypatch.setattr(evaluate_module, "load_model_and_origin", lambda _: (model, origin))
     monkeypatch.setattr(evaluate_module, "_sha256", lambda path: path.name)
 
 

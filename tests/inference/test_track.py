@@ -43,7 +43,7 @@ def model() -> STM:
 @pytest.fixture(autouse=True)
 def _loaded_once(model: STM, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = {"file": "x", "backbone": "resnet18", "recipe": None, "trained": "nothing"}
-    monkeypatch.setattr(track, "load_model", lambda _: (model, origin))
+    monkeypatch.setattr(track, "load_model_and_origin", lambda _: (model, origin))
 
 
 def picture(t: int, size: tuple[int, int] = SIZE) -> Mask:

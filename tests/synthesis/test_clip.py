@@ -12,7 +12,7 @@ from benchmarks.clip_stats import clip_statistics
 from stmdata.stills.source import CocoSource, label_map
 from stmdata.synthesis.appearance_policy import LIGHT, NONE, STRONG
 from stmdata.synthesis.classic import draw_classic
-from stmdata.synthesis.clip import Clip, Skip, synthesise
+from stmdata.synthesis.clip import Clip, Skip, draw_clip
 from stmdata.synthesis.layers import (
     Cutout,
     Layer,
@@ -79,7 +79,7 @@ def test_objects_of_the_image_carry_their_paint_to_the_pixel(
     rng = np.random.default_rng(seed)
     labels = painted(*rng.integers(150, 400, 2), 3, rng)
     recipe = replace(RECIPES[name], max_objects=5, min_object_area=300.0, max_object_share=1.0)
-    clip = synthesise(COLOURS[labels], labels, [], recipe, rng, num_frames=num_frames, size=128)
+    clip = draw_clip(COLOURS[labels], labels, [], recipe, rng, num_frames=num_frames, size=128)
     if isinstance(clip, Skip):
         assert clip is Skip.NO_OBJECT
         return
@@ -102,7 +102,7 @@ def test_hard_pasted_objects_are_their_mask_exactly(seed: int, num_frames: int) 
     image = np.full((200, 260, 3), 128, np.uint8)
     pool = [disc(radius, COLOURS[i + 1]) for i, radius in enumerate((25, 40, 60))]
     recipe = replace(CLASSIC, min_object_area=60.0)
-    clip = synthesise(image, image[..., 0] * 0, pool, recipe, rng, num_frames=num_frames, size=160)
+    clip = draw_clip(image, image[..., 0] * 0, pool, recipe, rng, num_frames=num_frames, size=160)
     clip = made(clip)
     for object_id in range(1, int(clip.masks[0].max()) + 1):
         colour = clip.frames[clip.masks == object_id][0]
@@ -124,7 +124,7 @@ def test_soft_pasted_objects_are_their_mask_but_for_the_edge(seed: int, policy) 
     recipe = replace(DEFAULT, pastes=(1, 1), max_object_share=1.0, behind_probability=0.0)
     pool = [disc(40, (255, 0, 0))]
     labels = np.zeros(image.shape[:2], np.uint8)
-    clip = made(synthesise(image, labels, pool, recipe, rng, size=160, policy=policy))
+    clip = made(draw_clip(image, labels, pool, recipe, rng, size=160, policy=policy))
     for frame, mask in zip(clip.frames, clip.masks, strict=True):
         still = apart(mask, 3)
         assert (frame[still & (mask == 1)] == (255, 0, 0)).all()
@@ -180,9 +180,7 @@ def test_an_object_that_leaves_returns(seed: int, num_frames: int) -> None:
     recipe = replace(DEFAULT, pastes=(1, 1), leave_probability=1.0, paste_zoom=0.0, view=(1.0, 1.0))
     labels = image[..., 0].copy()
     clip = made(
-        synthesise(
-            image, labels, [disc(30, (9, 9, 9))], recipe, rng, num_frames=num_frames, size=96
-        )
+        draw_clip(image, labels, [disc(30, (9, 9, 9))], recipe, rng, num_frames=num_frames, size=96)
     )
     areas = (clip.masks == 1).sum(axis=(1, 2))
     assert areas[0] > 0
@@ -267,7 +265,7 @@ def test_any_image_gives_a_clip_with_real_objects_or_a_reason(
     labels = painted(*shape, count, rng)
     recipe = RECIPES[name]
     pool = [disc(4), disc(300)]  # far smaller and far larger than the clip
-    outcome = synthesise(
+    outcome = draw_clip(
         COLOURS[labels], labels, pool, recipe, rng, num_frames=num_frames, size=size
     )
     if isinstance(outcome, Clip):
@@ -290,7 +288,7 @@ def test_the_generator_alone_decides(recipe: SynthRecipe, policy) -> None:
     def make(seed: int) -> Clip:
         rng = np.random.default_rng(seed)
         before = (image.copy(), labels.copy(), [c.rgba.copy() for c in pool])
-        clip = made(synthesise(image, labels, pool, recipe, rng, size=96, policy=policy))
+        clip = made(draw_clip(image, labels, pool, recipe, rng, size=96, policy=policy))
         after = (image, labels, [c.rgba for c in pool])
         assert all(np.array_equal(a, b) for a, b in zip(before[:2], after[:2], strict=True))
         assert all(np.array_equal(a, b) for a, b in zip(before[2], after[2], strict=True))
@@ -309,7 +307,7 @@ def test_two_hundred_instances(recipe: SynthRecipe) -> None:
     grid = np.kron(np.arange(1, 201).reshape(10, 20), np.ones((30, 30))).astype(np.uint8)
     image = np.dstack([grid] * 3)
     recipe = replace(recipe, max_objects=254, min_object_area=20.0)
-    clip = made(synthesise(image, grid, [disc(9)], recipe, np.random.default_rng(0), size=160))
+    clip = made(draw_clip(image, grid, [disc(9)], recipe, np.random.default_rng(0), size=160))
     check(clip, 3, 160)
     if recipe.family == "smooth":
         assert clip.masks[0].max() > 30
@@ -320,9 +318,9 @@ def test_nothing_to_show_and_too_small_are_reasons(recipe: SynthRecipe) -> None:
     rng = np.random.default_rng(0)
     blank = np.zeros((100, 100), np.uint8)
     image = np.dstack([blank] * 3)
-    assert synthesise(image, blank, [], recipe, rng, size=64) is Skip.NO_OBJECT
+    assert draw_clip(image, blank, [], recipe, rng, size=64) is Skip.NO_OBJECT
     small = np.s_[:31, :100]
-    assert synthesise(image[small], blank[small], [], recipe, rng, size=64) is Skip.TOO_SMALL
+    assert draw_clip(image[small], blank[small], [], recipe, rng, size=64) is Skip.TOO_SMALL
 
 
 @quick
@@ -347,7 +345,7 @@ def test_objects_below_the_threshold_are_background() -> None:
     image = np.zeros((384, 384, 3), np.uint8)
     pool = [disc(10, (255, 0, 0))]  # 317 px of the 350 that it takes
     for seed in range(20):
-        clip = made(synthesise(image, labels, pool, recipe, np.random.default_rng(seed)))
+        clip = made(draw_clip(image, labels, pool, recipe, np.random.default_rng(seed)))
         assert clip.masks.max() == 1
         assert clip.frames[0].max() in (0, 255)
 
@@ -356,7 +354,7 @@ def test_a_grey_image_stays_grey() -> None:
     rng = np.random.default_rng(0)
     image = np.dstack([rng.integers(0, 256, (150, 200), np.uint8)] * 3)
     labels = painted(150, 200, 2, rng)
-    frames = made(synthesise(image, labels, [], DEFAULT, rng, size=96)).frames
+    frames = made(draw_clip(image, labels, [], DEFAULT, rng, size=96)).frames
     assert (frames == frames[..., :1]).all()
 
 
@@ -415,7 +413,7 @@ def test_classic_agrees_with_the_published_generator(tmp_path: Path) -> None:
     pool = [c for c in source.cutouts(150, 3000, np.random.default_rng(0)) if isinstance(c, Cutout)]
     pictures = [source.read(i, CLASSIC.min_instance_area) for i in range(80)]
     masks = [
-        made(synthesise(p.image, p.labels, pool, CLASSIC, np.random.default_rng([n, i]))).masks
+        made(draw_clip(p.image, p.labels, pool, CLASSIC, np.random.default_rng([n, i]))).masks
         for n in range(3)
         for i, p in enumerate(pictures)
     ]

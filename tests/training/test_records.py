@@ -24,7 +24,7 @@ from stmtrain.training.records import StepMetrics
 from stmtrain.training.replay import replay
 from stmtrain.training.setup import TrainOptions
 from stmtrain.training.step import NonFiniteError, averaged
-from stmtrain.weights.checkpoint import load_checkpoint, load_model
+from stmtrain.weights.checkpoint import load_checkpoint, load_model_and_origin
 
 RECIPE = replace(
     MAIN,
@@ -126,7 +126,7 @@ def test_averaged_weights_are_what_is_evaluated(done: Path) -> None:
     assert saved.ema is not None
     name = "Decoder.pred2.weight"
     assert not torch.equal(saved.model[name], saved.ema[name])
-    model, origin = load_model(out / "checkpoint.pt")
+    model, origin = load_model_and_origin(out / "checkpoint.pt")
     assert torch.equal(model.state_dict()[name], saved.ema[name])
     assert "averaged weights" in origin["trained"]
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 import cli
 from stmtrain.errors import CheckpointError
 from stmtrain.model import STM
-from stmtrain.weights.checkpoint import load_model
+from stmtrain.weights.checkpoint import load_model_and_origin
 from stmtrain.weights.convert import convert, inspect
 from stmtrain.weights.files import read_state, write_state
 
@@ -82,7 +82,7 @@ def test_the_largest_backbone_converts(tmp_path: Path) -> None:
     assert len(lines) == 1
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert file.metadata() == {"backbone": name, "format": "pt", "model": "STM"}
-    model, origin = load_model(tmp_path / "w.safetensors")
+    model, origin = load_model_and_origin(tmp_path / "w.safetensors")
     assert origin["backbone"] == model.backbone.name == name
     assert same(dict(model.state_dict()), read_state(source))
 
