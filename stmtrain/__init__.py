@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from stmtrain.errors import DataError, StmError, UsageError
     from stmtrain.inference.segment import Inference, segment_video
     from stmtrain.model import STM
+    from stmtrain.scoring.score import score
+    from stmtrain.scoring.scores import Scores
     from stmtrain.shards.arrays import SampleArrays
     from stmtrain.shards.reader import ShardSet, open_shards
     from stmtrain.streaming.augment import augment
@@ -24,6 +26,7 @@ __all__ = [
     "Inference",
     "Loader",
     "SampleArrays",
+    "Scores",
     "ShardSet",
     "StmError",
     "UsageError",
@@ -31,6 +34,7 @@ __all__ = [
     "load_model",
     "open_loader",
     "open_shards",
+    "score",
     "segment_video",
 ]
 
@@ -38,6 +42,8 @@ _MODULES = {
     "errors": ("DataError", "StmError", "UsageError"),
     "inference.segment": ("Inference", "segment_video"),
     "model": ("STM",),
+    "scoring.score": ("score",),
+    "scoring.scores": ("Scores",),
     "shards.arrays": ("SampleArrays",),
     "shards.reader": ("ShardSet", "open_shards"),
     "streaming.augment": ("augment",),

@@ -1,29 +1,144 @@
-"""The documentation is readable, and what it shows works."""
+"""The public interface: what the packages export, and the examples that show it."""
 
+import ast
 import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+import stmdata
+import stmtrain
+from stmdata.drawn.trees import draw_coco, draw_davis
+from stmdata.packing.clips import Options, prepare_coco
+from stmdata.packing.videos import pack_davis
+from stmdata.synthesis.recipe import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *(ROOT / folder / "README.md" for folder in ("benchmarks", "shards", "tests/golden")),
-]
+PACKAGES = (stmdata, stmtrain)
+EXAMPLES = re.findall(
+    r"^## (.+?)\n.*?```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.M | re.S
+)
 
 
-def _prose(page: Path) -> list[tuple[int, str]]:
-    """The numbered lines of a page, without its tables and code blocks."""
-    text = re.sub(
-        r"^```.*?^```",
-        lambda block: "\n" * block[0].count("\n"),
-        page.read_text(),
-        flags=re.M | re.S,
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_every_exported_name_is_there_and_documented(package) -> None:
+    assert sorted(dir(package)) == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_type_checkers_see_what_is_exported(package) -> None:
+    tree = ast.parse(Path(package.__file__).read_text())
+    found = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package.__name__)
+        for alias in node.names
+    }
+    assert sorted(found) == sorted(package.__all__)
+    for name, module in found.items():
+        assert getattr(import_module(module), name) is getattr(package, name)
+
+
+def test_importing_the_packages_loads_nothing() -> None:
+    code = "import sys, stmdata, stmtrain; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if not line.startswith("|")]
+    assert {"stmdata", "stmtrain"} <= set(done.stdout.split())
+    assert not {"numpy", "torch", "cv2", "PIL"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_lines_have_at_most_100_characters(page: Path) -> None:
-    assert [(number, line) for number, line in _prose(page) if len(line) > 100] == []
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all the files that the examples name, drawn and small."""
+    root = tmp_path_factory.mktemp("public")
+    davis = draw_davis(root / "DAVIS", size=(80, 112))
+    coco = draw_coco(root / "coco", images=6, size=(120, 160))
+    pack_davis(davis, 2017, "train", root / "shards" / "davis", workers=1)
+    annotations = coco / "annotations" / "instances_train2017.json"
+    options = Options(DEFAULT, size=64)
+    prepare_coco(coco / "train2017", annotations, root / "shards" / "coco", options, workers=1)
+    (val,) = (davis / "ImageSets" / "2017" / "val.txt").read_text().split()
+    masks = davis / "Annotations" / "480p" / val
+    shutil.copytree(masks, root / "results" / val)
+    shutil.copytree(davis / "JPEGImages" / "480p" / val, root / "frames")
+    shutil.copy(masks / "00000.png", root / "first.png")
+    shutil.copy(masks / "00000.png", root / "photo.png")
+    shutil.copy(root / "frames" / "00000.jpg", root / "photo.jpg")
+    (root / "runs" / "main").mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(stmtrain.STM("resnet18").state_dict(), root / "runs" / "main" / "checkpoint.pt")
+    return root
+
+
+@pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
+def test_the_example_runs(
+    title: str, code: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has ten lines of code or fewer, and does what its comments state."""
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
+    shutil.copytree(desk, tmp_path / "desk")
+    monkeypatch.chdir(tmp_path / "desk")
+    names: dict[str, object] = {}
+    exec(compile(code, title, "exec"), names)
+    CHECKS[title](names)
+
+
+def check_sample(names) -> None:
+    sample = names["sample"]
+    time, height, width = sample.masks.shape
+    assert sample.frames.shape == (time, height, width, 3)
+    assert sample.frames.dtype == sample.masks.dtype == np.uint8
+    assert set(np.unique(sample.masks)) == {0, *sample.record.object_ids}
+
+
+def check_batches(names) -> None:
+    assert names["batch"].step == 2
+    assert names["frames"].shape == (2, 3, 3, 384, 384)
+    assert names["masks"].shape == (2, 3, 384, 384)
+    assert 0 <= names["frames"].min() <= names["frames"].max() <= 1
+
+
+def check_segmentation(names) -> None:
+    written = sorted(path.name for path in Path().glob("0*.png"))
+    assert written == [f"{t:05d}.png" for t in range(len(names["frames"]))]
+    assert np.array_equal(np.asarray(Image.open(written[0])), names["first"])
+
+
+def check_clip(names) -> None:
+    assert names["clip"].frames.shape == (5, 256, 256, 3)
+    assert names["clip"].masks.shape == (5, 256, 256)
+    assert names["clip"].masks[0].max() >= 1
+    with Image.open("clip.png") as image:
+        assert image.size == (5 * 256, 256)
+
+
+def check_scores(names) -> None:
+    assert names["scores"].j_and_f == 1
+
+
+CHECKS = {
+    "Look at a sample": check_sample,
+    "Iterate over batches": check_batches,
+    "Segment your own frames": check_segmentation,
+    "Synthesise a clip": check_clip,
+    "Score results": check_scores,
+}
+
+
+def test_the_page_names_no_other_name() -> None:
+    page = (ROOT / "docs" / "python.md").read_text()
+    for package in PACKAGES:
+        for name in re.findall(rf"{package.__name__}\.(\w+)", page):
+            assert name in package.__all__

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.protocol import Protocol, given_ids
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
@@ -30,7 +31,7 @@ from stmtrain.images.masks import VOID
 from stmtrain.scoring.metrics import j_and_f
 from stmtrain.scoring.scores import ObjectScore, Scores
 
-__all__ = ["VideoScore", "read_result", "score_results", "score_video"]
+__all__ = ["VideoScore", "read_result", "score", "score_results", "score_video"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of videos done and of all videos."""
@@ -42,6 +43,39 @@ class VideoScore:
 
     objects: tuple[ObjectScore, ...]
     notes: tuple[str, ...] = ()
+
+
+def score(
+    results: Path | str,
+    root: Path | str,
+    dataset: str = "davis2017",
+    split: str | None = None,
+    *,
+    workers: int = 1,
+) -> Scores:
+    """Score a folder of result masks against a data set, as ``stm score`` does.
+
+    Args:
+        results: Folder with ``<video>/<frame>.png``, written by any method.
+        root: Folder of the data set.
+        dataset: ``davis2016``, ``davis2017``, ``youtube-vos``, ...: a name in
+            :data:`stmtrain.datasets.dataset.DATASETS`.
+        split: Part of the data set; by default the one that is usually evaluated.
+        workers: Processes; the scores do not depend on it.
+
+    Returns:
+        The scores, each in [0, 1]: ``j_and_f``, ``j.mean``, ``f.mean``, and those of every object.
+
+    Raises:
+        UsageError: The data set or split is unknown.
+        DataError: A scored frame has no result or no ground truth, or a file is damaged.
+
+    Example:
+        >>> score("results", "DAVIS", "davis2017", "val").j_and_f  # doctest: +SKIP
+        0.818
+    """
+    videos = find_dataset(dataset).open(Path(root), split)
+    return score_results(Path(results), videos, workers)
 
 
 def score_results(

@@ -1,0 +1,29 @@
+"""The form of the documentation: lines of prose that fit a terminal."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("benchmarks", "shards", "tests/golden")),
+]
+
+
+def _prose(page: Path) -> list[tuple[int, str]]:
+    """The numbered lines of a page, without its tables and code blocks."""
+    text = re.sub(
+        r"^```.*?^```",
+        lambda block: "\n" * block[0].count("\n"),
+        page.read_text(),
+        flags=re.M | re.S,
+    )
+    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if not line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_lines_have_at_most_100_characters(page: Path) -> None:
+    assert [(number, line) for number, line in _prose(page) if len(line) > 100] == []
