@@ -22,9 +22,13 @@ from stmdata.synthesis.recipe import DEFAULT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (stmdata, stmtrain)
-EXAMPLES = re.findall(
-    r"^## (.+?)\n.*?```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.M | re.S
-)
+EXAMPLES = [
+    example
+    for page in ("README.md", "docs/python.md")
+    for example in re.findall(
+        r"^## ([^\n]+)\n(?:(?!^## ).)*?```python\n(.*?)```", (ROOT / page).read_text(), re.M | re.S
+    )
+]
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
@@ -128,7 +132,14 @@ def check_scores(names) -> None:
     assert names["scores"].j_and_f == 1
 
 
+def check_readme(names) -> None:
+    assert names["batch"].step == 9
+    assert names["frames"].shape == (4, 3, 3, 384, 384)
+    assert names["masks"].shape == (4, 3, 384, 384)
+
+
 CHECKS = {
+    "From Python": check_readme,
     "Look at a sample": check_sample,
     "Iterate over batches": check_batches,
     "Segment your own frames": check_segmentation,
