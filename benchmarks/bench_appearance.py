@@ -21,16 +21,14 @@ from common import report, side_by_side
 from imgaug.augmentables import SegmentationMapsOnImage
 from numpy.typing import NDArray
 
-from stmdata.synthesis.appearance import (
+from stmdata.synthesis.appearance import apply_frame, blur_along, draw_deformation
+from stmdata.synthesis.appearance_policy import (
     POLICIES,
-    Appearance,
     AppearancePolicy,
     FrameAppearance,
-    apply_frame,
-    deform,
     draw_appearance,
-    draw_deformation,
 )
+from stmdata.synthesis.bending import Deformation, bend_map
 
 Array8 = NDArray[np.uint8]
 Work = Callable[[], object]
@@ -74,11 +72,24 @@ def pictures(folder: Path | None) -> list[Array8]:
     return [cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for image in images]
 
 
+def film(look: FrameAppearance, frame: Array8) -> Array8:
+    """Apply all effects to a frame, motion blur first."""
+    return apply_frame(look, blur_along(look, frame, MOTION))
+
+
+def deform(bend: Deformation, image: Array8, mask: Array8, t: int) -> None:
+    """Bend a cut-out and its mask."""
+    height, width = mask.shape
+    where = bend_map(bend, t, (width, height), np.eye(3), (width, height))
+    cv2.remap(image, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cv2.remap(mask, where, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+
+
 def groups(frame: Array8) -> dict[str, dict[str, Work]]:
     """Return, per effect, ours and imgaug's augmenter with the same effect."""
 
     def ours(look: FrameAppearance) -> Work:
-        return lambda: apply_frame(Appearance((look,)), frame, 0, MOTION)
+        return lambda: film(look, frame)
 
     def theirs(*augmenters: Any) -> Work:
         def run() -> None:
@@ -117,8 +128,8 @@ def groups(frame: Array8) -> dict[str, dict[str, Work]]:
             "imgaug": theirs(iaa.MotionBlur(k=9, angle=23, direction=0, seed=1)),
         },
         "motion blur 19 px": {
-            "ours (imgaug's convolve)": lambda: apply_frame(
-                Appearance((streak,)), frame, 0, (2.1 * MOTION[0], 2.1 * MOTION[1])
+            "ours (imgaug's convolve)": lambda: blur_along(
+                streak, frame, (2.1 * MOTION[0], 2.1 * MOTION[1])
             ),
             "imgaug": theirs(iaa.MotionBlur(k=19, angle=23, direction=0, seed=1)),
         },
@@ -169,12 +180,13 @@ def per_clip(policy: AppearancePolicy, frames: list[Array8], clips: int) -> dict
         looks = draw_appearance(policy, FRAMES, rng)
         objects = [draw_deformation(policy, FRAMES, rng) for _ in range(OBJECTS)]
         drawn = time.thread_time()
-        for t in range(FRAMES):
-            apply_frame(looks, frames[seed % len(frames)], t, MOTION)
+        for look in looks:
+            film(look, frames[seed % len(frames)])
         looked = time.thread_time()
         for t in range(FRAMES):
-            for d in objects:
-                _ = d and deform(d, cutout, mask, t)
+            for bend in objects:
+                if bend is not None:
+                    deform(bend, cutout, mask, t)
         if seed >= 0:  # the first clips import imgaug and make the noise tile
             drawing.append(1e3 * (drawn - start))
             looking.append(1e3 * (looked - drawn))

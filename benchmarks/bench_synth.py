@@ -24,7 +24,7 @@ from common import report, side_by_side
 
 from stmdata.packing.clips import ClipMaker, Options, encode_clip, plan_jobs, prepare_coco
 from stmdata.stills.source import CocoSource, Picture
-from stmdata.synthesis.appearance import apply_frame
+from stmdata.synthesis.appearance import apply_frame, blur_along
 from stmdata.synthesis.appearance_policy import draw_appearance, load_policy
 from stmdata.synthesis.clip import Clip, Skip, _draw_scene, draw_clip
 from stmdata.synthesis.layers import Cutout, Scene
@@ -126,16 +126,16 @@ def kernels(m: Material) -> dict[str, Callable[[], object]]:
         if (box := _box(layer, t, scene.size, 0)) is not None
     ]
 
-    def look() -> None:
+    def appear() -> None:
         policy = load_policy(m.recipe.appearance)
         for i, clip in enumerate(m.clips):
-            appearance = draw_appearance(policy, 3, np.random.default_rng([2, i]))
-            for t, made in enumerate(clip.frames):
-                apply_frame(appearance, made, t, (10.0, 5.0))
+            looks = draw_appearance(policy, 3, np.random.default_rng([2, i]))
+            for look, made in zip(looks, clip.frames, strict=True):
+                apply_frame(look, blur_along(look, made, (10.0, 5.0)))
 
     share = max(1, round(m.recipe.pool_size * CLIPS / 400))
     pool_files = [m.files[i % CLIPS] for i in range(share)]
-    looks = {} if m.recipe.appearance == "none" else {"appearance": look}
+    looks = {} if m.recipe.appearance == "none" else {"appearance": appear}
     return {
         **looks,
         "decode": lambda: decode(m.files),

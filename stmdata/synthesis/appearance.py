@@ -1,13 +1,14 @@
 """How a clip looks and how its objects bend: lighting, colour, blur, noise, JPEG, deformation.
 
-The only file that imports imgaug. Drawing and applying are apart: :func:`draw_appearance` and
-:func:`draw_deformation` take one number from the generator and return every value they will use,
-frame by frame; :func:`apply_frame` and :func:`deform` are pure functions of those values. No
-global random state is read or written, so a clip is the same whatever the worker or the order.
+Only this module imports imgaug. Values are drawn first (``draw_appearance`` of
+``appearance_policy`` and :func:`draw_deformation`, which advance the generator by one number each);
+:func:`apply_frame` and :func:`blur_along` are pure functions of these values. No global random
+state is read or written, so a clip does not depend on the worker or the order.
 
-Physical order within a frame: optics (defocus, motion), light and sensor response (shade, tone,
-colour), sensor noise, JPEG. imgaug does the work where its operator costs no more than the
-kernel below it; docs/decisions/0004-imgaug.md lists what was replaced, with the measured costs.
+The effects follow the physical order within a frame: optics (motion, defocus), light and sensor
+response (shade, tone, colour), sensor noise, JPEG. imgaug is used where its operator costs no more
+than the kernel below it; docs/decisions/0004-imgaug.md lists the replacements and their measured
+costs.
 """
 
 import functools
@@ -20,69 +21,35 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stmdata.synthesis.appearance_policy import (
-    LIGHT,
-    NONE,
-    POLICIES,
-    STRONG,
-    Appearance,
-    AppearancePolicy,
-    FrameAppearance,
-    draw_appearance,
-    load_policy,
-    spawn,
-)
-from stmdata.synthesis.bending import Deformation, bend_map, deform
+from stmdata.synthesis.appearance_policy import AppearancePolicy, FrameAppearance, spawn
+from stmdata.synthesis.bending import Deformation
 from stmtrain.errors import UsageError
 
-__all__ = [
-    "LIGHT",
-    "NONE",
-    "POLICIES",
-    "STRONG",
-    "Appearance",
-    "AppearancePolicy",
-    "Deformation",
-    "FrameAppearance",
-    "apply_frame",
-    "bend_map",
-    "blur_along",
-    "deform",
-    "draw_appearance",
-    "draw_deformation",
-    "load_policy",
-]
+__all__ = ["apply_frame", "blur_along", "draw_deformation"]
 
 Array8 = NDArray[np.uint8]
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 weights of R, G, B
 KERNEL = 11  # px: above this OpenCV filters through a DFT, 55 ms instead of 0.4 at 384x384
 TILE, TILE_SIGMA = 640, 24.0  # px; levels of the stored noise: 5 sigma fit into int8
-LATTICE, MARGIN = 32, 8  # nodes of the coarse displacement field, and those cut off at its border
+LATTICE, MARGIN = 32, 8  # nodes of the coarse displacement field, and those cropped at its border
 STEEPEST = 0.6  # largest slope of a displacement field; from 1 on the image would fold over
 
 
-def apply_frame(
-    appearance: Appearance, frame: Array8, t: int, motion: tuple[float, float] | None = None
-) -> Array8:
-    """Return frame ``t`` of a clip as the camera would have recorded it.
+def apply_frame(look: FrameAppearance, frame: Array8) -> Array8:
+    """Return a frame as the camera would have recorded it, except for motion blur.
 
     Args:
-        appearance: the clip's looks.
-        frame: (H, W, 3) uint8 RGB; left untouched, and returned itself if nothing is to be done.
-        t: frame number, any order.
-        motion: (dx, dy) of the picture in px per frame, for motion blur; None for none.
+        look: The values of this frame.
+        frame: (H, W, 3) uint8 RGB; not modified, and returned itself if no effect is active.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"expected a (H, W, 3) uint8 frame, found {frame.shape} {frame.dtype}")
-    look = appearance.looks[t]
     if look.defocus > 0.2:  # px: below, the kernel is a single pixel
         size = 2 * math.ceil(2.5 * look.defocus) + 1  # imgaug's own size jumps as sigma drifts
         frame = _imgaug().blur.blur_gaussian_(frame.copy(), look.defocus, ksize=size)
-    if motion is not None:
-        frame = blur_along(appearance, frame, t, motion)
     if look.shade:
         frame = _shade(frame, look.shade, look.shade_angle)
     if (look.exposure, look.contrast, look.gamma, look.balance) != (0.0, 1.0, 1.0, 0.0):
@@ -95,28 +62,23 @@ def apply_frame(
     return _recompress(frame, look.jpeg) if look.jpeg else frame
 
 
-def blur_along(
-    appearance: Appearance, image: Array8, t: int, motion: tuple[float, float]
-) -> Array8:
-    """Blur an image along its motion for as long as frame ``t``'s shutter is open.
+def blur_along(look: FrameAppearance, image: Array8, motion: tuple[float, float]) -> Array8:
+    """Blur an image along its motion while the shutter is open.
 
-    The streak is centred on the pixel, so masks stay where they are. A moving layer is blurred
-    alone when its colours are premultiplied and its alpha is the fourth channel.
+    The streak is centred on the pixel, so masks do not move. A moving layer can be blurred on its
+    own if its colours are premultiplied and its alpha is the fourth channel.
 
     Args:
-        appearance: the clip's looks.
-        image: (H, W) or (H, W, C) uint8; returned itself if there is nothing to blur.
-        t: frame number.
+        look: The values of this frame.
+        image: (H, W) or (H, W, C) uint8; returned itself if the streak is below one pixel.
         motion: (dx, dy) in px per frame.
     """
-    look = appearance.looks[t]
-    dx, dy = float(motion[0]), float(motion[1])
-    length = min(look.shutter * math.hypot(dx, dy), look.motion_max)
+    length = look.streak(motion)
     if length < 1.0:
         return image
     convolve: Callable[[Array8, NDArray[np.float32]], Array8] = _imgaug().convolutional.convolve
-    step = np.array([dx, dy]) / math.hypot(dx, dy)
-    if length > KERNEL - 2:  # a long line is a line of half its length, seen twice
+    step = np.array(motion) / math.hypot(*motion)
+    if length > KERNEL - 2:  # a long line is two copies of a line of half its length
         image = convolve(image, _points(step * length / 4 * np.array([[-1.0], [1.0]])))
         length /= 2
     return convolve(image, _points(step * np.linspace(-length / 2, length / 2, 64)[:, None]))
@@ -125,19 +87,19 @@ def blur_along(
 def draw_deformation(
     policy: AppearancePolicy, num_frames: int, rng: np.random.Generator
 ) -> Deformation | None:
-    """Draw how one object bends, or None; whatever the policy, ``rng`` advances by one number."""
+    """Draw how one object bends, or None; ``rng`` advances by one number under any policy."""
     rng = spawn(rng)
     chosen = rng.random(2) < (policy.elastic_p, policy.piecewise_p)
     seeds, sizes = rng.integers(2**31, size=2), rng.uniform(0.5, 1.0, 2)
-    sizes *= chosen * (policy.elastic, policy.piecewise)
+    sizes *= np.where(chosen, (policy.elastic, policy.piecewise), 0.0)
     if not sizes.any():
         return None
     modes = np.zeros((2, LATTICE - 2 * MARGIN, LATTICE - 2 * MARGIN, 2))
     for draw, size, seed in zip((_elastic_field, _piecewise_field), sizes, seeds, strict=True):
         if size:
             field = draw(int(seed))
-            # Two fields, mixed by an angle that drifts: the shape changes, the amount of bending
-            # stays. The second is the first a quarter turn further: drawing it costs nothing.
+            # Two fields, mixed by an angle that drifts, change the shape but not the amount of
+            # bending. The second is the first, rotated by 90 degrees, and costs nothing to draw.
             pair = np.stack([field, np.rot90(field)[..., ::-1] * [1, -1]])
             modes += pair * (size / _reach(pair))
     slopes = [np.abs(np.diff(modes, axis=axis)).max((1, 2, 3)) for axis in (1, 2)]
@@ -151,7 +113,7 @@ def draw_deformation(
 
 @functools.cache
 def _imgaug() -> Any:
-    """Import imgaug when the first effect needs it: it takes a second and 130 MB."""
+    """Import imgaug when the first effect needs it; the import takes a second and 130 MB."""
     try:
         import imgaug.augmenters as augmenters
     except ImportError as error:
@@ -163,7 +125,7 @@ def _imgaug() -> Any:
 
 
 def _tone_curve(look: FrameAppearance) -> Array8:
-    """Return a (1, 256, 3) table: imgaug's operators on a 16-bit ramp, so only one rounding."""
+    """Return a (1, 256, 3) table: imgaug's operators on a 16-bit ramp, rounded only once."""
     ramp = np.repeat(np.arange(256, dtype=np.uint16)[None, :, None] * 257, 3, axis=2)
     # Pixel values are gamma-encoded: a stop of light is a factor of 2^(1/2.2) there.
     stops = look.exposure + look.balance * np.array([1.0, 0.0, -1.0])
@@ -175,7 +137,7 @@ def _tone_curve(look: FrameAppearance) -> Array8:
 
 
 def _shade(frame: Array8, amount: float, angle: float) -> Array8:
-    """Multiply with a linear gradient, 1 in the centre, 1 ± amount at the middle of a side."""
+    """Multiply by a linear gradient: 1 in the centre, 1 ± amount at the middle of a side."""
     height, width = frame.shape[:2]
     x = np.linspace(-amount, amount, width, dtype=np.float32) * np.float32(math.cos(angle))
     y = np.linspace(-amount, amount, height, dtype=np.float32) * np.float32(math.sin(angle))
@@ -186,7 +148,7 @@ def _shade(frame: Array8, amount: float, angle: float) -> Array8:
 
 
 def _colour_matrix(hue: float, saturation: float) -> NDArray[np.float64]:
-    """Return the 3x3 matrix that turns and scales chroma; luma and greys stay what they are."""
+    """Return the 3x3 matrix that rotates and scales chroma and keeps luma and greys."""
     angle = math.radians(hue)
     axis = np.full((3, 3), 1 / 3)  # projection on the grey axis
     cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
@@ -197,7 +159,7 @@ def _colour_matrix(hue: float, saturation: float) -> NDArray[np.float64]:
 
 @functools.cache
 def _noise_tile() -> NDArray[np.int8]:
-    """Return (TILE, TILE, 3) int8 noise of TILE_SIGMA, mostly luma: made once per process."""
+    """Return (TILE, TILE, 3) int8 noise of TILE_SIGMA, mostly luma; computed once per process."""
     grey = np.full((TILE, TILE, 3), 128, np.uint8)
     sigma, noise = TILE_SIGMA, _imgaug().AdditiveGaussianNoise
     luma = noise(scale=0.85 * sigma, per_channel=False, seed=1)(image=grey)
@@ -207,7 +169,7 @@ def _noise_tile() -> NDArray[np.int8]:
 
 
 def _grain(shape: tuple[int, ...], at: tuple[float, float]) -> NDArray[np.int8]:
-    """Return (H, W, 3) of the noise tile, from a place of its own; repeated if H or W exceed it."""
+    """Return (H, W, 3) from a position of the noise tile, which is repeated if it is too small."""
     tile = _noise_tile()
     repeats = [math.ceil(side / TILE) for side in shape]
     if max(repeats) > 1:
@@ -217,7 +179,7 @@ def _grain(shape: tuple[int, ...], at: tuple[float, float]) -> NDArray[np.int8]:
 
 
 def _recompress(frame: Array8, quality: int) -> Array8:
-    # Channel order: the codec works on luma and chroma, so it must know which channel is red.
+    # The codec converts to luma and chroma, so the channel order matters.
     bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -225,7 +187,7 @@ def _recompress(frame: Array8, quality: int) -> Array8:
 
 
 def _points(offsets: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return an odd square kernel: points at (N, 2) offsets (x, y), splatted bilinearly, sum 1."""
+    """Return an odd square kernel, sum 1: points at (N, 2) offsets (x, y), splatted bilinearly."""
     radius = math.ceil(np.abs(offsets).max())
     kernel = np.zeros((2 * radius + 2, 2 * radius + 2), np.float32)
     corner = np.floor(offsets).astype(int)
@@ -249,10 +211,10 @@ def _piecewise_field(seed: int) -> NDArray[np.float64]:
 
 
 def _displacement(warp: Any) -> NDArray[np.float64]:
-    """Return the (16, 16, 2) displacement, in shares of its span, that an augmenter makes.
+    """Return the (16, 16, 2) displacement of an augmenter, as shares of its span.
 
-    The augmenter warps a small picture of coordinates: it costs 0.2 to 3 ms once per object,
-    where warping every frame and mask at full size would take up to 80 ms each.
+    The augmenter warps a small image of coordinates, which takes 0.2 to 3 ms once per object;
+    warping every frame and mask at full size would take up to 80 ms each.
     """
     y, x = np.mgrid[:LATTICE, :LATTICE].astype(np.float64)
     grid = np.stack([x, y], axis=2)
@@ -261,9 +223,11 @@ def _displacement(warp: Any) -> NDArray[np.float64]:
         warnings.simplefilter("ignore", FutureWarning)  # imgaug calls an old name of scikit-image
         warped = warp(image=grid)
     field = (warped - grid)[inner, inner] / (LATTICE - 2 * MARGIN)
-    field -= field.mean(axis=(0, 1))  # where the object is, is not our business
+    field -= field.mean(axis=(0, 1))  # bending must not move the object
     if not np.abs(field).max() > 0:
-        raise RuntimeError(f"{type(warp).__name__} of imgaug has no effect with this NumPy")
+        raise RuntimeError(
+            f"{type(warp).__name__} of imgaug has no effect with this NumPy; install an older NumPy"
+        )
     return np.asarray(field)
 
 

@@ -1,6 +1,6 @@
-"""Appearance policies, and the numbers drawn from them: what varies in a clip, and how much.
+"""Appearance policies: what varies in a clip, and how much; and the values drawn from them.
 
-Numbers only: neither pictures nor imgaug. :mod:`stmdata.synthesis.appearance` applies them.
+This module has numbers only; :mod:`stmdata.synthesis.appearance` applies them to images.
 """
 
 import functools
@@ -19,7 +19,6 @@ __all__ = [
     "NONE",
     "POLICIES",
     "STRONG",
-    "Appearance",
     "AppearancePolicy",
     "FrameAppearance",
     "draw_appearance",
@@ -30,10 +29,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AppearancePolicy:
-    """How much clips may differ in look and shape; the defaults are the policy ``light``.
+    """How much the appearance and shape of clips may vary; the defaults are the policy ``light``.
 
     ``*_p`` are probabilities per clip (``elastic_p``, ``piecewise_p``: per object). A range such
-    as ``exposure`` is the largest deviation from the untouched image, either way.
+    as ``exposure`` is the largest deviation from the original image, either way.
     """
 
     tone_p: float = setting(0.8, "probability of lighting that drifts: exposure to balance")
@@ -42,7 +41,7 @@ class AppearancePolicy:
     gamma: float = setting(0.2, "log2 of the exponent, either way")
     balance: float = setting(0.15, "stops: red against blue, either way (warm, cold)")
     shade_p: float = setting(0.25, "probability of a light gradient over the frame that turns")
-    shade: float = setting(0.25, "share of light lost or won at the frame's border")
+    shade: float = setting(0.25, "share of light lost or gained at the frame's border")
     colour_p: float = setting(0.4, "probability of a change of hue and saturation")
     hue: float = setting(6.0, "degrees, either way")
     saturation: float = setting(0.25, "share, either way")
@@ -63,20 +62,27 @@ class AppearancePolicy:
     period: tuple[float, float] = setting((10.0, 30.0), "frames of one full cycle of the drift")
 
     def __post_init__(self) -> None:
-        """Refuse values outside what the operators take."""
+        """Refuse values outside the ranges of the operators."""
         for f in fields(self):
-            value, least = getattr(self, f.name), _LEAST.get(f.name, 0.0)
-            most = 1.0 if f.name.endswith("_p") else _MOST.get(f.name, math.inf)
-            low, high = value if isinstance(value, tuple) else (least, value)
-            if not least <= low <= high <= most or math.isinf(high):
-                raise ValueError(f"{f.name}: expected {least:g} to {most:g}, found {value}")
+            value, minimum = getattr(self, f.name), _MINIMUM.get(f.name, 0.0)
+            maximum = 1.0 if f.name.endswith("_p") else _MAXIMUM.get(f.name, math.inf)
+            low, high = value if isinstance(value, tuple) else (minimum, value)
+            if not minimum <= low <= high <= maximum or math.isinf(high):
+                raise ValueError(f"{f.name}: expected {minimum:g} to {maximum:g}, found {value}")
 
 
-_LEAST = {"jpeg": 1.0, "period": 4.0}
-_MOST = {
-    **dict.fromkeys(["contrast", "shade", "saturation", "drift", "shutter"], 1.0),
-    **{"exposure": 4.0, "gamma": 2.0, "balance": 2.0, "hue": 180.0, "defocus": 8.0},
-    **{"motion_max": 19.0, "noise": 60.0, "jpeg": 100.0, "elastic": 0.25, "piecewise": 0.25},
+_MINIMUM = {"jpeg": 1.0, "period": 4.0}
+_MAXIMUM = dict.fromkeys(["contrast", "shade", "saturation", "drift", "shutter"], 1.0) | {
+    "exposure": 4.0,
+    "gamma": 2.0,
+    "balance": 2.0,
+    "hue": 180.0,
+    "defocus": 8.0,
+    "motion_max": 19.0,
+    "noise": 60.0,
+    "jpeg": 100.0,
+    "elastic": 0.25,
+    "piecewise": 0.25,
 }
 
 LIGHT = AppearancePolicy()
@@ -125,78 +131,80 @@ def load_policy(name_or_path: str | Path) -> AppearancePolicy:
 
 @dataclass(frozen=True)
 class FrameAppearance:
-    """One frame's appearance; the defaults leave a frame as it is."""
+    """Appearance of one frame; the defaults leave a frame unchanged."""
 
     exposure: float = 0.0  # stops
     contrast: float = 1.0  # factor around mid-grey
     gamma: float = 1.0  # exponent on values in [0, 1]
     balance: float = 0.0  # stops, red up and blue down
-    shade: float = 0.0  # share of light, won on one side and lost on the other
-    shade_angle: float = 0.0  # radians, towards the light
+    shade: float = 0.0  # share of light, gained on one side and lost on the other
+    shade_angle: float = 0.0  # radians, direction of the light
     hue: float = 0.0  # degrees
     saturation: float = 1.0  # factor
     defocus: float = 0.0  # px, sigma
     shutter: float = 0.0  # share of the frame's time
     motion_max: float = 0.0  # px
-    noise: float = 0.0  # levels, sigma; the sign is drawn too
+    noise: float = 0.0  # levels, sigma; its sign is drawn too
     noise_at: tuple[float, float] = (0.0, 0.0)  # where the noise tile is read, in [0, 1)
     jpeg: int = 0  # quality; 0 is off
 
-
-@dataclass(frozen=True)
-class Appearance:
-    """The looks of a clip's frames, ``looks[t]``."""
-
-    looks: tuple[FrameAppearance, ...]
+    def streak(self, motion: tuple[float, float]) -> float:
+        """Return the length of the motion blur, px, for a motion (dx, dy) in px per frame."""
+        return min(self.shutter * math.hypot(*motion), self.motion_max)
 
 
 def draw_appearance(
     policy: AppearancePolicy, num_frames: int, rng: np.random.Generator
-) -> Appearance:
-    """Draw the looks of a clip; whatever the policy, ``rng`` advances by one number.
+) -> tuple[FrameAppearance, ...]:
+    """Draw the appearance of a clip, one value per frame; ``rng`` advances by one number.
 
-    Thus clips that differ in their policy only have the same objects and motion.
+    It does so under any policy, so clips that differ only in their policy have the same objects
+    and motion.
     """
     rng = spawn(rng)
     p = policy
-    switches = (p.tone_p, p.shade_p, p.colour_p, p.defocus_p, p.motion_p, p.noise_p, p.jpeg_p)
     names = ("tone", "shade", "colour", "defocus", "motion", "noise", "jpeg")
-    on = dict(zip(names, rng.random(len(names)) < switches, strict=True))
-    # Everything is drawn, used or not: switching one effect leaves the others as they are.
+    switches = (p.tone_p, p.shade_p, p.colour_p, p.defocus_p, p.motion_p, p.noise_p, p.jpeg_p)
+    on = dict(zip(names, (rng.random(len(names)) < switches).tolist(), strict=True))
+
+    def switched(name: str, amount: float) -> float:
+        return amount if on[name] else 0.0
+
+    # Everything is drawn, used or not, so that switching one effect does not change the others.
     drift = functools.partial(_drift, rng, num_frames, p)
     tracks: dict[str, NDArray[np.float64]] = {
-        "exposure": p.exposure * on["tone"] * drift(),
-        "contrast": 1 + p.contrast * on["tone"] * drift(),
-        "gamma": 2 ** (p.gamma * on["tone"] * drift()),
-        "balance": p.balance * on["tone"] * drift(),
-        "shade": p.shade * on["shade"] * (0.75 + 0.25 * drift()),
+        "exposure": switched("tone", p.exposure) * drift(),
+        "contrast": 1 + switched("tone", p.contrast) * drift(),
+        "gamma": 2 ** (switched("tone", p.gamma) * drift()),
+        "balance": switched("tone", p.balance) * drift(),
+        "shade": switched("shade", p.shade) * (0.75 + 0.25 * drift()),
         "shade_angle": rng.uniform(0, 2 * np.pi) + p.drift * np.pi / 2 * drift(),
-        "hue": p.hue * on["colour"] * drift(),
-        "saturation": 1 + p.saturation * on["colour"] * drift(),
-        "defocus": p.defocus * on["defocus"] * (0.6 + 0.4 * drift()),
+        "hue": switched("colour", p.hue) * drift(),
+        "saturation": 1 + switched("colour", p.saturation) * drift(),
+        "defocus": switched("defocus", p.defocus) * (0.6 + 0.4 * drift()),
     }
-    clip: dict[str, Any] = {"shutter": float(rng.uniform(*p.shutter) * on["motion"])}
+    clip: dict[str, Any] = {"shutter": switched("motion", float(rng.uniform(*p.shutter)))}
     clip["motion_max"] = p.motion_max
-    clip["jpeg"] = int(rng.integers(p.jpeg[0], p.jpeg[1] + 1)) * int(on["jpeg"])
-    sigma = float(rng.uniform(*p.noise)) * on["noise"]
-    noises, places = sigma * rng.choice([-1.0, 1.0], num_frames), rng.random((num_frames, 2))
+    clip["jpeg"] = int(switched("jpeg", int(rng.integers(p.jpeg[0], p.jpeg[1] + 1))))
+    sigma = switched("noise", float(rng.uniform(*p.noise)))
+    noises, positions = sigma * rng.choice([-1.0, 1.0], num_frames), rng.random((num_frames, 2))
     looks = []
     for t in range(num_frames):
         frame: dict[str, Any] = {name: float(track[t]) for name, track in tracks.items()}
-        place = (float(places[t, 0]), float(places[t, 1]))
-        looks.append(FrameAppearance(**frame, **clip, noise=float(noises[t]), noise_at=place))
-    return Appearance(tuple(looks))
+        position = (float(positions[t, 0]), float(positions[t, 1]))
+        looks.append(FrameAppearance(**frame, **clip, noise=float(noises[t]), noise_at=position))
+    return tuple(looks)
 
 
 def spawn(rng: np.random.Generator) -> np.random.Generator:
-    """Return a generator of its own, for one number of ``rng``."""
+    """Return a new generator; ``rng`` advances by one number."""
     return np.random.default_rng(int(rng.integers(2**63)))
 
 
 def _drift(
     rng: np.random.Generator, num_frames: int, policy: AppearancePolicy
 ) -> NDArray[np.float64]:
-    """Return (T,) values in [-1, 1]: one constant of the clip plus a slow sine."""
+    """Return (T,) values in [-1, 1]: a constant of the clip plus a slow sine."""
     constant, phase = rng.uniform(-1, 1), rng.uniform(0, 2 * np.pi)
     cycles = np.arange(num_frames) / rng.uniform(*policy.period)
     swing = np.sin(phase + 2 * np.pi * cycles)

@@ -1,8 +1,8 @@
-"""The published motion: where everything goes in a clip of the classic recipe.
+"""The published motion, that of the classic recipe: where everything is in each frame of a clip.
 
-Source: the re-training code of STM, stage 1, described number by number in
-:class:`~stmdata.synthesis.recipe.ClassicRecipe`. Draws only numbers; the result is a
-:class:`~stmdata.synthesis.layers.Scene` of composed matrices.
+Source: the re-training code of STM, stage 1; :class:`~stmdata.synthesis.recipe.ClassicRecipe`
+describes each number. Only numbers are drawn; the result is a
+:class:`~stmdata.synthesis.layers.Scene`.
 """
 
 import math
@@ -20,6 +20,7 @@ from stmdata.synthesis.layers import (
     Scene,
     affine,
     inverse,
+    mirror,
     scaling,
     transform,
     translation,
@@ -37,14 +38,11 @@ def draw_classic(
     size: int,
     rng: Generator,
 ) -> Scene:
-    """Draw a clip of the published distribution.
-
-    Source: the re-training code of STM, stage 1, as described number by number in
-    :class:`ClassicRecipe`.
+    """Draw the geometry of a clip of the published distribution.
 
     Args:
         labels: (H, W) uint8, ids 1.. without gaps; 0 background.
-        pool: Cut-outs to paste from; none are pasted if it is empty.
+        pool: Cut-outs to paste; if it is empty, nothing is pasted.
         recipe: The numbers.
         num_frames: Frames of the clip, T.
         size: Side of the clip, px.
@@ -62,39 +60,37 @@ def draw_classic(
         count = 0
     canvas = _canvas(height, width, recipe.short_side * unit, rng.random() < recipe.flip)
     scale = math.hypot(canvas[0, 1], canvas[1, 1])
-    moved = _corner_motion(
-        width / scale, height / scale, num_frames, recipe.corner_shift * pace, rng
-    )
-    views = canvas @ moved
-    corner = _crop_corner(_outline(labels, ids), views, (width / scale, height / scale), size, rng)
-    base = views @ translation(*corner)
+    canvas_size = (width / scale, height / scale)
+    views = canvas @ _draw_corners(canvas_size, num_frames, recipe.corner_shift * pace, rng)
+    corner = _draw_crop(_outline(labels, ids), views, canvas_size, size, rng)
     first_id = int(labels.max()) + 1
-    layers = (
-        tuple(
-            Layer(cutout, _classic_paste(cutout, recipe, num_frames, size, pace, rng), first_id + i)
-            for i, cutout in enumerate(pool[int(k)] for k in rng.integers(len(pool), size=count))
-        )
-        if count
-        else ()
+    chosen = [pool[int(k)] for k in rng.integers(len(pool), size=count)] if count else []
+    layers = tuple(
+        Layer(cutout, _draw_paste(cutout, recipe, num_frames, size, pace, rng), first_id + i)
+        for i, cutout in enumerate(chosen)
     )
-    return Scene(size, base, tuple(int(i) for i in ids), layers, hard_edges=True, wedges=True)
+    base = views @ translation(*corner)
+    return Scene(size, base, tuple(ids.tolist()), layers, hard_edges=True, wedges=True)
 
 
 def _canvas(height: int, width: int, short_side: float, flip: bool) -> Matrix:
-    """Return canvas pixel to image pixel: short side scaled, perhaps mirrored."""
+    """Return the matrix from canvas to image: the image is scaled to a short side, or mirrored."""
     step = min(height, width) / short_side
-    mirror = np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     to_image = translation(-0.5, -0.5) @ scaling(step) @ translation(0.5, 0.5)
-    return mirror @ to_image if flip else to_image
+    return mirror(width) @ to_image if flip else to_image
 
 
-def _corner_motion(
-    width: float, height: float, num_frames: int, largest: float, rng: Generator
+def _draw_corners(
+    canvas_size: tuple[float, float], num_frames: int, largest: float, rng: Generator
 ) -> Matrix:
-    """Draw (T, 3, 3), moved pixel to still pixel: each corner drifts one way, frame by frame."""
+    """Draw (T, 3, 3), moved pixel to still pixel: each corner drifts one way, frame by frame.
+
+    ``canvas_size`` is (width, height); ``largest``, as a share of it, is the longest step.
+    """
+    width, height = canvas_size
     corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
     side = np.array([width, height]) * largest
-    # One sign per corner for x and y alike: the golden statistics tell it from one sign per axis.
+    # One sign per corner for both x and y; the golden statistics exclude one sign per axis.
     heading = rng.choice([-1.0, 1.0], size=(4, 1))
     steps = rng.uniform(0, 1, size=(num_frames, 4, 2)) * heading * side
     steps[0] = 0
@@ -104,7 +100,7 @@ def _corner_motion(
 
 
 def _outline(labels: NDArray[np.uint8], ids: NDArray[np.int64]) -> Matrix:
-    """Return (N, 2) image points (x, y) that span the union of ``ids``: ends of its rows."""
+    """Return (N, 2) image points (x, y) that span the union of ``ids``: the ends of its rows."""
     chosen = np.zeros(256, np.uint8)
     chosen[ids] = 1
     inside = cv2.LUT(labels, chosen).view(bool)
@@ -114,24 +110,28 @@ def _outline(labels: NDArray[np.uint8], ids: NDArray[np.int64]) -> Matrix:
     return np.column_stack([np.r_[left[rows], right[rows]], np.r_[rows, rows]]).astype(np.float64)
 
 
-def _crop_corner(
-    outline: Matrix, views: Matrix, canvas: tuple[float, float], size: int, rng: Generator
+def _draw_crop(
+    outline: Matrix, views: Matrix, canvas_size: tuple[float, float], size: int, rng: Generator
 ) -> tuple[int, int]:
-    """Draw the crop's corner (x, y) on the canvas, around the outline of all frames if it fits."""
+    """Draw the corner (x, y) of the crop on the canvas.
+
+    If the outline of all frames fits into the crop, the crop contains it.
+    """
     spots = transform(inverse(views), outline).reshape(-1, 2)
     corner = []
     for axis in (0, 1):
-        low, high = 0.0, max(canvas[axis] - size, 0.0)
+        low, high = 0.0, max(canvas_size[axis] - size, 0.0)
         if len(spots):
             first, last = spots[:, axis].min(), spots[:, axis].max() + 1
-            inside = (max(low, last - size), min(high, first))
-            across = (max(low, first), min(high, last - size))
-            low, high = inside if last - first <= size else across
+            if last - first <= size:
+                low, high = max(low, last - size), min(high, first)
+            else:
+                low, high = max(low, first), min(high, last - size)
         corner.append(int(rng.integers(int(low), max(int(high), int(low)) + 1)))
     return corner[0], corner[1]
 
 
-def _classic_paste(
+def _draw_paste(
     cutout: Cutout,
     recipe: ClassicRecipe,
     num_frames: int,
@@ -139,7 +139,7 @@ def _classic_paste(
     pace: float,
     rng: Generator,
 ) -> Matrix:
-    """Draw (T, 3, 3), clip pixel to cut-out pixel: right and down, affine changes compounding."""
+    """Draw (T, 3, 3), clip pixel to cut-out pixel: moves right and down, affine steps compound."""
     unit = size / REFERENCE_SIZE
     x, y = float(rng.integers(size)), float(rng.integers(size))
     pose = scaling(unit)
@@ -149,15 +149,14 @@ def _classic_paste(
         if t:
             x += unit * pace * int(rng.integers(recipe.paste_right + 1))
             y += unit * pace * int(rng.integers(recipe.paste_down + 1))
-            pose = _classic_step(recipe, pace, rng) @ pose
+            pose = _draw_step(recipe, pace, rng) @ pose
         matrices.append(to_centre @ inverse(pose) @ translation(-x, -y))
     return np.stack(matrices)
 
 
-def _classic_step(recipe: ClassicRecipe, pace: float, rng: Generator) -> Matrix:
-    """Draw one frame's change of shape: scale, then shear, then rotate."""
-    turn, shear = np.radians(
-        [pace * rng.uniform(-most, most) for most in (recipe.paste_rotate, recipe.paste_shear)]
-    )
-    wide, high = rng.uniform(*recipe.paste_scale, size=2) ** pace
-    return affine(turn, shear, wide, high)
+def _draw_step(recipe: ClassicRecipe, pace: float, rng: Generator) -> Matrix:
+    """Draw the change of shape from one frame to the next: scale, then shear, then rotate."""
+    limits = (recipe.paste_rotate, recipe.paste_shear)
+    angle, shear = np.radians([pace * rng.uniform(-limit, limit) for limit in limits])
+    scale_x, scale_y = rng.uniform(*recipe.paste_scale, size=2) ** pace
+    return affine(angle, shear, scale_x, scale_y)

@@ -1,7 +1,7 @@
-"""Still image to clip: image, label map, cut-outs, recipe and random generator; pure.
+"""Still image to clip: a pure function of image, label map, cut-outs, recipe and generator.
 
-The recipe's family draws where everything goes, one renderer draws it, and the objects that are
-large enough in frame 0 become the clip's.
+The family of the recipe decides where everything is, one renderer draws it, and the objects that
+are large enough in frame 0 become the objects of the clip.
 """
 
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ from stmdata.synthesis.recipe import (
 from stmdata.synthesis.render import render
 from stmdata.synthesis.smooth import draw_smooth
 from stmtrain.errors import DataError, UsageError
-from stmtrain.images.masks import VOID, ids_present, is_binary
+from stmtrain.images.masks import VOID, areas, ids_present, is_binary
 
 __all__ = ["Clip", "Skip", "draw_clip", "synthesise"]
 
 
 class Skip(StrEnum):
-    """Why an image gave no clip."""
+    """The reason why an image gave no clip."""
 
     TOO_SMALL = "image too small"
     NO_OBJECT = "no object of real size in frame 0"
@@ -134,30 +134,30 @@ def draw_clip(
     size: int = REFERENCE_SIZE,
     policy: AppearancePolicy = NONE,
 ) -> Clip | Skip:
-    """Make one clip of an image and its objects.
+    """Make one clip from an image and its objects.
 
     Args:
         image: (H, W, 3) uint8, RGB; any size.
-        labels: (H, W) uint8; 0 background, 1.. instances, at most 254 less what may be pasted.
-        pool: Cut-outs to paste from.
-        recipe: How; its ``appearance`` field is the caller's to resolve into ``policy``.
+        labels: (H, W) uint8; 0 background, 1.. instances, at most 254 together with the pastes.
+        pool: Cut-outs to paste.
+        recipe: The numbers; the caller loads ``policy`` from its ``appearance`` field.
         rng: Source of every random choice; the caller owns the seed.
         num_frames: Frames of the clip, >= 2.
         size: Side of the clip, px.
-        policy: Look and deformation.
+        policy: Appearance and deformation.
 
     Returns:
-        The clip, with at least one object in frame 0; or why there is none.
+        The clip, with at least one object in frame 0, or the reason why there is none.
     """
     if min(image.shape[:2]) < recipe.min_side:
         return Skip.TOO_SMALL
     for _ in range(recipe.max_draws):
         scene = _draw_scene(labels, pool, recipe, num_frames, size, rng)
-        appearance = None
+        looks = None
         if policy is not NONE:
-            appearance = draw_appearance(policy, num_frames, rng)
-            scene = _deformed(scene, policy, num_frames, rng)
-        frames, masks = render(image, labels, scene, appearance)
+            looks = draw_appearance(policy, num_frames, rng)
+            scene = _deform(scene, policy, num_frames, rng)
+        frames, masks = render(image, labels, scene, looks)
         objects = _choose_objects(masks[0], scene, recipe, rng)
         if objects:
             slots = np.zeros(256, np.uint8)
@@ -176,7 +176,7 @@ def _draw_scene(
     size: int,
     rng: Generator,
 ) -> Scene:
-    """Draw where everything goes, by the recipe's family."""
+    """Draw the geometry of the clip, by the family of the recipe."""
     if isinstance(recipe, ClassicRecipe):
         return draw_classic(labels, pool, recipe, num_frames, size, rng)
     if isinstance(recipe, SmoothRecipe):
@@ -184,8 +184,8 @@ def _draw_scene(
     raise TypeError(f"expected a recipe of a known family, found {type(recipe).__name__}")
 
 
-def _deformed(scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Generator) -> Scene:
-    """Let the pasted objects bend."""
+def _deform(scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Generator) -> Scene:
+    """Make the pasted objects bend."""
     layers = tuple(
         replace(layer, deformation=draw_deformation(policy, num_frames, rng))
         for layer in scene.layers
@@ -196,12 +196,12 @@ def _deformed(scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Gene
 def _choose_objects(
     mask: NDArray[np.uint8], scene: Scene, recipe: SynthRecipe, rng: Generator
 ) -> list[int]:
-    """Return the ids of the clip's objects, ascending; none if the clip is to be drawn again."""
-    least = recipe.min_object_area * (scene.size / REFERENCE_SIZE) ** 2
-    most = recipe.max_object_share * scene.size**2
+    """Return the ids of the clip's objects, ascending; none if the clip must be drawn again."""
+    smallest = recipe.min_object_area * (scene.size / REFERENCE_SIZE) ** 2
+    largest = recipe.max_object_share * scene.size**2
     candidates = [*scene.base_ids, *(layer.object_id for layer in scene.layers)]
-    areas = {i: np.count_nonzero(mask == i) for i in candidates}
-    real = [i for i in candidates if areas[i] > least]
-    if all(areas[i] > most for i in real):
+    counts = areas(mask)
+    visible = [i for i in candidates if counts[i] > smallest]
+    if all(counts[i] > largest for i in visible):
         return []
-    return sorted(int(i) for i in rng.permutation(real)[: recipe.max_objects])
+    return sorted(int(i) for i in rng.permutation(visible)[: recipe.max_objects])

@@ -1,8 +1,8 @@
-"""Synthesis recipes: how a still image becomes a clip, every number with its unit and source.
+"""Synthesis recipes: how a still image becomes a clip, each number with its unit and source.
 
-``ClassicRecipe`` is the published distribution, ``SmoothRecipe`` our default that mends it. Both
-are plain values: they read from TOML, print as TOML and are stored in a shard set's manifest.
-Lengths and areas marked "at 384" are in pixels of a 384x384 clip and scale with ``--size``.
+``ClassicRecipe`` is the published distribution; ``SmoothRecipe``, our default, avoids its flaws.
+Both are plain values that are read from TOML, printed as TOML and stored in the manifest of a shard
+set. Lengths and areas marked "at 384" are in pixels of a 384x384 clip and scale with ``--size``.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 REFERENCE_SIZE = 384
-"""Side of the clips for which the pixel numbers below are stated (Oh et al. 2019, "Training")."""
+"""Side of the clips to which the pixel numbers below refer (Oh et al. 2019, "Training")."""
 
 
 @dataclass(frozen=True)
 class SynthRecipe:
-    """What both families share: which objects are used and which clips are good enough."""
+    """Fields of both families: which objects are used, and which clips are good enough."""
 
     family: str = setting("smooth", "motion model: classic or smooth")
     min_instance_area: float = setting(
@@ -75,11 +75,11 @@ class SynthRecipe:
 
 @dataclass(frozen=True)
 class ClassicRecipe(SynthRecipe):
-    """The published pre-training distribution (re-training code of STM, stage 1), kept as it is.
+    """The published pre-training distribution (re-training code of STM, stage 1), unchanged.
 
-    Known flaws are kept too, because the statistics depend on them: motion of pasted objects is
-    always right and down, cut-outs are pasted at native size whatever that is, edges are hard and
-    black wedges show where the warp leaves the image.
+    Its known flaws are included, because the statistics depend on them: pasted objects always move
+    right and down, cut-outs are pasted at native size, edges are hard, and there are black wedges
+    where the warp leaves the image.
     """
 
     family: Literal["classic"] = setting("classic", "motion model: classic or smooth")
@@ -87,12 +87,12 @@ class ClassicRecipe(SynthRecipe):
         0.5, "probability of branch B; in branch A only an image without instances gets pastes"
     )
     max_base_objects: int = setting(5, "instances of the image kept in branch B")
-    short_side: float = setting(480.0, "px at 384, the image's short side before cropping")
+    short_side: float = setting(480.0, "px at 384: short side of the image before cropping")
     corner_shift: float = setting(
-        0.1, "of width and height: each corner's largest move from one frame to the next"
+        0.1, "share of width and height: largest move of a corner from one frame to the next"
     )
     full_speed_steps: int = setting(
-        2, "frame steps of the published clip; longer ones spread its motion over all their frames"
+        2, "frame steps of the published clip; longer clips spread its motion over all frames"
     )
     paste_right: int = setting(40, "px at 384 per frame, uniform from 0")
     paste_down: int = setting(20, "px at 384 per frame, uniform from 0")
@@ -105,10 +105,10 @@ class ClassicRecipe(SynthRecipe):
 
 @dataclass(frozen=True)
 class SmoothRecipe(SynthRecipe):
-    """Our default: camera and objects move smoothly in any direction, and nothing looks pasted.
+    """Our default: camera and objects move smoothly in any direction, and edges are blended.
 
-    Every speed is drawn per clip and changes a little over it. A clip shows only what is in the
-    image: its frames are laid inside it, so that there are no wedges and nothing is mirrored.
+    Each speed is drawn per clip and changes a little over it. All frames are inside the image, so
+    that there are no wedges and no mirrored borders.
     """
 
     family: Literal["smooth"] = setting("smooth", "motion model: classic or smooth")
@@ -127,14 +127,15 @@ class SmoothRecipe(SynthRecipe):
         0.7, "probability of pasting; an image without instances always gets pastes"
     )
     view: tuple[float, float] = setting(
-        (0.6, 1.0), "side of a frame as a share of the image's short side, while motion allows it"
+        (0.6, 1.0),
+        "side of a frame as a share of the image's short side; less if the motion requires it",
     )
     camera_shift: float = setting(0.1, "clip sides per frame, any direction: largest speed")
     camera_zoom: float = setting(0.06, "per frame, either way: largest relative change of size")
     camera_rotate: float = setting(5.0, "degrees per frame, either way: largest speed")
     camera_shear: float = setting(3.0, "degrees per frame, either way: largest speed")
     camera_tilt: float = setting(
-        0.03, "per frame, either way: largest perspective change of size at the frame's border"
+        0.03, "per frame, either way: largest change of size by perspective at the frame's border"
     )
     paste_share: tuple[float, float] = setting(
         (0.01, 0.25), "share of the frame that a pasted object covers, log-uniform"
@@ -147,10 +148,10 @@ class SmoothRecipe(SynthRecipe):
     paste_rotate: float = setting(10.0, "degrees per frame, either way: largest speed")
     paste_shear: float = setting(6.0, "degrees per frame, either way: largest speed")
     acceleration: float = setting(
-        0.6, "share of a speed by which it changes over the clip, either way: the most"
+        0.6, "largest share of a speed by which it changes over the clip, either way"
     )
     full_speed_steps: int = setting(
-        4, "frame steps; longer clips slow down so that no motion exceeds this many at full speed"
+        4, "frame steps; longer clips move more slowly, no farther than this many at full speed"
     )
     leave_probability: float = setting(
         0.15, "probability that a pasted object leaves the frame and returns within the clip"

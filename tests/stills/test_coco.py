@@ -7,13 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmdata.stills.coco import (
-    CocoIndex,
-    ImageInfo,
-    Instance,
-    Rle,
-    find_image,
-)
+from stmdata.stills.coco import CocoIndex, ImageInfo, Instance, Rle, find_image
 from stmtrain.errors import DataError
 from tests.coco_files import SQUARE, document, full_mask, reference_mask, write
 from tests.paths import REAL, real_data

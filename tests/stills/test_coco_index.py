@@ -10,11 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stmdata.stills import coco_index
-from stmdata.stills.coco import (
-    CocoIndex,
-    Instance,
-    rasterise_box,
-)
+from stmdata.stills.coco import CocoIndex, Instance, rasterise_box
 from stmtrain.errors import DataError
 from tests.coco_files import SQUARE, document, full_mask, note, reference_mask, write
 from tests.profiles import examples
@@ -129,10 +125,7 @@ def test_unusable_geometry_is_left_out_and_counted(tmp_path: Path) -> None:
             document(images=[{"id": 7, "file_name": "a", "height": 2}]),
             r"missing required field `width` - at `\$\.images\[0\]`",
         ),
-        (
-            document(images=[{"id": 7, "height": 2, "width": 2}]),
-            r'image 7 lacks "file_name"',
-        ),
+        (document(images=[{"id": 7, "height": 2, "width": 2}]), r'image 7 lacks "file_name"'),
         (
             document(images=[{"id": 7, "file_name": "a", "height": 2, "width": 2}] * 2),
             r"image id 7 occurs twice",

@@ -11,9 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from stmdata.stills import coco_index, index_file
-from stmdata.stills.coco import (
-    CocoIndex,
-)
+from stmdata.stills.coco import CocoIndex
 from stmtrain.errors import DataError
 from tests.coco_files import document, write
 

@@ -1,10 +1,7 @@
-"""Appearance: every effect works, nothing is random but the generator, labels move with pixels."""
+"""Appearance: every effect works, and nothing is random except the generator."""
 
-import dataclasses
-import functools
 import subprocess
 import sys
-from itertools import pairwise
 
 import cv2
 import imgaug.random
@@ -14,37 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata.synthesis import appearance as module
-from stmdata.synthesis.appearance import (
-    LIGHT,
-    NONE,
-    POLICIES,
-    STRONG,
-    Appearance,
-    AppearancePolicy,
-    FrameAppearance,
-    apply_frame,
-    bend_map,
-    blur_along,
-    deform,
-    draw_appearance,
-    draw_deformation,
-    load_policy,
-)
+from stmdata.synthesis.appearance import apply_frame, blur_along, draw_deformation
+from stmdata.synthesis.appearance_policy import NONE, POLICIES, FrameAppearance, draw_appearance
+from stmdata.synthesis.bending import bend_map
 from stmtrain.errors import UsageError
-from stmtrain.settings import from_mapping, to_mapping, to_toml
 from tests.profiles import examples
+from tests.synthesis_inputs import EVERYTHING, picture
 
 SIZE = 96
-EVERYTHING = dataclasses.replace(
-    STRONG, **{f.name: 1.0 for f in dataclasses.fields(STRONG) if f.name.endswith("_p")}
-)
-
-
-def picture(size: int = SIZE, seed: int = 0) -> np.ndarray:
-    """Smooth colours with some texture, away from black and white."""
-    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    smooth = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth, 40, 200)
 
 
 def texture() -> np.ndarray:
@@ -53,23 +27,17 @@ def texture() -> np.ndarray:
     return noise.repeat(2, 0).repeat(2, 1)
 
 
-def show(
-    look: FrameAppearance, frame: np.ndarray, motion: tuple[float, float] | None = None
-) -> np.ndarray:
-    return apply_frame(Appearance((look,)), frame, 0, motion).astype(float)
+def show(look: FrameAppearance, frame: np.ndarray) -> np.ndarray:
+    return apply_frame(look, frame).astype(float)
+
+
+def film(look: FrameAppearance, frame: np.ndarray, motion: tuple[float, float]) -> np.ndarray:
+    """Blur a frame along its motion, then apply all other effects."""
+    return apply_frame(look, blur_along(look, frame, motion))
 
 
 def sharpness(image: np.ndarray, axis: int) -> float:
     return float(np.abs(np.diff(image.astype(float), axis=axis)).mean())
-
-
-def disc(height: int, width: int) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    inside = ((y / (height - 1) - 0.5) ** 2 + (x / (width - 1) - 0.5) ** 2) <= 0.25
-    return inside.astype(np.uint8)
-
-
-# Randomness
 
 
 def test_the_seed_alone_decides() -> None:
@@ -78,9 +46,8 @@ def test_the_seed_alone_decides() -> None:
         looks = draw_appearance(EVERYTHING, 4, rng)
         bend = draw_deformation(EVERYTHING, 4, rng)
         assert bend is not None
-        mask = disc(SIZE, SIZE)
-        frames = {t: apply_frame(looks, picture(), t, (9, 4)) for t in order}
-        masks = {t: deform(bend, picture(), mask, t)[1] for t in order}
+        frames = {t: film(looks[t], picture(), (9, 4)) for t in order}
+        masks = {t: bend_map(bend, t, (SIZE, SIZE), np.eye(3), (SIZE, SIZE)) for t in order}
         return np.stack([frames[t] for t in range(4)]), np.stack([masks[t] for t in range(4)])
 
     frames, masks = clip(1, [0, 1, 2, 3])
@@ -97,8 +64,8 @@ def test_no_global_random_state_is_read_or_written(monkeypatch: pytest.MonkeyPat
         rng = np.random.default_rng(3)
         looks, bend = draw_appearance(EVERYTHING, 2, rng), draw_deformation(EVERYTHING, 2, rng)
         assert bend is not None
-        frame = apply_frame(looks, picture(), 1, (9, 4))
-        return frame.tobytes() + deform(bend, picture(), disc(SIZE, SIZE), 1)[1].tobytes()
+        frame = film(looks[1], picture(), (9, 4))
+        return frame.tobytes() + bend.modes.tobytes()
 
     def touched() -> None:
         raise AssertionError("imgaug asked for its global generator")
@@ -114,12 +81,13 @@ def test_no_global_random_state_is_read_or_written(monkeypatch: pytest.MonkeyPat
 DIGEST = """
 import hashlib, numpy as np
 from stmdata.synthesis.appearance import *
+from stmdata.synthesis.appearance_policy import STRONG, draw_appearance
 rng = np.random.default_rng(5)
 looks = draw_appearance(STRONG, 3, rng)
 bends = [draw_deformation(STRONG, 3, rng) for _ in range(3)]
 frame = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-made = [apply_frame(looks, frame, t, (5, 9)).tobytes() for t in range(3)]
-made += [deform(bend, frame, frame[..., 0], 2)[0].tobytes() for bend in bends if bend]
+made = [apply_frame(look, blur_along(look, frame, (5, 9))).tobytes() for look in looks]
+made += [bend.modes.tobytes() for bend in bends if bend]
 digest = hashlib.sha256(b"".join(made)).hexdigest()
 """
 
@@ -132,32 +100,22 @@ def test_another_process_gives_the_same_bytes() -> None:
     assert other == [here["digest"], str(len(here["made"]))]
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_every_policy_uses_one_number_of_the_generator_per_draw(name: str) -> None:
-    rng, reference = np.random.default_rng(4), np.random.default_rng(4)
-    draw_appearance(POLICIES[name], 7, rng)
-    draw_deformation(POLICIES[name], 7, rng)
-    reference.integers(2**63, size=2)
-    assert rng.integers(2**63) == reference.integers(2**63)
-
-
-# Policies
-
-
 def test_none_is_the_identity() -> None:
     frame = picture()
     for seed in range(20):
         rng = np.random.default_rng(seed)
         looks = draw_appearance(NONE, 3, rng)
-        assert all(apply_frame(looks, frame, t, (20, 5)) is frame for t in range(3))
+        assert all(film(look, frame, (20, 5)) is frame for look in looks)
         assert draw_deformation(NONE, 3, rng) is None
 
 
 def test_none_does_not_load_imgaug() -> None:
     code = (
         "import sys, numpy as np; from stmdata.synthesis.appearance import *\n"
-        "rng = np.random.default_rng(0); a = draw_appearance(NONE, 3, rng)\n"
-        "apply_frame(a, np.zeros((9, 9, 3), np.uint8), 0, (3, 3)); draw_deformation(NONE, 3, rng)\n"
+        "from stmdata.synthesis.appearance_policy import NONE, draw_appearance\n"
+        "rng = np.random.default_rng(0); look = draw_appearance(NONE, 3, rng)[0]\n"
+        "apply_frame(look, blur_along(look, np.zeros((9, 9, 3), np.uint8), (3, 3)))\n"
+        "draw_deformation(NONE, 3, rng)\n"
         "assert 'imgaug' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -169,46 +127,6 @@ def test_without_imgaug_the_message_says_what_to_install(monkeypatch: pytest.Mon
     module._imgaug.cache_clear()
     with pytest.raises(UsageError, match=r"need imgaug.*pip install"):
         show(FrameAppearance(exposure=0.5), picture())
-
-
-def test_policies_are_read_by_name_and_from_toml(tmp_path) -> None:
-    assert [load_policy(name) for name in ("none", "light", "strong")] == [NONE, LIGHT, STRONG]
-    file = tmp_path / "mine.toml"
-    file.write_text(to_toml(STRONG))
-    assert load_policy(file) == STRONG
-    file.write_text("hue = 3\njpeg = [20, 30]\n")
-    assert load_policy(str(file)) == dataclasses.replace(LIGHT, hue=3.0, jpeg=(20, 30))
-    assert from_mapping(AppearancePolicy, to_mapping(STRONG), "manifest") == STRONG
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("blurr = 1.0", "unknown field 'blurr'"),
-        ("noise_p = 1.5", "noise_p: expected 0 to 1"),
-        ("jpeg = [0, 50]", "jpeg: expected 1 to 100"),
-        ("jpeg = [60, 50]", "jpeg: expected"),
-        ("exposure = nan", "exposure: expected"),
-        ("period = [10, inf]", "period: expected"),
-        ("motion_max = 40", "motion_max: expected 0 to 19"),
-        ("hue = 'red'", "hue: expected float"),
-        ("hue = ", "expected a readable TOML file"),
-    ],
-)
-def test_bad_policies_are_refused(tmp_path, text: str, message: str) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text(text)
-    with pytest.raises(UsageError, match=message) as error:
-        load_policy(file)
-    assert str(file) in str(error.value)
-
-
-def test_an_unknown_policy_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="none, light, strong or a TOML file"):
-        load_policy("heavy")
-
-
-# Effects: each changes pixels in its own direction (imgaug may lose one with a new NumPy)
 
 
 def test_lighting() -> None:
@@ -301,8 +219,8 @@ def test_motion_blur_is_a_centred_streak(length: float, angle: float) -> None:
     point = np.zeros((61, 61, 3), np.uint8)
     point[30, 30] = 255
     way = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
-    looks = Appearance((FrameAppearance(shutter=0.5, motion_max=19),))
-    streak = blur_along(looks, point, 0, tuple(2 * length * way))[..., 0].astype(float)
+    look = FrameAppearance(shutter=0.5, motion_max=19)
+    streak = blur_along(look, point, tuple(2 * length * way))[..., 0].astype(float)
     y, x = np.nonzero(streak)
     weights = streak[y, x] / streak.sum()
     assert abs(streak.sum() - 255) < 0.25 * 255 + 0.5 * len(y)
@@ -317,15 +235,16 @@ def test_motion_blur_is_a_centred_streak(length: float, angle: float) -> None:
 
 def test_motion_blur_needs_motion_and_an_open_shutter() -> None:
     frame = texture()
-    looks = Appearance((FrameAppearance(shutter=0.5, motion_max=9), FrameAppearance(motion_max=9)))
-    assert apply_frame(looks, frame, 0) is frame
-    assert apply_frame(looks, frame, 0, (0.5, 0.5)) is frame
-    assert apply_frame(looks, frame, 1, (30.0, 0.0)) is frame
-    blurred = apply_frame(looks, frame, 0, (30.0, 0.0))
+    look = FrameAppearance(shutter=0.5, motion_max=9)
+    assert apply_frame(look, frame) is frame
+    assert blur_along(look, frame, (0.0, 0.0)) is frame
+    assert blur_along(look, frame, (0.5, 0.5)) is frame
+    assert blur_along(FrameAppearance(motion_max=9), frame, (30.0, 0.0)) is frame
+    blurred = blur_along(look, frame, (30.0, 0.0))
     assert sharpness(blurred, 1) < 0.9 * sharpness(frame, 1)
     assert sharpness(blurred, 0) > sharpness(blurred, 1)
     layer = np.dstack([frame, frame[..., 0]])
-    assert blur_along(looks, layer, 0, (30.0, 0.0)).shape == layer.shape
+    assert blur_along(look, layer, (30.0, 0.0)).shape == layer.shape
 
 
 def test_motion_blur_kernels_stay_below_the_slow_path() -> None:
@@ -338,10 +257,10 @@ def test_motion_blur_kernels_stay_below_the_slow_path() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_points", spy)
-        looks = Appearance((FrameAppearance(shutter=1.0, motion_max=19.0),))
+        look = FrameAppearance(shutter=1.0, motion_max=19.0)
         for length in np.arange(1, 24, 0.5):
-            blur_along(looks, picture(), 0, (length, 0.0))
-            blur_along(looks, picture(), 0, (length * 0.6, -length * 0.8))
+            blur_along(look, picture(), (length, 0.0))
+            blur_along(look, picture(), (length * 0.6, -length * 0.8))
     assert max(sizes) == module.KERNEL
 
 
@@ -381,188 +300,16 @@ def test_any_frame_stays_a_frame(seed: int, name: str, width: int) -> None:
     frame = np.random.default_rng(seed).integers(0, 256, (31, width, 3), dtype=np.uint8)
     before = frame.copy()
     looks = draw_appearance(POLICIES[name], 3, np.random.default_rng(seed))
-    for t in range(3):
-        out = apply_frame(looks, frame, t, (12.5, -7))
+    for look in looks:
+        out = film(look, frame, (12.5, -7))
         assert (out.dtype, out.shape) == (np.uint8, frame.shape)
     assert np.array_equal(frame, before)
 
 
 def test_a_wrong_frame_is_refused() -> None:
-    looks = draw_appearance(NONE, 1, np.random.default_rng(0))
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
         with pytest.raises(ValueError, match=r"expected a \(H, W, 3\) uint8 frame"):
-            apply_frame(looks, wrong, 0)
-
-
-# Time
-
-
-def test_lighting_drifts_smoothly() -> None:
-    policy = dataclasses.replace(EVERYTHING, noise_p=0.0, jpeg_p=0.0)
-    fastest = 2 * np.pi / policy.period[0] * policy.drift
-    moved = 0.0
-    for seed in range(20):
-        looks = draw_appearance(policy, 16, np.random.default_rng(seed)).looks
-        for name, reach in (("exposure", policy.exposure), ("hue", policy.hue)):
-            track = np.array([getattr(look, name) for look in looks])
-            assert np.abs(track).max() <= reach
-            assert np.abs(np.diff(track)).max() <= fastest * reach
-            assert np.abs(np.diff(track, 2)).max() <= fastest * 2 * np.pi / 8 * reach
-            moved = max(moved, np.ptp(track) / reach)
-        bright = np.array(
-            [apply_frame(Appearance(looks), picture(24), t).mean() for t in range(16)]
-        )
-        assert np.abs(np.diff(bright)).max() < 0.25 * bright.mean()
-    assert moved > policy.drift  # it does drift
-
-
-def test_ranges_are_used_and_kept() -> None:
-    looks = [draw_appearance(EVERYTHING, 1, np.random.default_rng(i)).looks[0] for i in range(300)]
-    for name, low, high in (
-        ("exposure", -STRONG.exposure, STRONG.exposure),
-        ("saturation", 1 - STRONG.saturation, 1 + STRONG.saturation),
-        ("shutter", *STRONG.shutter),
-        ("jpeg", *STRONG.jpeg),
-        ("defocus", STRONG.defocus * 0.2, STRONG.defocus),
-        ("shade", STRONG.shade * 0.5, STRONG.shade),
-    ):
-        values = np.array([getattr(look, name) for look in looks])
-        assert low <= values.min() < low + 0.25 * (high - low)
-        assert high - 0.25 * (high - low) < values.max() <= high
-
-
-def test_probabilities_are_per_clip() -> None:
-    policy = dataclasses.replace(LIGHT, tone_p=0.0, noise_p=0.25, elastic_p=0.5, piecewise_p=0.0)
-    clips = [draw_appearance(policy, 3, np.random.default_rng(i)).looks for i in range(400)]
-    assert all(look.exposure == 0 for looks in clips for look in looks)
-    noisy = [[look.noise != 0 for look in looks] for looks in clips]
-    assert all(any(clip) == all(clip) for clip in noisy)
-    assert 0.18 < np.mean([clip[0] for clip in noisy]) < 0.32
-    bent = [draw_deformation(policy, 3, np.random.default_rng(i)) for i in range(400)]
-    assert 0.4 < np.mean([d is not None for d in bent]) < 0.6
-
-
-# Deformation
-
-
-@functools.cache
-def bends(**changes: float) -> list[module.Deformation]:
-    policy = dataclasses.replace(EVERYTHING, **changes)
-    drawn = [draw_deformation(policy, 16, np.random.default_rng(seed)) for seed in range(6)]
-    return [d for d in drawn if d is not None]
-
-
-KINDS = {"elastic": {"piecewise_p": 0.0}, "piecewise": {"elastic_p": 0.0}, "both": {}}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_image_and_mask_bend_together(kind: str) -> None:
-    mask = disc(120, 90) * 7
-    mask[40:60, 20:50] = 3
-    painted = np.repeat((mask * 30)[..., None], 3, axis=2)
-    for bend in bends(**KINDS[kind]):
-        for t in (0, 9):
-            image, bent = deform(bend, painted, mask, t)
-            assert image.shape[:2] == bent.shape
-            assert set(np.unique(bent)) == {0, 3, 7}
-            # One pixel of the map may step over 1.6 of the source: two pixels from any edge
-            # both must agree exactly, nearer the image is a blend.
-            around = np.ones((5, 5))
-            inner = cv2.erode(bent, around) == cv2.dilate(bent, around)
-            inner[[0, 1, -2, -1], :] = inner[:, [0, 1, -2, -1]] = False
-            away = inner & (bent > 0)
-            assert away.sum() > 0.7 * (bent > 0).sum()
-            assert np.array_equal(image[away], np.repeat(bent[away, None] * 30, 3, axis=1))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_deformation_changes_the_shape_but_tears_and_loses_nothing(kind: str) -> None:
-    mask = disc(120, 90)
-    for bend in bends(**KINDS[kind]):
-        bent = deform(bend, np.zeros((120, 90, 3), np.uint8), mask, 3)[1]
-        grown = np.pad(
-            mask, [((b - m) // 2,) * 2 for b, m in zip(bent.shape, mask.shape, strict=True)]
-        )
-        assert grown.shape == bent.shape
-        assert (grown != bent).mean() > 0.005
-        assert 0.7 < bent.sum() / mask.sum() < 1.4
-        assert cv2.connectedComponents(bent)[0] == 2
-        assert cv2.connectedComponents(1 - bent)[0] == 2  # no holes
-        assert not bent[[0, -1]].any()
-        assert not bent[:, [0, -1]].any()
-
-
-def test_displacements_are_shares_of_the_box() -> None:
-    width, height = 320, 80
-    for bend in bends():
-        where = bend_map(bend, 2, (width, height), np.eye(3), (width, height))
-        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2)
-        shares = (where - grid) / [width, height]
-        assert np.abs(shares).max() <= bend.reach + 1e-6
-        (first, second), (columns, rows) = bend.weights[2], (width // 16, height // 16)
-        field = first * bend.modes[0] + second * bend.modes[1]
-        middles = shares[rows // 2 :: rows, columns // 2 :: columns]
-        assert np.abs(middles - field).max() < 0.1 * bend.reach
-
-
-def test_bending_composes_with_motion() -> None:
-    """Bend and move in one step, or bend first and move the result: the same picture."""
-    height, width, size = 60, 90, 160
-    image = cv2.GaussianBlur(picture(90)[:height], (0, 0), 2)
-    turn = np.vstack([cv2.getRotationMatrix2D((45.0, 30.0), 25, 0.8), [0, 0, 1]])
-    matrix = turn @ np.array([[1.0, 0.0, -35.0], [0.0, 1.0, -50.0], [0.0, 0.0, 1.0]])
-    for bend in bends():
-        bent, inside = deform(bend, image, np.ones((height, width), np.uint8), 5)
-        a, b = (bent.shape[1] - width) // 2, (bent.shape[0] - height) // 2
-        shifted = np.array([[1.0, 0.0, a], [0.0, 1.0, b], [0.0, 0.0, 1.0]]) @ matrix
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        twice = cv2.warpAffine(bent, shifted[:2], (size, size), flags=flags).astype(float)
-        inside = cv2.warpAffine(inside, shifted[:2], (size, size), flags=cv2.WARP_INVERSE_MAP)
-        where = bend_map(bend, 5, (width, height), matrix, (size, size))
-        once = cv2.remap(image, where, None, cv2.INTER_LINEAR).astype(float)
-        inner = cv2.erode(inside, np.ones((5, 5))) > 0
-        assert inner.sum() > 3000
-        assert np.abs(once - twice)[inner].max() <= 6
-        assert np.abs(once - twice)[inner].mean() <= 1
-
-
-def test_deformation_never_folds() -> None:
-    for bend in bends(elastic=0.25, piecewise=0.25):
-        for first, second in bend.weights:
-            field = first * bend.modes[0] + second * bend.modes[1]
-            steps = field.shape[0] - 1
-            for axis in (0, 1):
-                assert np.abs(np.diff(field, axis=axis)).max() * steps < 0.75
-            assert np.abs(field).max() <= bend.reach + 1e-6
-        assert bend.reach > 0.02
-
-
-def test_deformation_drifts_smoothly() -> None:
-    ramp = np.zeros((128, 128, 3), np.uint8)
-    ramp[..., 0], ramp[..., 1] = np.arange(128), np.arange(128)[:, None]
-    for bend in bends():
-        images = [
-            deform(bend, ramp, disc(128, 128), t)[0].astype(float)[20:-20, 20:-20]
-            for t in range(16)
-        ]
-        steps = [np.abs(b - a).max() for a, b in pairwise(images)]
-        fastest = 2 * np.pi / STRONG.period[0] * bend.reach * np.sqrt(2) * 128
-        assert max(steps) <= fastest + 2
-        assert max(np.abs(image - images[0]).max() for image in images) > 2
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2), (40, 9)])
-def test_tiny_cutouts(shape: tuple[int, int]) -> None:
-    for bend in bends():
-        image, mask = deform(bend, np.full((*shape, 3), 9, np.uint8), np.ones(shape, np.uint8), 0)
-        assert image.shape[:2] == mask.shape
-        assert (image == 9).all()
-        assert mask.any()
-
-
-def test_image_and_mask_of_two_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="of one size"):
-        deform(bends()[0], np.zeros((5, 6, 3), np.uint8), np.zeros((6, 5), np.uint8), 0)
+            apply_frame(FrameAppearance(), wrong)
 
 
 def test_an_operator_that_lost_its_effect_is_noticed() -> None:

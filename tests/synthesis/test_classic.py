@@ -1,0 +1,84 @@
+"""The published motion: corners drift, and its statistics agree with the published generator."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.clip_stats import clip_statistics
+from stmdata.stills.source import CocoSource
+from stmdata.synthesis.classic import draw_classic
+from stmdata.synthesis.clip import draw_clip
+from stmdata.synthesis.layers import Cutout, inverse, transform
+from stmdata.synthesis.recipe import CLASSIC
+from tests.paths import REAL, real_data
+from tests.profiles import examples
+from tests.synthesis_inputs import SEEDS, made
+
+
+@examples(25)
+@given(seed=SEEDS, num_frames=st.integers(2, 8))
+def test_classic_corners_drift_one_way_by_a_tenth_per_frame(seed: int, num_frames: int) -> None:
+    height, width = 240, 320
+    recipe = replace(CLASSIC, flip=0.0, full_speed_steps=99)
+    labels = np.zeros((height, width), np.uint8)
+    scene = draw_classic(labels, [], recipe, num_frames, 384, np.random.default_rng(seed))
+    canvas = np.array([[0, 0], [640, 0], [640, 480], [0, 480]])  # short side 480
+    spots = transform(inverse(scene.base), (canvas + 0.5) / 2 - 0.5)
+    steps = np.diff(spots, axis=0) / (640, 480)  # (T - 1, 4, 2), shares of width and height
+    assert np.abs(steps).max() <= 0.1 + 1e-4
+    ways = np.sign(np.where(np.abs(steps) < 1e-4, 0, steps))
+    assert (np.abs(ways.sum(axis=(0, 2))) == np.abs(ways).sum(axis=(0, 2))).all()
+
+
+def test_statistics_of_a_known_clip() -> None:
+    masks = np.zeros((3, 40, 40), np.uint8)
+    masks[0, 10:20, 10:20] = 1
+    masks[1, 10:20, 13:23] = 1  # three to the right
+    masks[0, 30:35, 30:35] = 2  # gone after
+    got = clip_statistics([masks])
+    assert got["objects"]["mean"] == 2
+    assert got["objects"]["histogram"]["2"] == 1
+    assert got["fg_fraction"]["mean"] == 125 / 1600
+    assert got["iou_12"] == {
+        "n": 1,
+        "mean": 70 / 130,
+        "p10": 70 / 130,
+        "p50": 70 / 130,
+        "p90": 70 / 130,
+    }
+    assert got["shift_12"]["mean"] == 3
+    assert got["area_ratio_12"]["mean"] == 1
+    assert (got["vanish_2"]["n"], got["vanish_2"]["mean"]) == (2, 0.5)
+    assert (got["vanish_3"]["n"], got["vanish_3"]["mean"]) == (1, 1)
+
+
+@pytest.mark.golden
+@real_data
+def test_classic_agrees_with_the_published_generator(tmp_path: Path) -> None:
+    """240 clips against the golden 1600; the tolerance is four times the sampling error."""
+    annotations = tmp_path / "train.json"
+    annotations.write_bytes((REAL / "coco/annotations/instances_train2017.json").read_bytes())
+    source = CocoSource(REAL / "coco/train2017", annotations)
+    pool = [c for c in source.cutouts(150, 3000, np.random.default_rng(0)) if isinstance(c, Cutout)]
+    pictures = [source.read(i, CLASSIC.min_instance_area) for i in range(80)]
+    masks = [
+        made(draw_clip(p.image, p.labels, pool, CLASSIC, np.random.default_rng([n, i]))).masks
+        for n in range(3)
+        for i, p in enumerate(pictures)
+    ]
+    got = clip_statistics(masks)
+    for name, want, tolerance in (
+        ("objects", 3.493, 0.25),
+        ("fg_fraction", 0.3915, 0.035),
+        ("iou_12", 0.4306, 0.03),
+        ("iou_23", 0.4306, 0.04),
+        ("shift_12", 25.80, 2.5),
+        ("shift_23", 25.83, 2.5),
+        ("vanish_2", 0.0109, 0.015),
+        ("vanish_3", 0.0239, 0.02),
+    ):
+        assert got[name]["mean"] == pytest.approx(want, abs=tolerance), name

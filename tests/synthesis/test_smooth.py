@@ -1,0 +1,61 @@
+"""Smooth motion: inside the image, in every direction, without jerks."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stmdata.synthesis.layers import inverse, transform
+from stmdata.synthesis.recipe import DEFAULT
+from stmdata.synthesis.smooth import draw_smooth
+from tests.profiles import examples
+from tests.synthesis_inputs import SEEDS, disc, painted
+
+
+@examples(25)
+@given(
+    seed=SEEDS,
+    shape=st.tuples(st.integers(32, 300), st.integers(32, 300)),
+    num_frames=st.integers(2, 16),
+    size=st.sampled_from([64, 97, 384]),
+)
+def test_smooth_frames_lie_inside_the_image(
+    seed: int, shape: tuple[int, int], num_frames: int, size: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = painted(*shape, 2, rng)
+    scene = draw_smooth(labels, [], DEFAULT, num_frames, size, rng)
+    side = size - 1.0
+    spots = transform(scene.base, np.array([[0, 0], [side, 0], [side, side], [0, side]]))
+    assert (spots >= -1e-6).all()
+    assert (spots <= np.array([shape[1] - 1, shape[0] - 1]) + 1e-6).all()
+
+
+@examples(25)
+@given(seed=SEEDS, num_frames=st.integers(3, 16))
+def test_smooth_motion_has_no_jerks_and_every_direction(seed: int, num_frames: int) -> None:
+    rng = np.random.default_rng(seed)
+    recipe = replace(DEFAULT, leave_probability=0.0, pastes=(1, 1), paste_probability=1.0)
+    scene = draw_smooth(np.zeros((200, 200), np.uint8), [disc(30)], recipe, num_frames, 100, rng)
+    layer = scene.layers[0]
+    path = transform(inverse(layer.matrices), np.array([layer.cutout.centre]))[:, 0]
+    steps = np.diff(path, axis=0)
+    change = np.linalg.norm(np.diff(steps, axis=0), axis=1)
+    fastest = np.linalg.norm(steps, axis=1).max()
+    assert (change <= 100 * recipe.paste_shift * recipe.acceleration).all()
+    assert fastest <= 100 * recipe.paste_shift * (1 + recipe.acceleration)
+    assert np.linalg.norm(path[-1] - path[0]) <= 105 * recipe.paste_shift * recipe.full_speed_steps
+
+
+def test_smooth_motion_goes_every_way() -> None:
+    rng = np.random.default_rng(0)
+    recipe = replace(DEFAULT, leave_probability=0.0, pastes=(1, 1), paste_probability=1.0)
+    ends = []
+    for _ in range(200):
+        scene = draw_smooth(np.zeros((99, 99), np.uint8), [disc(30)], recipe, 3, 100, rng)
+        centre = np.array([scene.layers[0].cutout.centre])
+        spots = transform(inverse(scene.layers[0].matrices), centre)[:, 0]
+        ends.append(spots[-1] - spots[0])
+    quadrants = [tuple(sign) for sign in np.sign(ends).astype(int)]
+    assert all(quadrants.count((x, y)) > 25 for x in (-1, 1) for y in (-1, 1))
