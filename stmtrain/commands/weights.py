@@ -9,9 +9,9 @@ from stmtrain.commands.command import command
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at files of weights, and convert them.", no_args_is_help=True)
+app = typer.Typer(help="Inspect and convert files of weights.", no_args_is_help=True)
 
-_FEW = 5  # differences of each kind that are listed unless all are asked for
+_FEW = 5  # differences of each kind that are listed without --verbose
 
 File = Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="List every difference.")]
@@ -19,26 +19,29 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="List every difference.
 
 @command(app, "info")
 def info(file: File, verbose: Verbose = False) -> None:
-    """Say what a file of weights holds, and whether it is STM in every name and shape."""
+    """Show what a file of weights contains, and whether all names and shapes are those of STM."""
     from stmtrain.weights.convert import inspect
 
-    found = inspect(file)
-    for line in found.lines(None if verbose else _FEW):
+    for line in inspect(file, None if verbose else _FEW):
         typer.echo(line)
 
 
 @command(app, "convert")
 def convert(
-    source: Annotated[Path, typer.Argument(help="Published STM weights, or our checkpoint.")],
+    source: Annotated[
+        Path, typer.Argument(help="Published STM weights, or a checkpoint of stm train.")
+    ],
     target: Annotated[Path, typer.Argument(help="New file: .pth, .pt or .safetensors.")],
     backbone: Annotated[
-        str | None, typer.Option(help="What it must be; recognised if not given.")
+        str | None, typer.Option(help="Expected backbone; recognised if not given.")
     ] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")] = False,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights of a checkpoint.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace TARGET.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write STM weights as a plain state dict; refuse, and say what differs, if they are not."""
+    """Write STM weights as a plain state dict; list what differs if a file is not STM."""
     from stmtrain.weights.convert import convert
 
     most = None if verbose else _FEW

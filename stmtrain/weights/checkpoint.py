@@ -1,9 +1,7 @@
-"""Save and load a training run: weights, optimiser, step, recipe, data identity.
+"""Checkpoints of a training run: weights, optimiser, step, recipe, identity of the data.
 
-Randomness is a function of the step and the recipe's seed, so no generator's state is kept.
-
-Written to a temporary name, flushed, renamed: a file that exists is whole. Read with
-``weights_only=True``: a checkpoint is untrusted input.
+Randomness is a function of the step and the recipe's seed, so no generator state is saved. A
+checkpoint that exists is complete. It is untrusted input, read with ``weights_only=True``.
 """
 
 import shutil
@@ -17,9 +15,9 @@ from torch import Tensor
 
 from stmtrain.errors import CheckpointError
 from stmtrain.files import whole_file
-from stmtrain.model import BACKBONES, STM
+from stmtrain.model import STM
 from stmtrain.weights.files import load_file, state_in
-from stmtrain.weights.load import backbone_of, load_state
+from stmtrain.weights.load import stm_state
 
 __all__ = [
     "Checkpoint",
@@ -30,22 +28,22 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT_NAME = "stm-checkpoint"
-FORMAT_VERSION = 1
+_FORMAT = "stm-checkpoint"
+_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One moment of a run.
+    """The state of a run after a step.
 
     Attributes:
         backbone: Name of the model's backbone.
         step: Optimiser steps done; the next step to run has this number.
         model: State dict of the model.
         optimizer: State dict of the optimiser.
-        recipe: The recipe's fields as plain values.
+        recipe: Fields of the recipe as plain values.
         shard_sets: One ``{"config_hash", "manifest", "samples", "weight"}`` per shard set.
-        batchnorm: ``frozen`` or ``train``, as it was resolved when the run began.
+        batchnorm: ``frozen`` or ``train``, as resolved when the run began.
         ema: State dict of the averaged weights, or ``None``.
         best: Best J&F on the validation videos so far, in [0, 1], or ``None``.
         validated: Step of the last validation, 0 before the first.
@@ -64,10 +62,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` so that ``path`` is either the old file or the whole new one."""
+    """Write a checkpoint; ``path`` is either the old file or the complete new one."""
     value = {
-        "format": FORMAT_NAME,
-        "format_version": FORMAT_VERSION,
+        "format": _FORMAT,
+        "format_version": _VERSION,
         "backbone": checkpoint.backbone,
         "step": checkpoint.step,
         "model": dict(checkpoint.model),
@@ -84,12 +82,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def keep_as(path: Path, name: str) -> None:
-    """Keep the file at ``path`` under another name beside it, which appears whole."""
+    """Keep the file at ``path`` under another name next to it, which appears complete."""
     kept = path.with_name(name)
     temporary = kept.with_name(name + ".tmp")
     temporary.unlink(missing_ok=True)
     try:
-        temporary.hardlink_to(path)  # the next checkpoint replaces the name, not the bytes
+        temporary.hardlink_to(path)  # the next checkpoint replaces the name, not the content
     except OSError:
         shutil.copyfile(path, temporary)  # a file system without hard links
     temporary.replace(kept)
@@ -99,36 +97,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of this program, onto the CPU.
 
     Raises:
-        CheckpointError: Missing, damaged, unsafe to load, of another program or another version.
+        CheckpointError: The file is missing, damaged, or not a checkpoint of this version.
     """
     return _checkpoint_in(load_file(path), path)
 
 
-def _checkpoint_in(value: Mapping[Any, Any], path: Path) -> Checkpoint:
-    if value.get("format") != FORMAT_NAME:
+def _checkpoint_in(content: Mapping[Any, Any], path: Path) -> Checkpoint:
+    if content.get("format") != _FORMAT:
         raise CheckpointError(
-            f"{path}: holds weights but no training state; give it to --init instead of --resume"
+            f"{path}: contains weights but no training state; use it with --init, not --resume"
         )
-    if value.get("format_version") != FORMAT_VERSION:
+    if content.get("format_version") != _VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint version {value.get('format_version')!r}, this program reads "
-            f"{FORMAT_VERSION}; use the release that wrote it"
+            f"{path}: expected checkpoint version {_VERSION}, found "
+            f"{content.get('format_version')!r}; use the release that wrote it"
         )
     try:
         return Checkpoint(
-            backbone=str(value["backbone"]),
-            step=int(value["step"]),
-            model=value["model"],
-            optimizer=value["optimizer"],
-            recipe=dict(value["recipe"]),
-            shard_sets=tuple(dict(shard_set) for shard_set in value["sources"]),
-            batchnorm="frozen" if value["batchnorm"] == "frozen" else "train",
-            ema=value["ema"],
-            best=None if value["best"] is None else float(value["best"]),
-            validated=int(value["validated"]),
+            backbone=str(content["backbone"]),
+            step=int(content["step"]),
+            model=content["model"],
+            optimizer=content["optimizer"],
+            recipe=dict(content["recipe"]),
+            shard_sets=tuple(dict(shard_set) for shard_set in content["sources"]),
+            batchnorm="frozen" if content["batchnorm"] == "frozen" else "train",
+            ema=content["ema"],
+            best=None if content["best"] is None else float(content["best"]),
+            validated=int(content["validated"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: checkpoint is malformed ({error!r})") from None
+        raise CheckpointError(
+            f"{path}: malformed checkpoint ({error!r}); use an older one"
+        ) from None
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> STM:
@@ -155,29 +155,22 @@ def load_model_and_origin(path: Path) -> tuple[STM, dict[str, Any]]:
     """Build the model whose weights are in a file: our checkpoint or published STM weights.
 
     Returns:
-        The model on the CPU in eval mode, and where it comes from: ``file``, ``backbone``,
-        ``trained`` (in words), ``recipe`` (the checkpoint's, or ``None``).
+        The model on the CPU in eval mode, with averaged weights if there are some, and its origin:
+        ``file``, ``backbone``, ``trained`` (in words), ``recipe`` (the checkpoint's, or ``None``).
 
     Raises:
-        CheckpointError: The file is no STM, or is damaged.
+        CheckpointError: The file is damaged, or contains no STM weights.
     """
-    value = load_file(path)
-    saved = _checkpoint_in(value, path) if value.get("format") == FORMAT_NAME else None
-    state = state_in(value if saved is None else {"model": saved.ema or saved.model}, path)
-    name = backbone_of(state)
-    if name is None:
-        raise CheckpointError(
-            f"{path}: expected STM weights with one of the backbones {', '.join(BACKBONES)}, "
-            f"found {len(state)} tensors of another model; give a checkpoint of STM"
-        )
-    model = STM(name).eval()
-    load_state(model, state, str(path))
-    origin: dict[str, Any] = {"file": path.name, "backbone": name, "recipe": None}
-    if saved is None:
-        origin["trained"] = "unknown training (weights only)"
-    else:
-        origin["recipe"] = dict(saved.recipe)
-        origin["trained"] = f"{saved.step} steps of recipe {saved.recipe.get('name')}"
-        if saved.ema is not None:
-            origin["trained"] += ", averaged weights"
-    return model, origin
+    content = load_file(path)
+    recipe, trained = None, "unknown training (weights only)"
+    if content.get("format") == _FORMAT:
+        checkpoint = _checkpoint_in(content, path)
+        content = {"model": checkpoint.ema or checkpoint.model}
+        recipe = dict(checkpoint.recipe)
+        trained = f"{checkpoint.step} steps of recipe {recipe.get('name')}"
+        if checkpoint.ema is not None:
+            trained += ", averaged weights"
+    backbone, state = stm_state(state_in(content, path), str(path))
+    model = STM(backbone).eval()
+    model.load_state_dict(state)
+    return model, {"file": path.name, "backbone": backbone, "recipe": recipe, "trained": trained}

@@ -1,15 +1,13 @@
-"""Weight files into models: whole STM checkpoints and pretrained backbones.
+"""Weights into models: complete STM checkpoints, and pretrained backbones.
 
-Names and shapes must agree exactly, and every disagreement is one :class:`CheckpointError` line
-that says what to do. One exception: a file without any of BatchNorm's counters
-(``num_batches_tracked``, used by nothing) is older than PyTorch 0.4.1, and they are set to zero.
+Names and shapes must agree exactly, and every disagreement is one line of a
+:class:`CheckpointError` that says what to do. One exception: a file without any of BatchNorm's
+counters (``num_batches_tracked``, which nothing uses) is older than PyTorch 0.4.1; its counters
+become zero.
 """
 
-import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -21,161 +19,147 @@ from stmtrain.model import BACKBONES, STM
 from stmtrain.weights.files import read_state
 
 __all__ = [
-    "Differences",
-    "advice",
     "backbone_of",
-    "compare",
+    "compare_stm",
     "describe",
-    "expected_state",
+    "listing",
     "load_backbone",
-    "load_state",
     "load_weights",
-    "with_counters",
+    "stm_state",
+    "summary",
 ]
 
 _STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3"}
 _UNUSED = ("layer4.", "fc.")
 _CONSTANTS = ("mean", "std")  # in our encoders, not in a classification network
 _COUNTER = "num_batches_tracked"
-# Where torchvision has no ImageNet weights: those of the network's authors.
+# Backbones for which torchvision has no ImageNet weights: those of the network's authors.
 _PUBLISHED = {
     "resnest101": "https://github.com/zhanghang1989/ResNeSt/releases/download/weights_step1/"
     "resnest101-22405ba7.pth"
 }
 
-
-@dataclass(frozen=True)
-class Differences:
-    """How one state dict differs from another; false if it does not.
-
-    Attributes:
-        expected: How many tensors were expected.
-        missing: Names that are expected and not there.
-        unknown: Names that are there and not expected.
-        shapes: ``(name, found, expected)`` in words, where name agrees and shape or kind does not.
-    """
-
-    expected: int
-    missing: tuple[str, ...]
-    unknown: tuple[str, ...]
-    shapes: tuple[tuple[str, str, str], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unknown or self.shapes)
-
-    def summary(self) -> str:
-        """Say it in one line, with counts and first names."""
-        parts = []
-        if self.missing:
-            parts.append(
-                f"{len(self.missing)} of {self.expected} missing (first {self.missing[0]})"
-            )
-        if self.unknown:
-            parts.append(f"{len(self.unknown)} unknown (first {self.unknown[0]})")
-        if self.shapes:
-            name, found, expected = self.shapes[0]
-            first = f"{name}: {found} instead of {expected}"
-            parts.append(f"{len(self.shapes)} of another shape (first {first})")
-        return ", ".join(parts)
-
-    def lines(self, most: int | None = None) -> list[str]:
-        """Say it in a line per tensor, ``most`` of each kind if that is given."""
-        shapes = [f"{name}: {found} instead of {expected}" for name, found, expected in self.shapes]
-        kinds = (("missing", self.missing), ("unknown", self.unknown), ("other shape", shapes))
-        lines = []
-        for kind, texts in kinds:
-            lines += [f"{kind}: {text}" for text in texts[:most]]
-            if most is not None and len(texts) > most:
-                lines.append(f"{kind}: ... and {len(texts) - most} more")
-        return lines
+Differences = Mapping[str, list[str]]
+"""Kind of difference -> names, or ``name: found instead of expected``; empty if there is none."""
 
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Differences:
-    """Compare names and shapes, and that what should be a fraction is no integer."""
-    both = [name for name in expected if name in found]
-    pairs = ((name, *_forms(found[name], expected[name])) for name in both)
-    return Differences(
-        expected=len(expected),
-        missing=tuple(name for name in expected if name not in found),
-        unknown=tuple(name for name in found if name not in expected),
-        shapes=tuple(pair for pair in pairs if pair[1] != pair[2]),
+    """Compare names and shapes; integers where floats are expected count as another shape."""
+    forms = {name: _forms(found[name], expected[name]) for name in expected if name in found}
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name}: {ours} instead of {theirs}"
+            for name, (ours, theirs) in forms.items()
+            if ours != theirs
+        ],
+    }
+    return {kind: names for kind, names in kinds.items() if names}
+
+
+def summary(differences: Differences) -> str:
+    """Return the number and the first name of each kind, in one line."""
+    return ", ".join(
+        f"{len(names)} {kind} (first {names[0]})" for kind, names in differences.items()
     )
 
 
-def with_counters(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add BatchNorm's counters, zero, to a state dict that has none of them."""
-    counters = [name for name in expected if name.endswith(_COUNTER)]
-    if any(name in state for name in counters):
-        return dict(state)
-    return {**state, **{name: torch.zeros((), dtype=torch.int64) for name in counters}}
+def listing(differences: Differences, most: int | None = None) -> list[str]:
+    """Return one line per difference; at most ``most`` of each kind, or all if ``None``."""
+    lines = []
+    for kind, names in differences.items():
+        lines += [f"{kind}: {name}" for name in names[:most]]
+        if most is not None and len(names) > most:
+            lines.append(f"{kind}: ... and {len(names) - most} more")
+    return lines
 
 
 @cache
-def expected_state(backbone: str) -> dict[str, Tensor]:
-    """Return names and shapes of STM with a backbone, as tensors that hold no numbers."""
+def _expected_state(backbone: str) -> dict[str, Tensor]:
+    """Return names and shapes of STM with a backbone, as tensors without data."""
     with torch.device("meta"):
         return dict(STM(backbone).state_dict())
 
 
-def load_weights(model: STM, path: Path) -> None:
-    """Load a whole STM checkpoint, the published ones or our own.
+def compare_stm(
+    state: Mapping[str, Tensor], backbone: str
+) -> tuple[dict[str, Tensor], Differences]:
+    """Compare a state dict with that of STM; counters are added if all of them are absent."""
+    expected, complete = _expected_state(backbone), dict(state)
+    if not any(name.endswith(_COUNTER) for name in state):
+        zero = torch.zeros((), dtype=torch.int64)
+        complete |= {name: zero.clone() for name in expected if name.endswith(_COUNTER)}
+    return complete, compare(complete, expected)
 
-    The file holds a state dict, or a dict with one under ``state_dict`` or ``model``; a prefix
-    ``module.`` is taken off.
+
+def stm_state(
+    state: Mapping[str, Tensor], where: str, backbone: str | None = None
+) -> tuple[str, dict[str, Tensor]]:
+    """Return backbone and state dict of an STM, counters included, in the order of STM.
 
     Args:
-        model: Receives the weights; unchanged if anything disagrees.
-        path: A file of ``torch.save``, in the present or the pre-1.6 format, or of safetensors.
+        state: Any state dict.
+        where: Named in errors.
+        backbone: The expected one; recognised if ``None``.
 
     Raises:
-        CheckpointError: Unreadable, not a state dict, or other names or shapes than the model's.
+        CheckpointError: The names or shapes are not those of STM with that backbone.
     """
-    load_state(model, read_state(path), str(path))
-
-
-def load_state(model: STM, state: Mapping[str, Tensor], where: str) -> None:
-    """Load a whole state dict; ``where`` names it in the error of :func:`load_weights`."""
-    expected = model.state_dict()
-    state = with_counters(state, expected)
-    differences = compare(state, expected)
-    if differences:
-        name = model.backbone.name
+    name = backbone or backbone_of(state)
+    if name is None:
         raise CheckpointError(
-            f"{where}: expected the weights of STM with {name}, found "
-            f"{describe(state)}: {differences.summary()}; {advice(state, name)}"
+            f"{where}: expected STM weights with one of the backbones {', '.join(BACKBONES)}, "
+            f"found {describe(state)}; give a checkpoint of STM"
         )
+    complete, differences = compare_stm(state, name)
+    if differences:
+        raise CheckpointError(
+            f"{where}: expected the {len(_expected_state(name))} tensors of STM with {name}, "
+            f"found {describe(state)}: {summary(differences)}; {_advice(state, name)}"
+        )
+    return name, {key: complete[key] for key in _expected_state(name)}
+
+
+def load_weights(model: STM, path: Path) -> None:
+    """Load a complete STM checkpoint, published or of this program, by name.
+
+    Raises:
+        CheckpointError: The file is unreadable, or not of this model, which is left unchanged.
+    """
+    _, state = stm_state(read_state(path), str(path), model.backbone.name)
     model.load_state_dict(state)
 
 
-def load_backbone(model: STM, source: str | Path) -> None:
+def load_backbone(model: STM, origin: str | Path) -> None:
     """Initialise both encoders from a classification network.
 
     Args:
         model: Its encoders receive the stem and the first three stages.
-        source: ``"imagenet"`` for torchvision's weights, as the paper has it (downloaded once);
-            ``"none"`` to keep the random ones, whose BatchNorm statistics then have to be trained;
+        origin: ``"imagenet"`` for torchvision's weights, as in the paper (downloaded once);
+            ``"none"`` to keep the random weights, whose BatchNorm statistics have to be trained;
             or a file with the state dict of such a network: torchvision's ResNet, or the ResNeSt
-            that its authors published.
+            of its authors.
 
     Raises:
-        CheckpointError: No download, an unreadable file, or one of another network.
+        CheckpointError: The download fails, or the file is unreadable or of another network.
     """
-    if source == "none":
+    if origin == "none":
         return
     name = model.backbone.name
-    if source == "imagenet":
+    if origin == "imagenet":
         where, state = f"torchvision {name}", _imagenet(name)
     else:
-        where, state = str(source), read_state(Path(source))
+        where, state = str(origin), read_state(Path(origin))
     encoder = model.Encoder_Q.state_dict()
     own = [k for k in encoder if k not in _CONSTANTS and _COUNTER not in k]
-    theirs = {_classification_name(k): encoder[k] for k in own}
+    expected = {_classification_name(k): encoder[k] for k in own}
     given = {k: v for k, v in state.items() if not k.startswith(_UNUSED) and _COUNTER not in k}
-    differences = compare(given, theirs)
+    differences = compare(given, expected)
     if differences:
         raise CheckpointError(
             f"{where}: expected the weights of {name} for classification, found "
-            f"{describe(state)}: {differences.summary()}; "
+            f"{describe(state)}: {summary(differences)}; "
             f"give a file of {name}, or --backbone-weights none"
         )
     renamed = {k: given[_classification_name(k)] for k in own}
@@ -184,7 +168,7 @@ def load_backbone(model: STM, source: str | Path) -> None:
 
 
 def backbone_of(state: Mapping[str, Tensor]) -> str | None:
-    """Name the backbone of an STM state dict by its stem and key layer, or None."""
+    """Return the backbone of an STM state dict, by its stem and key layer; else ``None``."""
     key = state.get("KV_M_r4.Key.weight")
     if key is None or key.dim() != 4:
         return None
@@ -197,7 +181,7 @@ def backbone_of(state: Mapping[str, Tensor]) -> str | None:
 
 
 def describe(state: Mapping[str, Tensor]) -> str:
-    """Say in words which model a state dict is of."""
+    """Return in words which model a state dict belongs to."""
     backbone = backbone_of(state)
     if backbone:
         return f"STM with {backbone}"
@@ -209,8 +193,8 @@ def describe(state: Mapping[str, Tensor]) -> str:
     return f"{len(state)} tensors of another model"
 
 
-def advice(state: Mapping[str, Tensor], backbone: str) -> str:
-    """Say what to do with a state dict that is not of STM with ``backbone``."""
+def _advice(state: Mapping[str, Tensor], backbone: str) -> str:
+    """Return what to do with a state dict that is not STM's with ``backbone``."""
     found = backbone_of(state)
     if found and found != backbone:
         return f"choose --backbone {found}"
@@ -220,9 +204,10 @@ def advice(state: Mapping[str, Tensor], backbone: str) -> str:
 
 
 def _forms(found: Tensor, expected: Tensor) -> tuple[str, str]:
-    """Write out two shapes, and the dtype of an integer that should be a fraction."""
+    """Return both shapes as text, the first with the dtype of integers instead of floats."""
     wrong = expected.is_floating_point() and not found.is_floating_point()
-    return f"{tuple(found.shape)}{f' {found.dtype}' if wrong else ''}", f"{tuple(expected.shape)}"
+    dtype = f" {found.dtype}" if wrong else ""
+    return f"{tuple(found.shape)}{dtype}", f"{tuple(expected.shape)}"
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:
@@ -234,7 +219,7 @@ def _imagenet(name: str) -> dict[str, Tensor]:
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     try:
         return dict(weights.get_state_dict(check_hash=True, weights_only=True))
-    except (OSError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # noqa: BLE001  (network, disk, wrong hash, damaged cache)
         reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
             f"torchvision {name}: cannot download ImageNet weights from {weights.url} ({reason}); "
