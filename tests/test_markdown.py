@@ -27,3 +27,18 @@ def _prose(page: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_lines_have_at_most_100_characters(page: Path) -> None:
     assert [(number, line) for number, line in _prose(page) if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    folders = "stmdata|stmtrain|tests|docs|benchmarks"
+    text = page.read_text()
+    names = re.findall(rf"`((?:{folders})/[\w/.]+)`", text)
+    names += re.findall(rf"python ((?:{folders})/[\w/.]+)", text)
+    names += [
+        name.replace(".", "/") + ".py"
+        for name in re.findall(r"python -m ((?:benchmarks|tests)[\w.]+)", text)
+    ]
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    links = [name for name in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in name]
+    assert [name for name in links if not (page.parent / name).exists()] == []
