@@ -19,8 +19,8 @@ from stmdata.drawn.trees import draw_coco, draw_davis
 from stmdata.packing.clips import Options, prepare_coco
 from stmdata.packing.videos import pack_davis
 from stmdata.synthesis.recipe import DEFAULT
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (stmdata, stmtrain)
 EXAMPLES = [
     example
