@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix bench bench-stream clean
+.PHONY: help demo test test-all mutants check fix bench bench-stream clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: .venv/.installed  ## the fast tests
 
 test-all: .venv/.installed  ## every test that this machine can run, with newly drawn examples
 	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m "not gpu"
+
+mutants: .venv/.installed  ## single changes of core modules that no test notices; MODULES=... for others
+	$(BIN)/python -m tests.mutants $(MODULES)
 
 check: .venv/.installed  ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check .
