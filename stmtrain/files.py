@@ -1,43 +1,193 @@
-"""Files that are whole or not there: written beside their place, then renamed into it."""
+"""Files that are complete or absent, exclusive locks on them, and reading with a clear error.
 
+A file is written under a temporary name next to its place and then renamed, so a reader sees the
+old file or the new one. The operating system releases a lock when the process that holds it ends.
+"""
+
+import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import secrets
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["whole_file", "write_whole"]
+from stmtrain.errors import DataError, StmError, UsageError
+
+__all__ = [
+    "lock",
+    "locked",
+    "read_file",
+    "remove",
+    "remove_temporaries",
+    "whole_file",
+    "write_whole",
+    "writing",
+]
+
+_BUFFER = 1 << 20
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
+_POLL = 0.02
+"""Pause between two attempts to lock a file, seconds."""
+
+
+def read_file(path: Path, advice: str = "check the path, or restore the file") -> bytes:
+    """Read an input file.
+
+    Args:
+        path: The file.
+        advice: Ends the error message: what the user can do.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)}); {advice}") from None
 
 
 @contextmanager
 def whole_file(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when the block ends.
+    """Open a file that replaces ``path`` when the block ends; missing folders are created.
 
-    On an error ``path`` stays as it was; killed, at most ``<name>.tmp`` is left beside it, and the
-    next call writes over that. Missing folders are made.
+    If the block raises, ``path`` keeps its old content. If the process is killed, a temporary file
+    is left, which :func:`remove_temporaries` removes. Its name is new each time, so that a worker
+    that briefly outlives its killed parent cannot write into the file of the next run.
 
     Args:
-        path: Written by one process at a time.
-        sync: Also wait until the disk has it, so that a power cut cannot leave an empty file.
+        path: The file to write.
+        sync: Wait until file and name are on the disk, so that they survive a power failure.
 
     Raises:
-        OSError: The disk is full, or the folder may not be written.
+        StmError: The disk is full, or the folder is not writable. Errors inside the block pass
+            unchanged; see :func:`writing`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _create(temporary)
     try:
-        with temporary.open("wb") as file:
-            yield file
+        yield file
+        with writing(path):
+            file.flush()
             if sync:
-                file.flush()
                 os.fsync(file.fileno())
-        temporary.replace(path)
+            file.close()
+            temporary.replace(path)
+            if sync:
+                _sync_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # closing flushes, which fails once more on a full disk
+            file.close()
+        with suppress(OSError):
+            temporary.unlink()
         raise
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Put a whole small file in place; text as UTF-8. See :func:`whole_file`."""
-    with whole_file(path) as file:
+def write_whole(path: Path, data: bytes | str, *, sync: bool = False) -> None:
+    """Write a complete small file, text as UTF-8. See :func:`whole_file`."""
+    with whole_file(path, sync=sync) as file, writing(path):
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` inside the block into a :class:`StmError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise StmError(
+            f"{path}: cannot be written ({_reason(error)}); free disk space or choose a writable "
+            "folder, then run the same command again"
+        ) from None
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Remove those files of one folder that exist, durably."""
+    for path in paths:
+        with writing(path):
+            path.unlink(missing_ok=True)
+    if paths:
+        with writing(paths[0].parent):
+            _sync_folder(paths[0].parent)
+
+
+def remove_temporaries(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove what interrupted :func:`whole_file` calls left of these files (``None``: of any).
+
+    Only for a folder that no other process writes to at the moment.
+    """
+    found = [path for path in folder.glob("*.tmp") if _TEMPORARY.search(path.name)]
+    remove([path for path in found if names is None or _TEMPORARY.sub("", path.name) in names])
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a folder for this process.
+
+    Raises:
+        UsageError: Another process has locked it.
+        OSError: The folder cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if not lock(descriptor):
+            raise UsageError(
+                f"{folder}: another run is writing here; wait for it, or use another folder"
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lock(
+    descriptor: int, *, shared: bool = False, patience: float = 0, required: bool = False
+) -> bool:
+    """Lock an open file or folder until its descriptor is closed.
+
+    Args:
+        descriptor: Of the file.
+        shared: Let others hold shared locks at the same time.
+        patience: How long to wait for other processes, seconds.
+        required: Raise on a file system without locks. By default the lock is then taken as
+            granted: not to start two runs at once is up to the user there.
+
+    Returns:
+        False if another process holds the file for longer than ``patience``.
+
+    Raises:
+        OSError: The file system has no locks, and ``required`` is set.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL)
+            continue
+        except OSError:
+            if required:
+                raise
+        return True
+
+
+def _create(path: Path) -> BinaryIO:
+    return path.open("xb", buffering=_BUFFER)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,46 +1,50 @@
-"""Run one function over many items: in this process, or in worker processes.
+"""Apply one function to many items, in this process or in worker processes.
 
-In come a picklable function and items, out come its results in whatever order they are ready; the
-caller must not depend on that order. Each worker is a fresh interpreter (spawn: nothing is shared,
-no thread or lock is inherited half-way) with one pipe to its parent. The pipe carries the items,
-the results and the counts shown as progress, and its end is how each side learns that the other
-died: so nothing is left running, however the parent ends.
+:func:`map_unordered` takes a picklable function and items, and yields the results in the order in
+which they are ready; callers must not depend on that order. Each worker is a fresh interpreter
+(``spawn``: it inherits no thread and no lock) with one pipe to its parent. The pipe carries items,
+results and progress counts. When either side dies the pipe closes, which ends the other side too,
+so that no worker is left running however the parent ends.
 
-``concurrent.futures`` was tried first: before Python 3.14 it cannot stop a busy worker, and its
-workers outlive a parent that is killed.
+``concurrent.futures`` does not do: before Python 3.14 it cannot stop a busy worker, and its workers
+outlive a parent that is killed.
 """
 
 import multiprocessing
+import os
 import pickle
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from stmtrain.errors import StmError
+from stmtrain.errors import StmError, UsageError
 
-__all__ = ["Progress", "count", "map_unordered"]
+__all__ = ["Progress", "count", "map_unordered", "resolve_workers"]
+
+Progress = Callable[[int, int, str], None]
+"""Receives (done, total, note) while something long runs; ``total`` is 0 while it is unknown."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-OnCount = Callable[[int, int], None]
+_OnCount = Callable[[int, int], None]
 
-Progress = Callable[[int, int, str], None]
-"""Receives (done, total, note); a total of 0 means that it is not known yet."""
-
-_MEMORY_ADVICE = "run the same command again with fewer --workers, finished shards are kept"
-_report: OnCount | None = None
-"""Where :func:`count` sends its numbers while a map runs in this process."""
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMORY_ADVICE = "run the same command again with fewer --workers"
+_on_count: _OnCount | None = None
+"""Receives the numbers of :func:`count` while a map runs in this process."""
 
 
 def count(samples: int = 0, skipped: int = 0) -> None:
-    """Report progress from inside the mapped function; does nothing outside a map."""
-    if _report is not None:
-        _report(samples, skipped)
+    """Count progress from inside the mapped function; does nothing outside a map."""
+    if _on_count is not None:
+        _on_count(samples, skipped)
 
 
 def map_unordered(
@@ -48,54 +52,54 @@ def map_unordered(
     items: Iterable[Item],
     workers: int,
     *,
-    on_count: OnCount | None = None,
+    on_count: _OnCount | None = None,
 ) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for every item, in the order in which results are ready.
 
-    Items are drawn one at a time as workers become free, so an endless iterable is fine. The first
-    error, ``KeyboardInterrupt`` or closing of this iterator ends all workers at once.
+    Items are drawn one at a time as workers become free, so the iterable may be endless. The first
+    error, a ``KeyboardInterrupt`` or closing this generator ends all workers at once.
 
     Args:
         function: Picklable (a module-level function, or a frozen dataclass with ``__call__``).
-        items: Picklable when ``workers`` > 1.
-        workers: Processes; 0 or 1 runs in this process.
-        on_count: Gets (samples, skipped) of every :func:`count` call, in this process.
+        items: Picklable if ``workers`` > 1.
+        workers: Number of processes; 0 or 1 runs in this process.
+        on_count: Called in this process with the (samples, skipped) of every :func:`count` call.
 
     Raises:
         StmError: A worker was killed or ran out of memory.
         Exception: Whatever ``function`` raised, with the worker's traceback as a note.
     """
-    notify = on_count if on_count is not None else _ignore
+    on_count = on_count or _ignore
     if workers <= 1:
-        return _map_here(function, items, notify)
-    return _map_processes(function, items, workers, notify)
+        return _map_here(function, items, on_count)
+    return _map_processes(function, items, workers, on_count)
 
 
 def _ignore(samples: int, skipped: int) -> None:
-    """Take no notice of progress."""
+    """Ignore progress."""
 
 
 def _map_here(
-    function: Callable[[Item], Result], items: Iterable[Item], notify: OnCount
+    function: Callable[[Item], Result], items: Iterable[Item], on_count: _OnCount
 ) -> Generator[Result, None, None]:
     for item in items:
-        yield _call(function, item, notify)
+        yield _call(function, item, on_count)
 
 
-def _call(function: Callable[[Item], Result], item: Item, report: OnCount) -> Result:
-    """Call ``function`` with :func:`count` going to ``report``."""
-    global _report
-    before, _report = _report, report
+def _call(function: Callable[[Item], Result], item: Item, on_count: _OnCount) -> Result:
+    """Call ``function`` while :func:`count` calls ``on_count``."""
+    global _on_count
+    before, _on_count = _on_count, on_count
     try:
         return function(item)
     except MemoryError:
         raise StmError(f"a worker ran out of memory; {_MEMORY_ADVICE}") from None
     finally:
-        _report = before
+        _on_count = before
 
 
-# What travels up a pipe: ("count", (samples, skipped)), ("result", value) or ("error", exception).
-# Down the pipe travel items; its end tells the worker to stop.
+# From worker to parent: ("count", (samples, skipped)), ("result", value) or ("error", exception).
+# From parent to worker: items. A closed pipe tells the worker to stop.
 _Message = tuple[Literal["count", "result", "error"], Any]
 
 
@@ -105,31 +109,31 @@ class _Worker:
     pipe: Connection
 
     def receive(self) -> _Message:
-        """Take the next message; a worker that died is an error that says how."""
+        """Return the next message; if the worker has died, raise an error that states how."""
         try:
             message: _Message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            raise StmError(_epitaph(self.process.exitcode)) from None
+            raise StmError(_describe_exit(self.process.exitcode)) from None
         return message
 
 
 def _map_processes(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, notify: OnCount
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, on_count: _OnCount
 ) -> Generator[Result, None, None]:
     queue = iter(items)
-    team: dict[Connection, _Worker] = {}
+    busy: dict[Connection, _Worker] = {}
     try:
         for item in islice(queue, workers):
             worker = _start(function)
-            team[worker.pipe] = worker
+            busy[worker.pipe] = worker
             _send(worker, item)
-        while team:
-            for pipe in wait(list(team)):
-                worker = team[pipe]  # type: ignore[index]
+        while busy:
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
                 kind, value = worker.receive()
                 if kind == "count":
-                    notify(*value)
+                    on_count(*value)
                     continue
                 if kind == "error":
                     raise value
@@ -137,12 +141,12 @@ def _map_processes(
                     _send(worker, item)
                     break
                 else:
-                    _dismiss(team.pop(worker.pipe))
+                    _dismiss(busy.pop(worker.pipe))
                 yield value
     finally:
-        for worker in team.values():
+        for worker in busy.values():
             worker.process.terminate()
-        for worker in team.values():
+        for worker in busy.values():
             _dismiss(worker)
 
 
@@ -151,7 +155,7 @@ def _start(function: Callable[[Any], Any]) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(function, theirs), daemon=True)
     process.start()
-    theirs.close()  # the worker now holds the only other end, so that its death ends the pipe
+    theirs.close()  # only the worker holds the other end now, so its death closes the pipe
     return _Worker(process, ours)
 
 
@@ -160,7 +164,7 @@ def _send(worker: _Worker, item: Any) -> None:
         worker.pipe.send(item)
     except (BrokenPipeError, ConnectionResetError):
         worker.process.join()
-        raise StmError(_epitaph(worker.process.exitcode)) from None
+        raise StmError(_describe_exit(worker.process.exitcode)) from None
 
 
 def _dismiss(worker: _Worker) -> None:
@@ -170,23 +174,25 @@ def _dismiss(worker: _Worker) -> None:
 
 
 def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
-    """Be a worker: answer every item until the parent closes the pipe, or dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent acts
+    """Run in a worker: answer every item until the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent acts
 
-    def report(samples: int, skipped: int) -> None:
-        pipe.send(("count", (samples, skipped)))  # fails when the parent is gone: stops the work
+    def on_count(samples: int, skipped: int) -> None:
+        pipe.send(("count", (samples, skipped)))  # raises if the parent is gone: ends the work
 
     try:
         while True:
-            _answer(function, pipe.recv(), report, pipe)
+            _answer(function, pipe.recv(), on_count, pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _answer(function: Callable[[Any], Any], item: Any, report: OnCount, pipe: Connection) -> None:
+def _answer(
+    function: Callable[[Any], Any], item: Any, on_count: _OnCount, pipe: Connection
+) -> None:
     try:
-        message: _Message = ("result", _call(function, item, report))
-    except Exception as error:  # noqa: BLE001  (every kind travels to the parent, which raises it)
+        message: _Message = ("result", _call(function, item, on_count))
+    except Exception as error:  # noqa: BLE001  (the parent raises it)
         message = ("error", _portable(error))
     pipe.send(message)
 
@@ -194,7 +200,7 @@ def _answer(function: Callable[[Any], Any], item: Any, report: OnCount, pipe: Co
 def _portable(error: Exception) -> Exception:
     """Return an exception that survives the pipe, with the worker's traceback as a note."""
     if isinstance(error, StmError):
-        return error  # one line for the user; its traceback would say nothing more
+        return error  # one line for the user, who has no use for its traceback
     text = "".join(traceback.format_exception(error))
     try:
         copy: Exception = pickle.loads(pickle.dumps(error))
@@ -204,14 +210,61 @@ def _portable(error: Exception) -> Exception:
     return copy
 
 
-def _epitaph(exitcode: int | None) -> str:
-    """Say how a worker ended without an answer."""
+def _describe_exit(exitcode: int | None) -> str:
+    """Describe how a worker ended without an answer."""
     if exitcode == -signal.SIGKILL:
         return f"a worker process was killed, most likely for lack of memory; {_MEMORY_ADVICE}"
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         return f"a worker process was ended by {name}; run the same command again with --workers 1"
     return (
-        f"a worker process ended with exit code {exitcode} before it could answer; its own output "
-        "says why (a script that uses workers needs an 'if __name__ == \"__main__\"' guard)"
+        f"a worker process ended with exit code {exitcode} before it could answer; see its output "
+        "above (a script that uses workers needs an 'if __name__ == \"__main__\"' guard)"
     )
+
+
+def resolve_workers(workers: int | str = "auto") -> int:
+    """Turn a ``--workers`` value into a number of processes.
+
+    Args:
+        workers: ``"auto"``, or a whole number >= 0; 0 and 1 both mean this process alone.
+
+    Returns:
+        The given number, or for ``"auto"`` the number of CPUs that this process may use. Under a
+        batch system or in a container these are fewer than the machine has.
+
+    Raises:
+        UsageError: The value is neither.
+    """
+    if workers == "auto":
+        return _usable_cpus()
+    try:
+        number = int(workers)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise UsageError(f"--workers: expected auto or a number >= 0, found {workers!r}")
+    return number
+
+
+def _usable_cpus() -> int:
+    """Return the CPUs of this process: its affinity, or its container's quota if that is less."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    quota = _cpu_quota(_CGROUP)
+    return cpus if quota is None else max(1, min(cpus, ceil(quota)))
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """Return the number of CPUs that a container may use on average; ``None`` if unlimited."""
+    try:  # cgroup version 2: "200000 100000" or "max 100000" (microseconds per period)
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:  # version 1; -1 means no limit
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota == "max" or int(quota) <= 0:
+        return None
+    return int(quota) / int(period)

@@ -1,14 +1,24 @@
-"""A file is the old one or the whole new one, whatever happens while it is written."""
+"""A file is the old one or the complete new one, whatever happens while it is written."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from stmtrain.files import whole_file, write_whole
+from stmtrain import files
+from stmtrain.errors import DataError, StmError, UsageError
+from stmtrain.files import (
+    lock,
+    locked,
+    read_file,
+    remove_temporaries,
+    whole_file,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_the_old_file_and_nothing_beside_it(
+def test_an_error_leaves_the_old_file_and_nothing_else(
     error: type[BaseException], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.bin"
@@ -25,17 +35,82 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_old_file_stays_readable_until_the_block_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sync", [False, True])
+def test_the_old_file_stays_readable_until_the_block_ends(tmp_path: Path, sync: bool) -> None:
     path = tmp_path / "new" / "a.txt"
     write_whole(path, "älter")
-    with whole_file(path, sync=True) as file:
+    with whole_file(path, sync=sync) as file:
         file.write(b"newer")
         assert path.read_text(encoding="utf-8") == "älter"
     assert path.read_bytes() == b"newer"
 
 
-def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "a.tmp").write_bytes(b"half of a longer file")
+def test_sync_flushes_the_file_and_then_its_folder(tmp_path: Path, monkeypatch) -> None:
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").resolve())
+    )
     write_whole(tmp_path / "a", b"x")
-    assert (tmp_path / "a").read_bytes() == b"x"
-    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    assert synced == []
+    write_whole(tmp_path / "a", b"x", sync=True)
+    temporary, folder = synced
+    assert temporary.name.startswith("a.")
+    assert folder == tmp_path.resolve()
+
+
+def test_two_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with whole_file(path) as first:
+        first.write(b"first")
+        with whole_file(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+
+
+def test_only_our_temporary_files_are_removed(tmp_path: Path) -> None:
+    kept = ["a.tmp", "a.0123456.tmp", "b.01234567.tmp", "a"]
+    for name in [*kept, "a.01234567.tmp"]:
+        (tmp_path / name).write_bytes(b"half")
+    remove_temporaries(tmp_path, {"a"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.0123456.tmp", "a.tmp"]
+
+
+def test_what_cannot_be_read_or_written_is_one_line_with_its_path(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"")
+    with pytest.raises(StmError, match=r"file/a: cannot be written \(.+\); free disk space"):
+        write_whole(tmp_path / "file" / "a", b"x")
+    with pytest.raises(DataError, match=r"none: cannot be read \(No such file.*\); look there"):
+        read_file(tmp_path / "none", "look there")
+    assert read_file(tmp_path / "file") == b""
+
+
+def test_a_lock_excludes_others_until_it_is_released(tmp_path: Path) -> None:
+    again = locked(tmp_path)
+    with locked(tmp_path), pytest.raises(UsageError, match="another run is writing"):
+        again.__enter__()
+    with locked(tmp_path):
+        pass
+
+
+def test_shared_locks_exclude_exclusive_ones_only(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.touch()
+    with path.open() as one, path.open() as two, path.open() as three:
+        assert lock(one.fileno(), shared=True)
+        assert lock(two.fileno(), shared=True)
+        assert not lock(three.fileno(), patience=0.03)
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    assert lock(descriptor)
+    with pytest.raises(OSError, match="not supported"):
+        lock(descriptor, required=True)
+    os.close(descriptor)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from stmtrain import cores
-from stmtrain.cores import resolve_workers
+from stmtrain import processes
 from stmtrain.errors import DataError, StmError, UsageError
-from stmtrain.processes import count, map_unordered
+from stmtrain.processes import count, map_unordered, resolve_workers
 from tests.paths import ROOT
 
 
@@ -256,8 +255,8 @@ def test_auto_workers_respect_a_container(tmp_path, monkeypatch, files, quota):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(cores, "_CGROUP", tmp_path)
-    assert cores._cpu_quota(tmp_path) == quota
+    monkeypatch.setattr(processes, "_CGROUP", tmp_path)
+    assert processes._cpu_quota(tmp_path) == quota
     if quota is not None:
         assert resolve_workers("auto") <= max(1, round(quota + 0.5))
     assert resolve_workers("auto") >= 1

@@ -13,7 +13,7 @@ import torch
 
 from stmdata.packing.videos import pack_davis
 from stmtrain.errors import CheckpointError, DataError, UsageError
-from stmtrain.locks import locked
+from stmtrain.files import locked
 from stmtrain.model import STM, set_batchnorm
 from stmtrain.streaming.batch import Batch
 from stmtrain.train import train

@@ -20,12 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from stmdata.checking.derive_record import derive_record
-from stmdata.durable import remove, write_file
 from stmdata.packing.config import SHARD_NAME, parse_plan, plan_json, plan_value
 from stmdata.packing.folder import clear_leftovers
 from stmdata.packing.tar import Member, scan_tar
 from stmtrain.errors import ShardError, UsageError
-from stmtrain.locks import locked
+from stmtrain.files import locked, remove, write_whole
 from stmtrain.processes import count, map_unordered
 from stmtrain.shards.manifest import INDEXED, Manifest, SampleIndex, ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.sample import (
@@ -80,7 +79,7 @@ def index_shards(
     with locked(folder):
         _refuse_others(folder, names)
         remove([folder / MANIFEST_NAME, *(folder / sidecar_name(name) for name in names)])
-        write_file(folder / CONFIG_NAME, plan_json(plan_value(_CONFIG, names)))
+        write_whole(folder / CONFIG_NAME, plan_json(plan_value(_CONFIG, names)), sync=True)
         jobs = map_unordered(_IndexShard(folder), names, workers, on_count=on_count)
         try:
             with closing(jobs) as results:
@@ -94,7 +93,7 @@ def index_shards(
             reasons.update(found[name][2])
         entries = tuple(found[name][0] for name in names)
         manifest = Manifest(_CONFIG, entries, dict(totals), dict(reasons))
-        write_file(folder / MANIFEST_NAME, manifest.to_json())
+        write_whole(folder / MANIFEST_NAME, manifest.to_json(), sync=True)
     return manifest
 
 
@@ -187,7 +186,7 @@ class _IndexShard:
             statistics=dict(statistics),
             skipped=tuple(skipped),
         )
-        write_file(self.folder / sidecar_name(name), sidecar.to_json())
+        write_whole(self.folder / sidecar_name(name), sidecar.to_json(), sync=True)
         return ShardEntry.of(sidecar), statistics, Counter(item.reason for item in skipped)
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from stmdata.checking.verify import Verification
-from stmdata.durable import remove, write_file
 from stmdata.packing.config import parse_plan, plan_json, plan_value
 from stmdata.packing.pack import Progress, manifest_of
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.errors import ShardError, UsageError
-from stmtrain.locks import locked
+from stmtrain.files import locked, remove, write_whole
 from stmtrain.settings import from_mapping
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.reader import read_manifest
@@ -123,7 +122,7 @@ def _restore(folder: Path, found: Verification) -> tuple[ShardEntry, ...]:
         except ShardError:
             remove([folder / MANIFEST_NAME])
         if not path.is_file() or path.read_bytes() != plan_json(plan):
-            write_file(path, plan_json(plan))
+            write_whole(path, plan_json(plan), sync=True)
     return entries
 
 
@@ -137,7 +136,7 @@ def _rebuild_manifest(folder: Path, found: Verification) -> None:
     path = folder / MANIFEST_NAME
     with locked(folder):
         if not path.is_file() or path.read_bytes() != data:
-            write_file(path, data)
+            write_whole(path, data, sync=True)
 
 
 def _remake(

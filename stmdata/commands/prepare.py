@@ -8,8 +8,8 @@ import typer
 
 from stmdata.commands.run import run_packing
 from stmtrain.commands.command import OnBad, Out, Seed, Split, Workers, Year, command, open_console
-from stmtrain.cores import resolve_workers
 from stmtrain.errors import UsageError
+from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
     from stmdata.packing.clips import Options

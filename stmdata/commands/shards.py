@@ -15,7 +15,7 @@ from stmtrain.commands.command import (
     end,
     open_console,
 )
-from stmtrain.cores import resolve_workers
+from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

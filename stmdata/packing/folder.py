@@ -4,7 +4,6 @@
 an interrupted or superseded set can be told from files of others, which are never removed.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stmdata.durable import remove, remove_temporaries, write_file
 from stmdata.packing.config import SHARD_NAME, plan_json
 from stmtrain.errors import StmError, UsageError
-from stmtrain.locks import lock
+from stmtrain.files import lock, remove, remove_temporaries, write_whole
 from stmtrain.shards.manifest import is_indexed
 from stmtrain.shards.sample import CONFIG_NAME, FORMAT_NAME, MANIFEST_NAME, sidecar_name
 
@@ -49,7 +47,7 @@ def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> No
         there = None
     if there is None:
         _refuse_unknown(out, ours)
-        write_file(out / CONFIG_NAME, plan_json(plan))
+        write_whole(out / CONFIG_NAME, plan_json(plan), sync=True)
     elif there != plan:
         raise UsageError(
             f"{out}: holds shards of another configuration ({_differences(there, plan)}); use "
@@ -75,7 +73,7 @@ def holding_plan(out: Path, config_hash: str) -> Iterator[None]:
     except FileNotFoundError:
         raise taken from None
     with file:
-        held = lock(file.fileno(), fcntl.LOCK_SH) and os.fstat(file.fileno()).st_nlink > 0
+        held = lock(file.fileno(), shared=True) and os.fstat(file.fileno()).st_nlink > 0
         if not held or json.loads(file.read()).get("config_hash") != config_hash:
             raise taken
         yield
@@ -90,7 +88,7 @@ def _replacing_plan(out: Path) -> Iterator[None]:
         yield
         return
     try:
-        if not lock(descriptor, fcntl.LOCK_EX, _PATIENCE):
+        if not lock(descriptor, patience=_PATIENCE):
             raise UsageError(
                 f"{out}: a worker of a killed run is still writing here; wait until it ends"
             )

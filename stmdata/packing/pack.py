@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmdata.durable import remove, write_file, writing
 from stmdata.packing.config import plan_value
 from stmdata.packing.folder import clear_leftovers, holding_plan, prepare_folder
 from stmdata.packing.writer import write_shard
 from stmtrain.errors import ShardError, UsageError
-from stmtrain.locks import locked
+from stmtrain.files import locked, remove, write_whole, writing
 from stmtrain.processes import map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, Skipped, config_hash, sidecar_name
@@ -183,7 +182,7 @@ def _fill(
     manifest = _manifest(config, [done[job.shard] for job in jobs])
     path, data = out / MANIFEST_NAME, manifest.to_json()
     if not path.is_file() or path.read_bytes() != data:  # a second run over a whole set: no change
-        write_file(path, data)
+        write_whole(path, data, sync=True)
     return manifest
 
 

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmdata.packing.pack import Job, Progress, pack
-from stmtrain.cores import resolve_workers
 from stmtrain.datasets.dataset import Dataset, find_dataset
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.masks import VOID
+from stmtrain.processes import resolve_workers
 from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
 
@@ -163,7 +164,7 @@ class PackVideos:
         first = next(iter(video.frames.values()))
         source = size = (0, 0)
         for name, path in video.frames.items():
-            data = _read(path)
+            data = read_file(path)
             image = decode_frame(data, str(path))  # all of it: a header says nothing of the rest
             found = (image.shape[0], image.shape[1])
             if not frames:
@@ -251,13 +252,6 @@ def _listing(video: Video) -> list[tuple[str, str, int]]:
             except OSError as error:
                 raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     return out
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _read_mask(video: Video, name: str, size: Size) -> NDArray[np.uint8]:

@@ -11,9 +11,9 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from stmdata.durable import replacing, write_file, writing
 from stmdata.packing.tar import header_bytes, padded, tar_size
 from stmtrain.errors import ShardError
+from stmtrain.files import whole_file, write_whole, writing
 from stmtrain.processes import count
 from stmtrain.shards.manifest import SampleIndex, Sidecar
 from stmtrain.shards.sample import Sample, Skipped, sidecar_name
@@ -42,7 +42,7 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
     index: dict[str, SampleIndex] = {}
     skipped: list[Skipped] = []
     statistics = Counter(dict.fromkeys(_STATISTICS, 0))
-    with replacing(path) as file:
+    with whole_file(path, sync=True) as file:
         tar = _TarStream(file, path)
         for sample in samples:
             if isinstance(sample, Skipped):
@@ -66,7 +66,7 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
         statistics=dict(statistics),
         skipped=tuple(skipped),
     )
-    write_file(path.with_name(sidecar_name(path.name)), sidecar.to_json())
+    write_whole(path.with_name(sidecar_name(path.name)), sidecar.to_json(), sync=True)
     return sidecar
 
 

@@ -13,8 +13,6 @@ faster: in 0.14 ms instead of 1.7 ms at the size of COCO.
 import hashlib
 import json
 import mmap
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from stmdata.stills.coco_index import INDEX_VERSION, build_index
 from stmtrain.errors import DataError
+from stmtrain.files import whole_file, writing
 
 __all__ = ["Index", "open_index"]
 
@@ -41,19 +40,15 @@ def open_index(annotations: Path) -> Index:
     size and the content.
 
     Raises:
-        DataError: The annotations are unreadable or wrong, or their folder is not writable.
+        DataError: The annotations are unreadable or wrong.
+        StmError: Their folder is not writable.
     """
     path = annotations.with_name(annotations.name + ".stmindex")
     index = _read(path)
     if index is not None and _is_fresh(index[0], annotations):
         return index
     info, arrays = build_index(annotations)
-    try:
-        _write(path, info, arrays)
-    except OSError as error:
-        raise DataError(
-            f"{annotations}: its index cannot be written ({error}); make the folder writable"
-        ) from None
+    _write(path, info, arrays)
     return _read(path) or (info, arrays)
 
 
@@ -74,29 +69,18 @@ def _is_fresh(info: Mapping[str, Any], annotations: Path) -> bool:
 
 
 def _write(path: Path, info: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a temporary file, flush it to disk and rename it.
-
-    Several processes may do so at once: each writes its own file, and the last rename wins. On an
-    error nothing is left behind.
-    """
+    """Write the file; several processes may do so at once, and the last one wins."""
     table, offset = {}, 0
     for name, values in arrays.items():
         table[name] = {"dtype": values.dtype.str, "shape": values.shape, "offset": offset}
         offset += values.nbytes + -values.nbytes % _ALIGN
     header = json.dumps({"info": dict(info), "arrays": table, "data_bytes": offset}).encode()
     header += b" " * (-(len(header) + 16) % _ALIGN)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
-            for values in arrays.values():
-                file.write(np.ascontiguousarray(values).data)
-                file.write(b"\0" * (-values.nbytes % _ALIGN))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, sync=True) as file, writing(path):
+        file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
+        for values in arrays.values():
+            file.write(np.ascontiguousarray(values).data)
+            file.write(b"\0" * (-values.nbytes % _ALIGN))
 
 
 def _read(path: Path) -> Index | None:

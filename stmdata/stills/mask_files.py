@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_mask, decode_still
 from stmtrain.images.masks import VOID, ids_present, is_binary
 
@@ -145,24 +146,17 @@ def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> list
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    data = _read(path)
+    data = read_file(path)
     decode = decode_frame if data.startswith(b"\xff\xd8") else decode_still
     return decode(data, str(path))
 
 
 def _read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
     """Decode a mask and return whether it has a palette; RGB is accepted if all pixels are grey."""
-    data = _read(path)
+    data = read_file(path)
     kind = data[24:26] if data.startswith(b"\x89PNG") else b""  # bits per channel, colour type
     if kind in (b"\x08\x02", b"\x08\x06"):  # RGB, RGBA
         rgb = decode_still(data, str(path))
         if (rgb == rgb[..., :1]).all():
             return rgb[..., 0].copy(), False
     return decode_mask(data, str(path)), kind[1:] == b"\3"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable file ({error}); check the path") from None

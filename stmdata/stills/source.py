@@ -21,6 +21,7 @@ from stmdata.stills.coco import CocoIndex, Instance, find_image, rasterise_box
 from stmdata.stills.mask_files import Still, read_still
 from stmdata.synthesis.layers import Cutout, cut_out
 from stmtrain.errors import DataError
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_still
 from stmtrain.shards.sample import Skipped
 
@@ -81,12 +82,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: Missing, damaged, or not an image.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: expected an image file, it cannot be read ({error.strerror}); restore it"
-        ) from None
+    data = read_file(path)
     try:
         return decode_frame(data, str(path))
     except DataError:  # PNG, CMYK, ...: the slower decoder reads them, or its error is better

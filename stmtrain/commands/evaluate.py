@@ -25,8 +25,8 @@ from stmtrain.commands.options import (
     open_video_set,
     print_notes,
 )
-from stmtrain.cores import resolve_workers
 from stmtrain.errors import StmError, UsageError
+from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,12 +138,7 @@ def score(
     if results is None or check_submission is not None:
         raise UsageError("expected either --results FOLDER or --check-submission FILE")
     with progress_bar(console, "score", "videos") as report:
-        scores = score_results(
-            results,
-            truth,
-            resolve_workers(workers),
-            lambda done, n: report(done, n, ""),
-        )
+        scores = score_results(results, truth, resolve_workers(workers), report)
     console.print(scores.table())
     print_notes(console, scores.notes)
     if json is not None:

@@ -15,7 +15,7 @@ from stmtrain.commands.options import (
     open_video_set,
     print_notes,
 )
-from stmtrain.cores import resolve_workers
+from stmtrain.processes import resolve_workers
 
 __all__ = ["app"]
 

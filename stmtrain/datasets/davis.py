@@ -5,9 +5,10 @@ A tree that is incomplete or contradicts itself is refused with the name of the 
 
 from pathlib import Path
 
-from stmtrain.datasets.files import find_folder, pair_files, plain_name, read_file, some
+from stmtrain.datasets.files import find_folder, pair_files, plain_name, some
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
+from stmtrain.files import read_file
 
 __all__ = ["davis_videos"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stmtrain.errors import DataError
 
-__all__ = ["find_folder", "list_images", "pair_files", "plain_name", "read_file", "some"]
+__all__ = ["find_folder", "list_images", "pair_files", "plain_name", "some"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -66,15 +66,6 @@ def find_folder(root: Path, *parts: str) -> Path:
         else f"{beside} has {some(found) or 'no folders'}; pass the data set's root folder"
     )
     raise DataError(f"{folder}: expected a folder, found none; {advice}")
-
-
-def read_file(path: Path) -> bytes:
-    """Read a file of the data set."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"{path}: cannot be read ({reason}); unpack the data set again") from None
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.files import read_file, some
+from stmtrain.datasets.files import some
 from stmtrain.errors import DataError
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_mask, frame_size
 from stmtrain.images.masks import resample_mask
 from stmtrain.images.png import png_header

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmtrain.datasets.files import find_folder, pair_files, plain_name, read_file, some
+from stmtrain.datasets.files import find_folder, pair_files, plain_name, some
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
+from stmtrain.files import read_file
 from stmtrain.images.masks import MAX_OBJECT_ID
 
 __all__ = ["ALL_FRAMES", "youtube_vos_videos"]

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stmtrain.errors import UsageError
 from stmtrain.files import write_whole
 from stmtrain.images.encode import DAVIS_PALETTE
 from stmtrain.images.masks import VOID
@@ -212,12 +211,7 @@ def save_gif(path: Path, pictures: Sequence[Pixels], milliseconds: int = 120) ->
 def _save(path: Path, image: Image.Image, options: dict[str, Any]) -> None:
     out = io.BytesIO()
     image.save(out, **options)
-    try:
-        write_whole(path, out.getvalue())
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written ({error.strerror}); choose another --save"
-        ) from None
+    write_whole(path, out.getvalue())
 
 
 def _contours(mask: Pixels, width: int) -> NDArray[np.bool_]:

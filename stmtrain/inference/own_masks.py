@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.files import read_file
 from stmtrain.datasets.video import MISFIT
 from stmtrain.errors import DataError, UsageError
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import MAX_OBJECT_ID, VOID, resample_mask
 from stmtrain.inference.own_video import OwnFrames

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.files import list_images, read_file
+from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
+from stmtrain.files import read_file
 from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_still
 
 if TYPE_CHECKING:

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, UsageError
-from stmtrain.files import write_whole
+from stmtrain.files import locked, remove_temporaries, write_whole
 from stmtrain.images.encode import encode_mask
 from stmtrain.images.png import png_header
-from stmtrain.locks import locked
 
 __all__ = ["RECORD_NAME", "ResultsFolder", "VideoRecord", "write_json", "write_mask"]
 
@@ -84,6 +83,7 @@ class ResultsFolder:
         path.mkdir(parents=True, exist_ok=True)
         folder = cls(path, json.loads(json.dumps(settings)))
         with locked(path):
+            remove_temporaries(path)
             folder._take_over(names, overwrite)
             folder._save()
             yield folder

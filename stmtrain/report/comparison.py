@@ -5,7 +5,7 @@ scores, which sequences a result lacks, how it was made (``results.json`` of ``s
 there is one), differences, and the frames worth looking at. Torch-free; nothing is drawn here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import UsageError
+from stmtrain.processes import Progress
 from stmtrain.report.run_record import RECORD_NAME, claimed_score, facts_of, read_record
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.scores import ObjectScore, Scores
@@ -29,9 +30,6 @@ _DRAWS = 10_000
 
 _LEAST_SEQUENCES = 10
 """Fewer say too little about others for an interval."""
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what is at work)."""
 
 
 @dataclass(frozen=True)
@@ -210,9 +208,9 @@ def compare(
     )
 
 
-def _shifted(progress: Progress, before: int, total: int, name: str) -> Callable[[int, int], None]:
+def _shifted(progress: Progress, before: int, total: int, name: str) -> Progress:
     """Count one result's videos on from those of the results before it."""
-    return lambda done, _: progress(before + done, total, name)
+    return lambda done, _total, _note: progress(before + done, total, name)
 
 
 def _result(name: str, folder: Path, scores: Scores, missing: tuple[str, ...]) -> Result:

@@ -7,12 +7,11 @@ or run anything else. Pictures are counted, and the file stays below ``MAX_BYTES
 
 import base64
 import hashlib
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from stmtrain.errors import UsageError
 from stmtrain.files import write_whole
+from stmtrain.processes import Progress
 from stmtrain.report.charts import line_sample
 from stmtrain.report.comparison import Comparison
 from stmtrain.report.error_pictures import ERROR_COLOURS
@@ -25,9 +24,6 @@ __all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
 MAX_PICTURE_BYTES = 8_000_000
 """All pictures of a report together, as they stand in the file, base64."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with (sequences done, sequences, name)."""
-
 
 def write_report(out: Path, comparison: Comparison, progress: Progress | None = None) -> int:
     """Write :func:`html_report` to a file; it appears under its name when it is complete.
@@ -37,15 +33,10 @@ def write_report(out: Path, comparison: Comparison, progress: Progress | None = 
 
     Raises:
         DataError: A frame or mask cannot be read.
-        UsageError: The file cannot be written.
+        StmError: The file cannot be written.
     """
     text = html_report(comparison, progress).encode()
-    try:
-        write_whole(out, text)
-    except OSError as error:
-        raise UsageError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
-        ) from None
+    write_whole(out, text)
     return len(text)
 
 

@@ -11,11 +11,8 @@ YouTube-VOS is scored where its masks are public (the train split): each object 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +22,15 @@ from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.protocol import Protocol, given_ids
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
-from stmtrain.errors import DataError, StmError, UsageError
+from stmtrain.errors import DataError, UsageError
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import VOID
+from stmtrain.processes import Progress, map_unordered
 from stmtrain.scoring.metrics import j_and_f
 from stmtrain.scoring.scores import ObjectScore, Scores
 
 __all__ = ["VideoScore", "read_result", "score", "score_results", "score_video"]
-
-Progress = Callable[[int, int], None]
-"""Called with the number of videos done and of all videos."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def score_results(
         results: The folder of results.
         videos: Their ground truth and the protocol to score by.
         workers: Processes; 1 works in this one. Numbers do not depend on it.
-        progress: Called with (videos done, videos) after each video.
+        progress: Called after each video.
 
     Raises:
         UsageError: No videos, videos of several kinds, or ``workers`` below 1.
@@ -110,10 +106,12 @@ def score_results(
     for video in videos.videos:
         _check_results(results, video, videos.protocol)  # cheap, and before minutes of work
     scored: dict[int, VideoScore] = {}
-    for index, score in _score_all(results, videos, min(workers, len(videos.videos))):
+    # The longest videos first, so that no worker has to finish one alone at the end.
+    order = sorted(range(len(videos.videos)), key=lambda i: -len(videos.videos[i].frames))
+    for index, score in map_unordered(_ScoreVideo(results, videos), order, workers):
         scored[index] = score
         if progress is not None:
-            progress(len(scored), len(videos.videos))
+            progress(len(scored), len(videos.videos), "")
     in_order = [scored[index] for index in sorted(scored)]
     objects = tuple(score for video in in_order for score in video.objects)
     if not objects:
@@ -159,6 +157,18 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
     return VideoScore(objects, tuple(_notes(results, video, known, unscored, strange)))
 
 
+@dataclass(frozen=True)
+class _ScoreVideo:
+    """Scores the video at a position; the function that the workers run."""
+
+    results: Path
+    videos: VideoSet
+
+    def __call__(self, position: int) -> tuple[int, VideoScore]:
+        video = self.videos.videos[position]
+        return position, score_video(self.results, video, self.videos.protocol)
+
+
 def read_result(
     results: Path,
     video: VideoSource,
@@ -185,11 +195,7 @@ def read_result(
         DataError: Unreadable, no label map, or of another size.
     """
     path = results / video.name / f"{frame_name}.png"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); write it again") from None
-    mask = decode_mask(data, str(path))
+    mask = decode_mask(read_file(path, "write it again"), str(path))
     if mask.shape != shape:
         raise DataError(
             f"{path}: expected {shape[1]}x{shape[0]} pixels like the ground truth, found "
@@ -200,28 +206,6 @@ def read_result(
     if len(object_ids) == 1:
         mask[mask == VOID] = object_ids[0]
     return mask
-
-
-def _score_all(results: Path, videos: VideoSet, workers: int) -> Iterator[tuple[int, VideoScore]]:
-    """Yield (position, scores) as videos get done; longest first, so that no one is left last."""
-    if workers == 1:
-        for index, video in enumerate(videos.videos):
-            yield index, score_video(results, video, videos.protocol)
-        return
-    order = sorted(enumerate(videos.videos), key=lambda item: -len(item[1].frames))
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        futures = {
-            pool.submit(score_video, results, video, videos.protocol): i for i, video in order
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool:
-        raise StmError(
-            f"{results}: a scoring process died, perhaps for want of memory; use fewer workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _in_order(video: VideoSource, scored: Mapping[int, Sequence[str]]) -> list[str]:

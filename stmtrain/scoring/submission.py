@@ -9,7 +9,7 @@ is never extracted, and no member is read before its size is known to be that of
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,9 +19,10 @@ from stmtrain.datasets.files import some
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError, UsageError
-from stmtrain.files import whole_file
+from stmtrain.files import read_file, whole_file
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.png import png_header
+from stmtrain.processes import Progress
 
 __all__ = ["check_export_path", "check_submission", "write_submission"]
 
@@ -33,9 +34,6 @@ _MODE = 0o100644 << 16
 _UNIX = 3
 _BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError, OSError)
 _JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
-
-Progress = Callable[[int, int, str], None]
-"""Called with (videos done, videos in all, video name)."""
 
 
 def check_export_path(path: Path) -> None:
@@ -63,7 +61,8 @@ def write_submission(path: Path, results: Path, videos: VideoSet) -> None:
             for frame in videos.protocol.exported(video):
                 info = zipfile.ZipInfo(_member(videos, video.name, frame), _TIME)
                 info.external_attr, info.create_system = _MODE, _UNIX
-                archive.writestr(info, _result(results / video.name / f"{frame}.png"))
+                mask = results / video.name / f"{frame}.png"
+                archive.writestr(info, read_file(mask, "evaluate this video again"))
 
 
 def check_submission(path: Path, videos: VideoSet, progress: Progress | None = None) -> list[str]:
@@ -240,12 +239,3 @@ def _mask_fault(
 
 def _member(videos: VideoSet, video: str, frame: str) -> str:
     return f"{videos.protocol.zip_prefix}{video}/{frame}.png"
-
-
-def _result(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); evaluate this video again"
-        ) from None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stmtrain.errors import ShardError, StmError, UsageError
+from stmtrain.files import lock
 
 __all__ = ["DEFAULT_GIGABYTES", "Cache", "default_folder", "user_cache"]
 
@@ -197,8 +198,7 @@ class Cache:
         """
         seen, since = -1, 0.0
         while _is_at(part, path):
-            with suppress(BlockingIOError):
-                fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock(part.fileno(), required=True):
                 return True
             size, now = os.fstat(part.fileno()).st_size, time.monotonic()
             if size != seen:
@@ -265,12 +265,7 @@ class Cache:
     def _turn(self) -> Iterator[None]:
         """Let one process at a time make room; nobody waits for a stopped one for ever."""
         with (self.folder / "lock").open("ab") as file:
-            deadline = time.monotonic() + 10.0
-            while time.monotonic() < deadline:
-                with suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(_POLL)
+            lock(file.fileno(), patience=10.0, required=True)
             yield
 
 
@@ -295,7 +290,8 @@ def _remove_unused(path: Path) -> bool:
     """Remove a file unless someone holds it; say whether it is gone."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(file.fileno(), required=True):
+                return False
             path.unlink()
     except FileNotFoundError:
         return True

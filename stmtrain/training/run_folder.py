@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stmtrain.errors import UsageError
-from stmtrain.files import write_whole
-from stmtrain.locks import locked
+from stmtrain.files import locked, remove_temporaries, write_whole
 from stmtrain.settings import to_mapping, to_toml
 from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import FREE_ON_RESUME, TrainRecipe
@@ -51,6 +50,7 @@ def run_folder(out: Path, recipe: TrainRecipe, ranks: Ranks) -> Iterator[None]:
         yield
         return
     with locked(out):
+        remove_temporaries(out)
         write_whole(out / RECIPE_NAME, to_toml(recipe))
         yield
 

@@ -24,8 +24,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stmdata import durable
 from stmdata.packing.pack import Job, _WriteJob, pack, write_shard
+from stmtrain import files
 from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards.manifest import Manifest, Sidecar
 from stmtrain.shards.reader import ShardSet
@@ -595,7 +595,7 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(
     FullDisk.room = room
     wrap = io.BufferedWriter if buffered else (lambda raw: raw)
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "_create", lambda path: wrap(FullDisk(path, "xb")))
+        patch.setattr(files, "_create", lambda path: wrap(FullDisk(path, "xb")))
         with pytest.raises(StmError) as caught:
             pack(tmp_path, plan(), Make(), CONFIG)
     assert "No space left on device" in str(caught.value)

@@ -167,7 +167,7 @@ def test_workers_and_progress(davis, results):
     (davis / "ImageSets/2017/val.txt").write_text("short\nlong\n")  # the longer one starts first
     seen = []
     alone = score_davis(results, davis, 2017, "val", progress=lambda *now: seen.append(now))
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(1, 2, ""), (2, 2, "")]
     assert score_davis(results, davis, 2017, "val", workers=2) == alone
     (results / "short/00002.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"short/00002.png: expected a mask PNG"):

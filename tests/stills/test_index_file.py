@@ -12,7 +12,8 @@ import pytest
 
 from stmdata.stills import coco_index, index_file
 from stmdata.stills.coco import CocoIndex
-from stmtrain.errors import DataError
+from stmtrain import files
+from stmtrain.errors import StmError
 from tests.coco_files import document, write
 
 
@@ -73,8 +74,8 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, document())
     refused = PermissionError(13, "Permission denied")
     with (
-        patch.object(index_file, "_write", side_effect=refused),
-        pytest.raises(DataError, match=r"instances\.json: .*Permission denied.*writable"),
+        patch.object(files, "_create", side_effect=refused),
+        pytest.raises(StmError, match=r"instances\.json\.stmindex: .*Permission denied.*writable"),
     ):
         CocoIndex.open(path)
 
@@ -95,7 +96,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     path = write(tmp_path, document())
     with (
         patch.object(os, "fsync", side_effect=OSError(28, "No space left on device")),
-        pytest.raises(DataError, match="No space left"),
+        pytest.raises(StmError, match="No space left"),
     ):
         CocoIndex.open(path)
     assert list(tmp_path.iterdir()) == [path]
