@@ -1,7 +1,7 @@
 """A batch of clips, and the memory that batches are made in. Legend as in ``augment.py``.
 
-``BatchArrays`` hands out NumPy views for the decoding threads to fill, and the same memory as torch
-tensors when it is full.
+``BatchArrays`` gives NumPy views to the decoding threads, and returns the same memory as torch
+tensors when it is filled.
 """
 
 import math
@@ -21,17 +21,15 @@ __all__ = ["Batch", "BatchArrays"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one step, decoded but not yet warped.
+    """The clips of one step, decoded; :func:`stmtrain.streaming.augment.augment` warps them.
 
-    :func:`stmtrain.streaming.augment.augment` warps them.
-
-    ``B`` clips, ``T`` frames, ``H W`` the largest frame of the batch; smaller frames lie in the top
-    left corner.
+    ``B`` clips, ``T`` frames, ``H W`` the size of the largest frame of the batch; smaller frames
+    are in the top left corner.
 
     Attributes:
         step: Step of the plan.
         keys: Sample keys, one per clip.
-        num_objects: (B,) int64, slots in use, >= 1; always on the CPU.
+        num_objects: (B,) int64, number of slots in use, >= 1; always on the CPU.
         frames: (B, T, H, W, 3) uint8 RGB.
         masks: (B, T, H, W) uint8: 0 background, slots 1.., 255 void.
         sizes: (B, 2) int64, each clip's own height and width, pixels.
@@ -49,7 +47,7 @@ class Batch:
     colours: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Copy to a device, without waiting where the source is pinned; a real copy on any."""
+        """Return a copy on a device; copying pinned memory does not block."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True, copy=True)
             for name in ("frames", "masks", "sizes", "matrices", "colours")
@@ -58,7 +56,7 @@ class Batch:
 
 
 class BatchArrays:
-    """Memory of one batch: made once, and once more if a batch has larger frames."""
+    """The memory of one batch, reallocated only if a batch has larger frames."""
 
     def __init__(self, clips: int, length: int, pinned: bool) -> None:
         self._shape, self._pinned = (clips, length), pinned
@@ -67,7 +65,7 @@ class BatchArrays:
         self._sizes = self._new(clips, 2, dtype=torch.int64)
         self._matrices = self._new(clips, length, 3, 3, dtype=torch.float32)
         self._colours = self._new(clips, length, 3, 4, dtype=torch.float32)
-        self._views = self._frames.numpy(), self._masks.numpy()  # NumPy's side of the same memory
+        self._views = self._frames.numpy(), self._masks.numpy()  # views share the tensors' memory
         self._size_view, self._matrix_view = self._sizes.numpy(), self._matrices.numpy()
         self._colour_view = self._colours.numpy()
         self._warps = np.zeros(self._matrix_view.shape)
@@ -75,12 +73,14 @@ class BatchArrays:
         self._copied: Any = None  # a CUDA event
 
     def lay_out(self, sizes: Sequence[tuple[int, int]], colours: NDArray[np.float64]) -> None:
-        """Make room for frames of these heights and widths, one pair per clip; keep its colours.
+        """Make room for clips of these frame sizes and store their colours.
 
-        ``colours`` are (B, T, 3, 4).
+        Args:
+            sizes: Height and width of each clip's frames, pixels.
+            colours: (B, T, 3, 4) colour matrices.
         """
         if self._copied is not None:
-            self._copied.synchronize()  # the device may still be reading the last batch
+            self._copied.synchronize()  # the device may still be reading the previous batch
         height, width = (max(side) for side in zip(*sizes, strict=True))
         shape = (*self._shape, height, width)
         if shape != self._masks.shape:
@@ -96,11 +96,11 @@ class BatchArrays:
         return frames[slot, :, :height, :width], masks[slot, :, :height, :width]
 
     def warp(self, slot: int, warps: NDArray[np.float64]) -> None:
-        """Keep a clip's matrices (T, 3, 3) from source points to the output."""
+        """Store a clip's warps (T, 3, 3)."""
         self._warps[slot] = warps
 
     def pad(self, slot: int) -> None:
-        """Repeat the last column and row once, which interpolation may touch by rounding."""
+        """Repeat the last column and row once: rounding may let interpolation read beyond them."""
         height, width = self._sides[slot]
         frames = self._views[0][slot]
         if width < frames.shape[2]:
@@ -115,7 +115,7 @@ class BatchArrays:
         return Batch(step, keys, num_objects, self._frames, self._masks, *numbers)
 
     def copy_to(self, device: torch.device, batch: Batch) -> Batch:
-        """Start the copy to the device; on the CPU the batch itself is handed out."""
+        """Start the copy to the device; for the CPU, return the batch itself."""
         if device.type == "cpu":
             return batch
         moved = batch.to(device)

@@ -1,8 +1,8 @@
-"""Shards to batches: the border between NumPy and torch, and the only place where threads work.
+"""Batches from shards, decoded ahead of the consumer by threads.
 
-Threads decode straight into batch arrays that are made once and used again; the decoders let go of
-the interpreter lock. What a batch holds depends on its step alone, never on the number of threads
-or on when the loader started. ``batch_job.py`` says how one batch is made.
+Threads decode directly into batch arrays that are allocated once and reused; the decoders release
+the interpreter lock. The content of a batch depends on its step alone, never on the number of
+threads or on the step at which the loader started. ``make_batch.py`` makes a single batch.
 """
 
 import time
@@ -21,7 +21,7 @@ from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import PSEUDO, VIDEO, ClipRecipe
 from stmtrain.streaming.make_batch import BatchJob, ShardSource, Stream
 from stmtrain.streaming.plan import Plan
-from stmtrain.streaming.threads import Workers
+from stmtrain.streaming.threads import DaemonThreads
 
 __all__ = ["Batch", "Loader", "ShardSource", "open_loader"]
 
@@ -29,16 +29,16 @@ _DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one cli
 
 
 class Loader:
-    """Endless (or up to ``stop``) batches of the plan, decoded ahead by threads.
+    """The batches of a plan, without end or up to ``stop``.
 
-    A batch on the CPU is valid until the next one is asked for: its arrays are used again. On
-    another device it is a copy. Memory: ``prefetch + 1`` batches.
+    A batch on the CPU is valid until the next one is requested, because its arrays are reused. On
+    another device it is a copy. The loader uses the memory of ``prefetch + 1`` batches.
 
     Attributes:
-        step: The next step; together with the plan, all the state there is.
+        step: The next step. It is the only state apart from the plan.
         waited: Seconds that the consumer has waited for data.
-        skipped: With ``on_bad_sample="skip"``, how often each bad sample of this rank was passed
-            over, by the message that says which one and why.
+        skipped: With ``on_bad_sample="skip"``, how often each bad sample of this rank was skipped,
+            by the message that names the sample and the reason.
 
     Example:
         >>> with Loader(sets, plan, PSEUDO, size=384, start=1000) as loader:  # doctest: +SKIP
@@ -48,7 +48,7 @@ class Loader:
 
     def __init__(
         self,
-        sources: Sequence[ShardSource],
+        shard_sets: Sequence[ShardSource],
         plan: Plan,
         recipe: ClipRecipe,
         *,
@@ -64,40 +64,41 @@ class Loader:
         on_bad_sample: Literal["raise", "skip"] = "raise",
         patience: float = _DISK_PATIENCE,
     ) -> None:
-        """Check the settings; nothing is read before the first batch is asked for.
+        """Check the settings; nothing is read before the first batch is requested.
 
         Args:
-            sources: The plan's sources, in its order.
-            plan: Says which samples make up which step.
+            shard_sets: The shard sets of the plan, in the same order.
+            plan: Determines the samples of each step.
             recipe: How clips are drawn.
             size: Side of the training crop, pixels.
             device: Where batches go.
             threads: Decoding threads, >= 1.
-            prefetch: Batches made ahead of the consumer, >= 1.
+            prefetch: Number of batches made ahead of the consumer, >= 1.
             start: First step.
-            stop: The step before which to end; None never ends.
-            rank: This process, in ``[0, world)``.
-            world: Processes that share each global batch.
+            stop: Step before which the batches end; None for an endless stream.
+            rank: Rank of this process, in ``[0, world)``.
+            world: Number of processes that share each global batch.
             max_skip: Most frames skipped between neighbours, by step.
-            on_bad_sample: What a damaged sample does: end the stream, or let the plan's next sample
-                take its place. The next one still comes at its own place too, so every other clip
-                stays where it was, for any number of ranks and threads, and after resuming. A disk
-                that fails to read or does not answer is no bad sample: that always raises.
-            patience: Seconds to wait for one clip before giving up instead of hanging.
+            on_bad_sample: ``raise`` an error for a damaged sample, or ``skip`` it: the next sample
+                of the plan replaces it. That sample is used at its own position too, so every other
+                clip keeps its position, for any number of ranks and threads, and after resuming. A
+                disk that fails or does not respond always raises an error, because it does not mean
+                that the sample is damaged.
+            patience: Seconds without any progress after which a stalled read raises an error.
 
         Raises:
-            UsageError: A setting is out of range, or plan and sources differ.
+            UsageError: A setting is out of range, or the plan was made for other shard sets.
         """
         if threads < 1 or prefetch < 1:
             raise UsageError(f"threads {threads}, prefetch {prefetch}: expected at least 1 of each")
         if on_bad_sample not in ("raise", "skip"):
             raise UsageError(f"on_bad_sample {on_bad_sample}: expected raise or skip")
-        if tuple(source.shard_sizes for source in sources) != plan.shard_sizes:
-            raise UsageError("the plan was made for other shard sets than these; make it again")
+        if tuple(s.shard_sizes for s in shard_sets) != plan.shard_sizes:
+            raise UsageError("the plan was made for other shard sets than these; make a new plan")
         plan.batch(start, rank, world)  # refuses a world that does not divide the batch
         skip_bad = on_bad_sample == "skip"
         self._stream = Stream(
-            tuple(sources), plan, recipe, size, rank, world, max_skip, skip_bad=skip_bad
+            tuple(shard_sets), plan, recipe, size, rank, world, max_skip, skip_bad=skip_bad
         )
         self._device, self._stop = torch.device(device), stop
         self._threads, self._prefetch, self._patience = threads, prefetch, patience
@@ -121,19 +122,19 @@ class Loader:
         try:
             return next(self._running)
         except BaseException:
-            self._running = None  # a finished generator would say "the end" when asked again
+            self._running = None  # the next call starts again instead of ending at once
             raise
 
     def close(self) -> None:
-        """Stop the threads after the clip that each is working on; ``next`` would start anew."""
+        """Stop the threads, after what each is working on; ``next`` would start them again."""
         running, self._running = self._running, None
         if running is not None:
             running.close()
 
     def _run(self) -> Generator[Batch, None, None]:
-        """Keep ``prefetch`` batches in the making and hand them out in order of their steps."""
-        workers = Workers(self._threads)
-        leave = weakref.finalize(self, workers.close)  # also when the interpreter exits
+        """Keep ``prefetch`` batches in progress and yield them in the order of their steps."""
+        threads = DaemonThreads(self._threads)
+        leave = weakref.finalize(self, threads.close)  # also when the interpreter exits
         stream = self._stream
         shape = (stream.plan.global_batch // stream.world, stream.recipe.frames)
         pinned = self._device.type == "cuda"
@@ -143,7 +144,7 @@ class Loader:
         try:
             while True:
                 while len(coming) < self._prefetch and not self._ended(upcoming):
-                    coming.append(BatchJob(stream, upcoming, free.popleft(), workers))
+                    coming.append(BatchJob(stream, upcoming, free.popleft(), threads))
                     upcoming += 1
                 if not coming:
                     return

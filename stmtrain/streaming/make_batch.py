@@ -1,15 +1,17 @@
-"""One batch in the making: a job that follows the plan, then a job for each clip.
+"""One batch in the making: a call that follows the plan, then one call per thread for the pixels.
 
-A JPEG decoder leaves little of anything else in the processor's caches, so what comes after one
-takes twice its time. Hence like comes after like: the first job reads the records and draws the
-frames, objects and colours of all clips, and each clip's job pauses before its frames are decoded,
-until the other clips are as far. What is drawn depends on the step alone, never on which thread
-comes first.
+A JPEG decoder evicts almost everything else from the processor's caches, and any code that runs
+after it takes twice as long. Similar work is therefore done together: the first call reads the
+records and draws the frames, objects and colours of all clips; each of the others decodes the masks
+of its share of the clips, and then their frames. What is drawn depends on the step alone, never on
+which thread comes first.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,22 +25,20 @@ from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import ClipChoice, ClipRecipe, choose_clip
 from stmtrain.streaming.colour import colour_matrices, colour_numbers
 from stmtrain.streaming.plan import Plan, Ticket
-from stmtrain.streaming.threads import Job, Jobs, Workers, job
+from stmtrain.streaming.threads import DaemonThreads
 from stmtrain.streaming.warps import draw_warps
 
 __all__ = ["BatchJob", "ShardSource", "Stream"]
 
-T = TypeVar("T")
-
-_MOST_IN_A_ROW = 64  # bad samples after which skipping stops: then the data or the disk is at fault
+_MAX_SKIPPED = 64  # consecutive bad samples after which skipping stops: the data set is at fault
 
 
 class ShardSource(Protocol):
-    """What the loader needs of a shard set; :class:`stmtrain.shards.reader.ShardSet` is one."""
+    """What the loader needs of a shard set; :class:`~stmtrain.shards.reader.ShardSet` has it."""
 
     @property
     def shard_sizes(self) -> tuple[int, ...]:
-        """Samples in each shard."""
+        """The number of samples in each shard."""
 
     def record(self, index: int) -> SampleRecord:
         """Read a sample's record."""
@@ -46,17 +46,17 @@ class ShardSource(Protocol):
     def read(
         self, index: int, frames: Sequence[str] | None = None, record: SampleRecord | None = None
     ) -> Sample:
-        """Read the bytes of some frames and their masks."""
+        """Read the bytes of some frames and of their masks."""
 
     def where(self, index: int) -> str:
-        """Name shard and sample for an error message."""
+        """Name the shard and the sample for an error message."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What decides each batch of one rank; see :class:`stmtrain.streaming.loader.Loader`."""
+    """Everything that determines the batches of one rank, as documented in ``Loader``."""
 
-    sources: tuple[ShardSource, ...]
+    shard_sets: tuple[ShardSource, ...]
     plan: Plan
     recipe: ClipRecipe
     size: int
@@ -67,73 +67,79 @@ class Stream:
 
 
 class _Clip(NamedTuple):
-    """A clip to make: all that is known and drawn before its pixels are there."""
+    """Everything that is known and drawn about a clip before its pixels are decoded."""
 
     ticket: Ticket
     where: str
     record: SampleRecord
     choice: ClipChoice
-    numbers: NDArray[np.float64]  # its colours are made of them
+    numbers: NDArray[np.float64]  # random numbers for its colours
     rng: np.random.Generator
 
 
 class BatchJob:
-    """One batch in the making, started when it is built.
+    """One batch in the making, which starts when the job is built.
 
     Attributes:
-        arrays: Where it is made.
-        bad: What is wrong with the samples that were passed over, by their position in the plan.
-            Found again for each batch, so that a batch does not depend on those before it.
+        arrays: The memory that the batch is made in.
+        bad: The error messages of the samples that were skipped, by their position in the plan.
+            They are found again for each batch, so that no batch depends on those before it.
     """
 
-    def __init__(self, stream: Stream, step: int, arrays: BatchArrays, workers: Workers) -> None:
+    def __init__(
+        self, stream: Stream, step: int, arrays: BatchArrays, threads: DaemonThreads
+    ) -> None:
         self.arrays = arrays
         self.bad: dict[int, str] = {}
-        self._stream, self._step, self._workers = stream, step, workers
+        self._stream, self._step, self._threads = stream, step, threads
         self._clips: list[_Clip] = []
-        self._opening = workers.submit([job(self._open)])
+        self._samples: dict[int, Sample] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._active: set[int] = set()
+        self._opening = threads.submit(self._open)
 
     def result(self, patience: float) -> Batch:
-        """Wait for every clip; the first failed one, in the plan's order, raises its error.
+        """Wait for every clip; raise the error of the first one in the plan's order that failed.
 
-        Where bad samples are passed over, all clips are made again with others in their places,
-        because the new ones may be of another size.
+        If bad samples are skipped, all clips are made again with others in their places, because
+        the new ones may be of another size.
         """
         while True:
-            self._wait(self._opening, [f"step {self._step}"], patience)
-            filling, clips = self._opening.result(0), self._clips
-            self._wait(filling, [clip.where for clip in clips], patience)
-            known, counts = len(self.bad), []
-            for slot, clip in enumerate(clips):
-                try:
-                    counts.append(filling.result(slot))
-                except DataError as error:
-                    self._pass_over(clip.ticket.position, error)
-            if len(self.bad) == known:
-                keys = tuple(clip.record.sample_key for clip in clips)
-                return self.arrays.batch(self._step, keys, torch.tensor(counts))
-            self._opening = self._workers.submit([job(self._open)])
+            self._wait([self._opening], patience)
+            self._wait(self._opening.result(), patience)
+            for slot, error in sorted(self._errors.items()):
+                self._skip(self._clips[slot].ticket.position, error)
+            if not self._errors:
+                keys = tuple(clip.record.sample_key for clip in self._clips)
+                counts = torch.tensor([len(clip.choice.object_ids) for clip in self._clips])
+                return self.arrays.batch(self._step, keys, counts)
+            self._opening = self._threads.submit(self._open)
 
-    def _wait(self, jobs: Jobs[T], names: Sequence[str], patience: float) -> None:
-        stalled = self._workers.wait(jobs, patience)
-        if stalled is not None:
+    def _wait(self, calls: Sequence[Future[Any]], patience: float) -> None:
+        if not self._threads.wait(calls, patience):
+            active = self._clips[min(self._active)].where if self._active else f"step {self._step}"
             raise _Unreadable(
-                f"{names[stalled]}: no data after {patience:g} seconds; check the disk or network "
-                "that holds it"
+                f"{active}: no data after {patience:g} seconds; check the disk or network that "
+                "stores it"
             )
 
-    def _open(self) -> Jobs[int]:
-        """Read the records, draw the clips, lay out the arrays, and start a job for each clip."""
+    def _open(self) -> list[Future[None]]:
+        """Read the records, draw the clips, lay out the arrays, and submit the decoding."""
         stream = self._stream
         tickets = stream.plan.batch(self._step, stream.rank, stream.world)
+        self._errors.clear()
         self._clips = clips = [self._find(ticket) for ticket in tickets]
         colours = colour_matrices(stream.recipe, np.array([clip.numbers for clip in clips]))
         self.arrays.lay_out([(clip.record.height, clip.record.width) for clip in clips], colours)
-        return self._workers.submit([self._fill(slot, clip) for slot, clip in enumerate(clips)])
+        shares = min(len(self._threads), len(clips))
+        return [
+            self._threads.submit(partial(self._fill, range(first, len(clips), shares)))
+            for first in range(shares)
+        ]
 
     def _find(self, ticket: Ticket) -> _Clip:
-        """Return the ticket's clip, or that of the first position after it that is not bad."""
-        for position in range(ticket.position, ticket.position + _MOST_IN_A_ROW):
+        """Return the clip of the ticket, or of the first later position that is not bad."""
+        for position in range(ticket.position, ticket.position + _MAX_SKIPPED):
             if position in self.bad:
                 continue
             if position > ticket.position:
@@ -141,70 +147,89 @@ class BatchJob:
             try:
                 return self._draw(ticket)
             except DataError as error:
-                self._pass_over(position, error)
+                self._skip(position, error)
+            finally:
+                self._threads.progress()
         raise DataError(
-            f"{self.bad[position]} - and so are {_MOST_IN_A_ROW} samples in a row of the plan; "
-            'run "stm shards verify"'
+            f"{self.bad[position]}; this and the {_MAX_SKIPPED - 1} samples before it in the plan "
+            'are bad, run "stm shards verify"'
         )
 
-    def _pass_over(self, position: int, error: DataError) -> None:
-        """Note what is wrong with the sample at ``position``, if bad samples are passed over."""
-        if not self._stream.skip_bad or isinstance(error, _Unreadable):
+    def _skip(self, position: int, error: BaseException) -> None:
+        """Record what is wrong with the sample at ``position``; raise what must not be skipped."""
+        bad = isinstance(error, DataError) and not isinstance(error, _Unreadable)
+        if not self._stream.skip_bad or not bad:
             raise error
         self.bad[position] = str(error)
 
     def _draw(self, ticket: Ticket) -> _Clip:
         """Read a sample's record, and draw frames, objects and colours."""
         stream = self._stream
-        source, rng = stream.sources[ticket.source], stream.plan.rng(ticket)
-        where = source.where(ticket.index)
+        shard_set, rng = stream.shard_sets[ticket.shard_set], stream.plan.rng(ticket)
+        where = shard_set.where(ticket.index)
         try:
-            record = source.record(ticket.index)
+            record = shard_set.record(ticket.index)
             _check_pixels(record, where)
             choice = choose_clip(record, stream.recipe, stream.max_skip(self._step), rng)
         except (OSError, ValueError) as error:
             raise _named(error, where) from error
         return _Clip(ticket, where, record, choice, rng.random(colour_numbers(stream.recipe)), rng)
 
-    def _fill(self, slot: int, clip: _Clip) -> Job[int]:
-        """Make one clip in its place in the arrays; return its number of objects."""
-        try:
-            yield from self._decode(slot, clip)
-        except (OSError, ValueError) as error:
-            raise _named(error, clip.where) from error
-        return len(clip.choice.object_ids)
+    def _fill(self, slots: range) -> None:
+        """Decode the clips of some slots: the masks of all of them first, then the frames."""
+        for part in (self._decode_masks, self._decode_frames):
+            for slot in slots:
+                if slot not in self._errors:
+                    self._active.add(slot)
+                    self._attempt(part, slot)
+                    self._active.discard(slot)
+                    self._threads.progress()
 
-    def _decode(self, slot: int, clip: _Clip) -> Job[None]:
-        stream, where = self._stream, clip.where
+    def _attempt(self, part: Callable[[int], None], slot: int) -> None:
+        """Do one part of the work on a clip; keep its error for the consumer."""
+        try:
+            part(slot)
+        except (OSError, ValueError) as error:
+            self._errors[slot] = _named(error, self._clips[slot].where)
+        except BaseException as error:  # noqa: BLE001 - the consumer raises it
+            self._errors[slot] = error
+
+    def _decode_masks(self, slot: int) -> None:
+        """Read a clip and decode its masks, which the warps and the crop depend on."""
+        stream, clip = self._stream, self._clips[slot]
         names, object_ids = clip.choice.frames, clip.choice.object_ids
-        sample = stream.sources[clip.ticket.source].read(clip.ticket.index, names, clip.record)
-        frames, masks = self.arrays.clip(slot)
-        # Masks first: the crop follows the objects.
+        shard_set = stream.shard_sets[clip.ticket.shard_set]
+        sample = shard_set.read(clip.ticket.index, names, clip.record)
+        _, masks = self.arrays.clip(slot)
         for name, out in zip(names, masks, strict=True):
-            decode_mask(sample.masks[name], f"{where}, mask {name}", out)
+            decode_mask(sample.masks[name], f"{clip.where}, mask {name}", out)
         ids_to_slots(masks, object_ids)
         warps = draw_warps(masks, len(object_ids), stream.recipe, stream.size, clip.rng)
         self.arrays.warp(slot, warps)
-        yield  # for the sake of the caches, see above
-        for name, out in zip(names, frames, strict=True):
-            decode_frame(sample.frames[name], f"{where}, frame {name}", out)
+        self._samples[slot] = sample
+
+    def _decode_frames(self, slot: int) -> None:
+        clip, sample = self._clips[slot], self._samples.pop(slot)
+        frames, _ = self.arrays.clip(slot)
+        for name, out in zip(clip.choice.frames, frames, strict=True):
+            decode_frame(sample.frames[name], f"{clip.where}, frame {name}", out)
         self.arrays.pad(slot)
 
 
 class _Unreadable(ShardError):
-    """The disk or network failed, which says nothing about the sample; never passed over."""
+    """A disk or network failure. It does not mean that the sample is bad, so it always raises."""
 
 
 def _check_pixels(record: SampleRecord, where: str) -> None:
     if record.height * record.width > MAX_PIXELS:
         raise ShardError(
-            f"{where}: its record says {record.width}x{record.height} pixels, expected up to "
+            f"{where}: its record states {record.width}x{record.height} pixels, expected at most "
             f'{MAX_PIXELS}; run "stm shards verify"'
         )
 
 
 def _named(error: OSError | ValueError, where: str) -> ShardError:
-    """Turn what is wrong with a sample's bytes or record into an error that names the sample."""
+    """Turn a problem with a sample's bytes or record into an error that names the sample."""
     if isinstance(error, OSError):
         return _Unreadable(f"{where}: cannot be read ({error})")
     return ShardError(f"{where}: {error}")

@@ -1,14 +1,14 @@
-"""Which sample stands at which place of training: a pure function of the step.
+"""The training order: which samples make up each step, as a pure function of the step.
 
-``Plan`` maps (step, rank, world) to tickets. Nothing is stored while training runs: to resume is to
-ask for a later step, and a change of world size changes who reads a sample, never which global
-batch it belongs to. No torch, no file access.
+``Plan`` maps (step, rank, world) to tickets. No state is kept while training runs: resuming means
+asking for a later step, and a change of the world size changes which rank reads a sample, never the
+global batch that the sample belongs to. No torch, no file access.
 
-Randomness policy. Every random choice comes from a seed sequence of plain numbers, so that it can
-be made again anywhere, in any order: ``[seed, source, epoch, index]`` for what is drawn inside a
-sample (:meth:`Plan.rng`), ``[seed, source, epoch, window, 1]`` for the order of an epoch and
-``[seed, block, 0, 0, 2]`` for the mixing of sources. Orders are made from the raw bits of PCG64, a
-stream that NumPy keeps the same across its releases.
+Randomness. Every random choice comes from a seed sequence of plain numbers, so that it can be
+reproduced anywhere and in any order: ``[seed, shard set, epoch, index]`` for what is drawn inside a
+sample (:meth:`Plan.rng`), ``[seed, shard set, epoch, window, 1]`` for the order of an epoch and
+``[seed, block, 0, 0, 2]`` for the mixing of shard sets. Orders are computed from the raw bits of
+PCG64, a stream that NumPy keeps the same across its releases.
 """
 
 import math
@@ -25,24 +25,25 @@ from stmtrain.errors import UsageError
 __all__ = ["MIX_BLOCK", "Plan", "Ticket"]
 
 MIX_BLOCK = 1024
-"""Positions over which the sources' shares are exact (to within one sample per source)."""
+"""Number of positions over which the shares are exact, to within one sample per shard set."""
 
 _ORDER, _MIX = 1, 2
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """One sample's place in training.
+    """One sample's place in the training order.
 
     Attributes:
-        position: Place in the endless stream of samples, from 0; ``step * global_batch + ...``.
-        source: Position of the shard set among the plan's sources.
-        epoch: Passes over this source finished before this one.
-        index: Sample of the source, in ``[0, samples)``.
+        position: Position in the endless stream of samples: ``step * global_batch`` plus the place
+            in the batch, from 0.
+        shard_set: Number of the shard set in the plan, from 0.
+        epoch: Number of completed passes over this shard set.
+        index: Index of the sample in the shard set, in ``[0, samples)``.
     """
 
     position: int
-    source: int
+    shard_set: int
     epoch: int
     index: int
 
@@ -51,27 +52,28 @@ class Ticket:
 class Plan:
     """The endless, elastic, resumable order of training samples.
 
-    Sources are mixed by weight in blocks of ``MIX_BLOCK`` positions. A block holds each source's
-    exact quota, shuffled, so the number of samples that a source gave before any block is a formula
-    and any step is reached at once. Epochs of a source follow each other without a gap: none of its
-    samples is dropped or repeated, whatever the batch size.
+    Shard sets are mixed by weight in blocks of ``MIX_BLOCK`` positions. A block contains the exact
+    quota of each set, shuffled. The number of samples that a set contributed before any block is
+    therefore a formula, and any step is reached at once. The epochs of a set follow each other
+    without a gap: no sample is dropped or repeated, whatever the batch size.
 
-    In an epoch the shards are shuffled, then the samples within windows of ``window`` samples of
-    that sequence, the first window being cut at a random place. Bias: a sample stays within one
-    window of its shard's place, so samples of one shard stay near each other unless the window
-    spans many shards, and with a single shard a window much smaller than it keeps the order of the
-    files. Cost: 4 bytes per sample of a window and one sort of it, plus one of the shards
-    (full shuffle of 10^6 samples: about 0.1 s and 4 MB per epoch; a window of 16384: 2 ms).
+    Within an epoch the shards are shuffled, and then the samples within windows of ``window``
+    samples of that sequence; the first window is cut at a random place. Bias: a sample stays within
+    one window of its shard's place, so the samples of a shard stay near each other unless the
+    window spans many shards, and a window much smaller than the only shard of a set roughly
+    preserves the order of the file. Cost: 4 bytes per sample of a window and one sort of it, plus
+    one sort of the shards (a full shuffle of 10^6 samples takes about 0.1 s and 4 MB per epoch, a
+    window of 16384 takes 2 ms).
 
     Attributes:
-        shard_sizes: Per source, the number of samples in each shard.
-        weights: Per source, its share of the stream in any unit, > 0.
-        seed: Of everything random in the stream, >= 0.
+        shard_sizes: For each shard set, the number of samples in each of its shards.
+        weights: For each shard set, its share of the stream in any unit, > 0.
+        seed: Seed of every random choice in the stream, >= 0.
         global_batch: Samples per step over all ranks.
-        window: Samples that are shuffled together; None shuffles the whole epoch.
+        window: Number of samples that are shuffled together; None shuffles the complete epoch.
 
     Raises:
-        UsageError: No source, an empty source, or a number out of range.
+        UsageError: No shard set, an empty one, or a number out of range.
 
     Example:
         >>> plan = Plan(((4, 4), (2,)), weights=(3.0, 1.0), seed=0, global_batch=4)
@@ -87,20 +89,20 @@ class Plan:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a plan that cannot be followed."""
+        """Raise UsageError for a plan that cannot be followed."""
         if not self.shard_sizes or len(self.shard_sizes) != len(self.weights):
             raise UsageError(
-                f"plan: expected one weight for each of {len(self.shard_sizes)} sources (at least "
+                f"plan: expected a weight for each of {len(self.shard_sizes)} shard sets (at least "
                 f"one), found {len(self.weights)}; give --shards DIR=WEIGHT for each"
             )
-        for source, (sizes, weight) in enumerate(zip(self.shard_sizes, self.weights, strict=True)):
+        for number, (sizes, weight) in enumerate(zip(self.shard_sizes, self.weights, strict=True)):
             if sum(sizes) < 1 or min(sizes) < 0:
                 raise UsageError(
-                    f"plan: source {source} has no samples; pack it again or leave it out"
+                    f"plan: shard set {number} has no samples; pack it again or remove it"
                 )
             if not (math.isfinite(weight) and weight > 0):
                 raise UsageError(
-                    f"plan: weight of source {source} is {weight}, expected more than 0"
+                    f"plan: weight of shard set {number} is {weight}, expected more than 0"
                 )
         for name, least in (("seed", 0), ("global_batch", 1), ("window", 1)):
             value = getattr(self, name)
@@ -108,7 +110,7 @@ class Plan:
                 raise UsageError(f"plan: {name} is {value}, expected at least {least}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the fields alone: caches are rebuilt where the plan arrives."""
+        """Pickle only the fields; caches are rebuilt after unpickling."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Ticket]:
@@ -132,13 +134,13 @@ class Plan:
         return self._tickets(np.arange(start, start + share, dtype=np.int64))
 
     def ticket(self, position: int) -> Ticket:
-        """Return the ticket of one position of the stream: ``batch`` gives the same one there."""
+        """Return the ticket of one position of the stream, the same as in its ``batch``."""
         return self._tickets(np.array([position], np.int64))[0]
 
     def rng(self, ticket: Ticket) -> np.random.Generator:
-        """Return a fresh generator for everything that is drawn inside this ticket's sample."""
-        key = [self.seed, ticket.source, ticket.epoch, ticket.index]
-        # What default_rng(key) gives, in two thirds of its time: NumPy is slow with Python's ints.
+        """Return a new generator for everything that is drawn inside this ticket's sample."""
+        key = [self.seed, ticket.shard_set, ticket.epoch, ticket.index]
+        # Equals default_rng(key) in two thirds of its time: NumPy is slow with Python integers.
         words = np.array(key, np.uint32) if max(key) < 1 << 32 else key
         return np.random.Generator(np.random.PCG64(words))
 
@@ -146,19 +148,19 @@ class Plan:
         tickets = []
         for position in positions.tolist():
             block, inside = divmod(position, MIX_BLOCK)
-            sources, counts = self._block(block)
-            source = int(sources[inside])
-            epoch, place = divmod(int(counts[inside]), self._samples[source])
-            index = self._orders[source].index(epoch, place)
-            tickets.append(Ticket(position, source, epoch, index))
+            numbers, counts = self._block(block)
+            number = int(numbers[inside])
+            epoch, place = divmod(int(counts[inside]), self._samples[number])
+            index = self._orders[number].index(epoch, place)
+            tickets.append(Ticket(position, number, epoch, index))
         return tickets
 
     def _quotas(self, position: int) -> list[int]:
-        """Split the first ``position`` places by weight: exact integers, never decreasing.
+        """Split the first ``position`` places by weight into exact integers that never decrease.
 
-        Each source takes its share, rounded down, of what the sources before it left. That differs
-        from the exact share by less than the number of sources, and, unlike rounding every share on
-        its own, no count ever shrinks as ``position`` grows.
+        Each shard set takes its share, rounded down, of what the sets before it left. The result
+        differs from the exact share by less than the number of sets. If each share were rounded on
+        its own instead, a count could decrease while ``position`` grows.
         """
         rest, quotas = position, []
         for share in self._shares:
@@ -172,43 +174,43 @@ class Plan:
 
     @cached_property
     def _shares(self) -> tuple[Fraction, ...]:
-        """Each source's share of what the sources before it leave; the last takes all of it."""
+        """The share of each set in what the sets before it leave; the last one takes all of it."""
         weights = [Fraction(w) for w in self.weights]
         return tuple(w / sum(weights[s:]) for s, w in enumerate(weights))
 
     @cached_property
     def _orders(self) -> tuple["_Order", ...]:
         return tuple(
-            _Order(np.asarray(sizes, np.int64), self.seed, source, self.window)
-            for source, sizes in enumerate(self.shard_sizes)
+            _Order(np.asarray(sizes, np.int64), self.seed, number, self.window)
+            for number, sizes in enumerate(self.shard_sizes)
         )
 
     @cached_property
     def _block(self) -> Any:
-        """``block -> (source of each place, running number of that source's sample)``."""
+        """The function ``block -> (shard set of each place, running number of its sample)``."""
 
         @lru_cache(maxsize=8)
         def block(number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             before = self._quotas(number * MIX_BLOCK)
             after = self._quotas((number + 1) * MIX_BLOCK)
-            per_source = [np.arange(b, a) for b, a in zip(before, after, strict=True)]
-            sources = np.repeat(np.arange(len(per_source)), [len(c) for c in per_source])
+            running = [np.arange(b, a) for b, a in zip(before, after, strict=True)]
+            in_order = np.repeat(np.arange(len(running)), [len(count) for count in running])
             order = _permutation([self.seed, number, 0, 0, _MIX], MIX_BLOCK)
-            mixed, counts = sources[order], np.empty(MIX_BLOCK, np.int64)
-            for source, running in enumerate(per_source):
-                counts[mixed == source] = running
+            mixed, counts = in_order[order], np.empty(MIX_BLOCK, np.int64)
+            for shard_set, count in enumerate(running):
+                counts[mixed == shard_set] = count
             return mixed, counts
 
         return block
 
 
 class _Order:
-    """The epochs of one source; the only state is a cache of the windows in use."""
+    """The epochs of one shard set; the only state is a cache of the windows in use."""
 
     def __init__(
-        self, sizes: NDArray[np.int64], seed: int, source: int, window: int | None
+        self, sizes: NDArray[np.int64], seed: int, number: int, window: int | None
     ) -> None:
-        self._sizes, self._seed, self._source = sizes, seed, source
+        self._sizes, self._seed, self._number = sizes, seed, number
         self._samples = int(sizes.sum())
         self._window = min(window or self._samples, self._samples)
         self._first_of_shard = np.cumsum(sizes) - sizes
@@ -216,20 +218,20 @@ class _Order:
         self._indices = lru_cache(maxsize=2)(self._shuffle_window)
 
     def index(self, epoch: int, place: int) -> int:
-        """Return the sample at ``place`` of the epoch."""
+        """Return the index of the sample at ``place`` of the epoch."""
         number, inside = divmod(place + self._phase(epoch), self._window)
         if number == 0:
             inside = place
         return int(self._indices(epoch, number)[inside])
 
     def _phase(self, epoch: int) -> int:
-        """How much of the first window is cut off, so that windows differ between epochs."""
+        """Return how much of the first window is cut off, so that windows differ by epoch."""
         if self._window == self._samples:
             return 0
         return int(self._shards(epoch)[2])
 
     def _shuffle_shards(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        key = [self._seed, self._source, epoch, 0, _ORDER]
+        key = [self._seed, self._number, epoch, 0, _ORDER]
         order = _permutation(key, len(self._sizes))
         phase = int(np.random.PCG64(np.random.SeedSequence(key).spawn(1)[0]).random_raw())
         return order, np.cumsum(self._sizes[order]), phase % self._window
@@ -238,9 +240,9 @@ class _Order:
         phase = self._phase(epoch)
         start = max(0, number * self._window - phase)
         stop = min(self._samples, (number + 1) * self._window - phase)
-        key = [self._seed, self._source, epoch, 1 + number, _ORDER]
+        key = [self._seed, self._number, epoch, 1 + number, _ORDER]
         places = start + _permutation(key, stop - start)
-        if self._window == self._samples:  # a full shuffle needs no order of shards
+        if self._window == self._samples:  # a full shuffle does not depend on the order of shards
             return places.astype(np.uint32)
         order, ends, _ = self._shards(epoch)
         which = np.searchsorted(ends, places, side="right")

@@ -157,9 +157,11 @@ class ShardPrefetcher:
         """Return the shards behind a URL that this rank reads in a step."""
         found = set()
         for ticket in self._plan.batch(step, self._rank, self._world):
-            if self._sets[ticket.source].remote:
-                ends = self._ends[ticket.source]
-                found.add((ticket.source, int(np.searchsorted(ends, ticket.index, side="right"))))
+            if self._sets[ticket.shard_set].remote:
+                ends = self._ends[ticket.shard_set]
+                found.add(
+                    (ticket.shard_set, int(np.searchsorted(ends, ticket.index, side="right")))
+                )
         return found
 
     def _follow(self) -> bool:

@@ -72,11 +72,11 @@ def samples():
     return [make_sample(i, size=(40, 48) if i % 3 else (44, 40)) for i in range(12)]
 
 
-def load(sources, batch=4, recipe=VIDEO, **options):
-    sources = sources if isinstance(sources, list) else [sources]
-    sizes = tuple(s.shard_sizes for s in sources)
+def load(shard_sets, batch=4, recipe=VIDEO, **options):
+    shard_sets = shard_sets if isinstance(shard_sets, list) else [shard_sets]
+    sizes = tuple(s.shard_sizes for s in shard_sets)
     plan = Plan(sizes, (1.0,) * len(sizes), seed=5, global_batch=batch)
-    return Loader(sources, plan, recipe, size=32, **{"max_skip": lambda step: step, **options})
+    return Loader(shard_sets, plan, recipe, size=32, **{"max_skip": lambda step: step, **options})
 
 
 def contents(loader, steps):
@@ -177,7 +177,7 @@ def test_ranks_share_the_global_batch(samples):
         assert merged == expected
 
 
-def test_sources_are_mixed_and_max_skip_follows_the_step(samples):
+def test_shard_sets_are_mixed_and_max_skip_follows_the_step(samples):
     loader = load([Memory(samples[:5]), Memory(samples[5:])], batch=8)
     keys = {c[1] for c in contents(loader, 6)}
     assert keys == {f"sample-{i}" for i in range(12)}

@@ -20,8 +20,8 @@ windows = st.none() | st.integers(1, 30)
 
 
 @st.composite
-def plans(draw, max_sources=3):
-    shard_sizes = tuple(draw(st.lists(sizes, min_size=1, max_size=max_sources)))
+def plans(draw, max_sets=3):
+    shard_sizes = tuple(draw(st.lists(sizes, min_size=1, max_size=max_sets)))
     weights = tuple(
         draw(st.floats(0.01, 100, allow_nan=False, allow_infinity=False)) for _ in shard_sizes
     )
@@ -40,11 +40,11 @@ def stream(plan, steps, start=0):
 
 @given(plans())
 @examples(60)
-def test_every_sample_exactly_once_per_epoch_of_its_source(plan):
+def test_every_sample_exactly_once_per_epoch_of_its_shard_set(plan):
     tickets = stream(plan, 60)
     assert [t.position for t in tickets] == list(range(len(tickets)))
-    for source, shard_sizes in enumerate(plan.shard_sizes):
-        seen = [t for t in tickets if t.source == source]
+    for number, shard_sizes in enumerate(plan.shard_sizes):
+        seen = [t for t in tickets if t.shard_set == number]
         for place, ticket in enumerate(seen):  # epochs follow each other without a gap
             assert ticket.epoch == place // sum(shard_sizes)
         for epoch in range(len(seen) // sum(shard_sizes)):
@@ -69,7 +69,7 @@ def test_world_size_changes_no_global_batch(plan, step):
         assert list(itertools.chain.from_iterable(parts)) == whole
 
 
-@given(plans(max_sources=2), st.data())
+@given(plans(max_sets=2), st.data())
 @examples(40)
 def test_slices_of_changing_worlds_partition_the_epochs(plan, data):
     """Seeds, ranks and steps: a run whose world changes at will sees every sample once an epoch."""
@@ -78,8 +78,8 @@ def test_slices_of_changing_worlds_partition_the_epochs(plan, data):
         world = data.draw(st.sampled_from([1, 2, 4, 8]))
         tickets += [t for rank in range(world) for t in plan.batch(step, rank, world)]
     assert [t.position for t in tickets] == list(range(40 * plan.global_batch))
-    for source, shard_sizes in enumerate(plan.shard_sizes):
-        places = Counter((t.epoch, t.index) for t in tickets if t.source == source)
+    for number, shard_sizes in enumerate(plan.shard_sizes):
+        places = Counter((t.epoch, t.index) for t in tickets if t.shard_set == number)
         assert all(count == 1 for count in places.values())
         whole = max((epoch for epoch, _ in places), default=0)
         assert sum(epoch < whole for epoch, _ in places) == whole * sum(shard_sizes)
@@ -93,29 +93,29 @@ def test_resume_sees_exactly_the_rest(plan, stop):
     assert stream(fresh, 5, start=stop) == stream(plan, stop + 5)[stop * plan.global_batch :]
 
 
-@given(plans(max_sources=4), st.integers(0, 10**9))
+@given(plans(max_sets=4), st.integers(0, 10**9))
 @examples(40)
-def test_mixing_is_exact_to_within_the_number_of_sources(plan, block):
-    """The epoch of a source with one sample is the number of samples that it gave before."""
+def test_mixing_is_exact_to_within_the_number_of_shard_sets(plan, block):
+    """The epoch of a shard set with one sample is the number of samples that it gave before."""
     shares = Plan(((1,),) * len(plan.weights), plan.weights, plan.seed, MIX_BLOCK)
     first, last = {}, {}
     for ticket in shares.batch(block):
-        first.setdefault(ticket.source, ticket.epoch)
-        last[ticket.source] = ticket.epoch + 1
+        first.setdefault(ticket.shard_set, ticket.epoch)
+        last[ticket.shard_set] = ticket.epoch + 1
     start, total = block * MIX_BLOCK, sum(Fraction(weight) for weight in plan.weights)
     for counts, position in ((first, start), (last, start + MIX_BLOCK)):
-        for source, count in counts.items():
-            exact = position * Fraction(plan.weights[source]) / total
+        for number, count in counts.items():
+            exact = position * Fraction(plan.weights[number]) / total
             assert abs(count - exact) <= len(plan.weights)
 
 
-def test_a_rare_source_is_neither_lost_nor_doubled():
+def test_a_rare_shard_set_is_neither_lost_nor_doubled():
     """Shares so small that rounding each on its own would take samples back again."""
     plan = Plan(((1,), (1,), (1,)), (1e-4, 1.0, 3e-4), 0, MIX_BLOCK)
     given = {0: [], 1: [], 2: []}
     for ticket in stream(plan, 200):
-        given[ticket.source].append(ticket.epoch)
-    for epochs in given.values():  # every source gives its first, second, third, ... sample
+        given[ticket.shard_set].append(ticket.epoch)
+    for epochs in given.values():  # every set gives its first, second, third, ... sample
         assert epochs == list(range(len(epochs)))
     assert len(given[0]) in range(18, 23)
 
@@ -150,7 +150,7 @@ def test_the_shuffle_is_not_biased_to_a_place():
 def test_golden_order():
     """The order is part of a run's identity: a change here breaks resuming of old runs."""
     plan = Plan(((3, 2), (4,)), (2.0, 1.0), seed=7, global_batch=12, window=3)
-    assert [(t.source, t.epoch, t.index) for t in plan.batch(0)] == GOLDEN
+    assert [(t.shard_set, t.epoch, t.index) for t in plan.batch(0)] == GOLDEN
     assert plan.rng(plan.batch(0)[0]).bit_generator.random_raw() == GOLDEN_BITS
 
 
@@ -163,10 +163,10 @@ def test_rng_depends_on_the_sample_and_epoch_only():
 
 
 @given(st.integers(0, 2**70), st.integers(0, 3), st.integers(0, 2**33), st.integers(0, 2**33))
-def test_the_rng_is_the_default_one_of_its_key(seed, source, epoch, index):
+def test_the_rng_is_the_default_one_of_its_key(seed, number, epoch, index):
     plan = Plan(((4,),), (1.0,), seed, 1)
-    expected = np.random.default_rng([seed, source, epoch, index])
-    found = plan.rng(Ticket(0, source, epoch, index))
+    expected = np.random.default_rng([seed, number, epoch, index])
+    found = plan.rng(Ticket(0, number, epoch, index))
     assert found.bit_generator.state == expected.bit_generator.state
 
 
@@ -182,10 +182,10 @@ def test_a_million_samples_cost_little():
     ("arguments", "message"),
     [
         (((), (), 0, 4), "at least one"),
-        ((((3,),), (1.0, 2.0), 0, 4), "one weight for each of 1 sources"),
-        ((((0,),), (1.0,), 0, 4), "source 0 has no samples"),
-        ((((3,),), (0.0,), 0, 4), "weight of source 0 is 0.0"),
-        ((((3,),), (float("nan"),), 0, 4), "weight of source 0 is nan"),
+        ((((3,),), (1.0, 2.0), 0, 4), "one weight for each of 1 shard sets"),
+        ((((0,),), (1.0,), 0, 4), "shard set 0 has no samples"),
+        ((((3,),), (0.0,), 0, 4), "weight of shard set 0 is 0.0"),
+        ((((3,),), (float("nan"),), 0, 4), "weight of shard set 0 is nan"),
         ((((3,),), (1.0,), -1, 4), "seed is -1"),
         ((((3,),), (1.0,), 0, 0), "global_batch is 0"),
         ((((3,),), (1.0,), 0, 4, 0), "window is 0"),
