@@ -133,7 +133,7 @@ def _wait_for_shards(
 ) -> None:
     """Wait for the shards of the first step; signals are not caught yet, so Ctrl-C ends it."""
 
-    def fetched(here: int, needed: int) -> None:
+    def fetched(here: int, needed: int, _note: str) -> None:
         progress(step, recipe.steps, f"fetched {here} of the first {needed} shards")
 
     prefetch.wait(step, fetched)

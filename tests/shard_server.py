@@ -1,4 +1,4 @@
-"""Servers on the loopback for tests of shards behind a URL: byte ranges and faults, a hub, S3."""
+"""Sets of noise, and servers on the loopback: byte ranges and faults, a hub, S3."""
 
 import json
 import os
@@ -11,9 +11,48 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-__all__ = ["Hub", "Server", "in_bucket", "serving"]
+from stmdata.packing.pack import Job, pack
+from stmtrain.shards.cache import Cache
+from stmtrain.shards.client import Retry
+from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.remote_store import RemoteStore
+from stmtrain.shards.sample import Sample, SampleRecord
+
+__all__ = [
+    "PER_SHARD",
+    "QUICK",
+    "SHARDS",
+    "Hub",
+    "Server",
+    "in_bucket",
+    "open_set",
+    "pack_noise",
+    "serving",
+]
+
+SHARDS, PER_SHARD = 6, 4
+QUICK = Retry(attempts=3, first=0.01, longest=0.02, timeout=5.0, piece=4096)
+
+
+def pack_noise(out: Path) -> Path:
+    """Pack videos of two frames that contain noise; nothing decodes them."""
+    pack(out, [Job(f"s-{i}", (i,)) for i in range(SHARDS)], _noise, {"a": 1})
+    return out
+
+
+def _noise(job: Job) -> Iterator[Sample]:
+    for number in range(PER_SHARD):
+        data = np.random.default_rng([job.items[0], number]).bytes(3000)
+        key, names = f"k{job.items[0]}-{number}", ("00000", "00001")
+        record = SampleRecord(key, 1, 1, names, names, (1,), ((1, 1),), (1, 1))
+        yield Sample(record, dict.fromkeys(names, data), dict.fromkeys(names, data[:100]))
+
+
+def open_set(server: "Server", cache: Cache, retry: Retry = QUICK) -> ShardSet:
+    return ShardSet(RemoteStore(server.url, cache, retry))
 
 
 class Server(ThreadingHTTPServer):

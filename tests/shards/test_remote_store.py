@@ -8,47 +8,36 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from stmdata.packing.pack import Job, pack
-from stmtrain.errors import RemoteError, ShardError, StmError, UsageError
+from stmtrain.errors import RemoteError, ShardError, StmError
 from stmtrain.shards.cache import Cache
-from stmtrain.shards.client import Remote, Retry
+from stmtrain.shards.client import Remote
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.remote_store import RemoteStore
-from stmtrain.shards.sample import Sample, SampleRecord
-from stmtrain.shards.urls import parse_location, shown, split_weight
-from stmtrain.streaming.plan import Plan
-from stmtrain.streaming.prefetch import ShardPrefetcher, window_bytes
-from stmtrain.training.setup import parse_shards
+from stmtrain.shards.urls import shown
 from tests.paths import ROOT
-from tests.shard_server import Hub, Server, in_bucket, serving
-
-SHARDS, PER_SHARD = 6, 4
-QUICK = Retry(attempts=3, first=0.01, longest=0.02, timeout=5.0, piece=4096)
-
-
-def _samples(job: Job) -> Iterator[Sample]:
-    """Videos of two frames that hold noise: nothing here decodes them."""
-    for number in range(PER_SHARD):
-        data = np.random.default_rng([job.items[0], number]).bytes(3000)
-        key, names = f"k{job.items[0]}-{number}", ("00000", "00001")
-        record = SampleRecord(key, 1, 1, names, names, (1,), ((1, 1),), (1, 1))
-        yield Sample(record, dict.fromkeys(names, data), dict.fromkeys(names, data[:100]))
+from tests.shard_server import (
+    PER_SHARD,
+    QUICK,
+    SHARDS,
+    Hub,
+    Server,
+    in_bucket,
+    open_set,
+    pack_noise,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("remote") / "a"
-    pack(out, [Job(f"s-{i}", (i,)) for i in range(SHARDS)], _samples, {"a": 1})
-    return out
+    return pack_noise(tmp_path_factory.mktemp("remote") / "a")
 
 
 @pytest.fixture
@@ -60,10 +49,6 @@ def server(folder: Path) -> Iterator[Server]:
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache", 10**8)
-
-
-def open_set(server: Server, cache: Cache, retry: Retry = QUICK) -> ShardSet:
-    return ShardSet(RemoteStore(server.url, cache, retry))
 
 
 def assert_same(remote: ShardSet, folder: Path) -> None:
@@ -191,218 +176,10 @@ def test_no_message_shows_a_secret(server: Server, cache: Cache) -> None:
         server.faults = {}
 
 
-def test_what_a_backend_says_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "https://me:hidden@h/a?signature=hidden"
-    remote = Remote(url, replace(QUICK, attempts=1))
-
-    def fail(*_: object, **__: object) -> bytes:
-        raise ValueError(f"cannot read '{url}'\nnor (https://h/b?signature=hidden) today")
-
-    monkeypatch.setattr(remote._files, "cat_file", fail)
-    with pytest.raises(RemoteError) as error:
-        remote.read("x.json", bytes)
-    assert "(ValueError: cannot read 'https://h/a' nor (https://h/b) today)" in str(error.value)
-    assert "hidden" not in str(error.value)
-
-
 def test_a_set_that_is_still_uploaded(server: Server, cache: Cache) -> None:
     server.faults["manifest.json"] = ["404"]
     with pytest.raises(ShardError, match=r"manifest.json: not on the server; .*\(manifest.json"):
         open_set(server, cache)
-
-
-def test_waits_grow_and_differ() -> None:
-    retry = Retry(first=1.0, longest=5.0)
-    for failures, longest in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (50, 5.0)):
-        waits = [retry.wait(failures) for _ in range(50)]
-        assert longest / 2 <= min(waits) < max(waits) <= longest
-        assert len(set(waits)) > 5
-
-
-# Locations
-
-
-@pytest.mark.parametrize(
-    ("text", "location", "weight"),
-    [
-        ("shards/a", Path("shards/a"), 1.0),
-        ("shards/a=0.5", Path("shards/a"), 0.5),
-        ("dir:with/colon", Path("dir:with/colon"), 1.0),
-        ("s3://bucket/a/", "s3://bucket/a", 1.0),
-        ("s3://bucket/a=2", "s3://bucket/a", 2.0),
-        ("gs://bucket/a=0.08", "gs://bucket/a", 0.08),
-        ("hf://datasets/me/set@main/a=3", "hf://datasets/me/set@main/a", 3.0),
-        ("https://h:8080/a?key=5", "https://h:8080/a?key=5", 1.0),
-        ("https://h/a?x=1&key=5=0.5", "https://h/a?x=1&key=5", 0.5),
-        ("https://h/a?sig=ab==", "https://h/a?sig=ab==", 1.0),
-    ],
-)
-def test_locations_and_weights(text: str, location: Path | str, weight: float) -> None:
-    assert parse_shards([text]) == ((location,), (weight,))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "ftp://h/a",
-        "file:///a",
-        "pipe:curl http://h/a.tar",
-        "simplecache::s3://b/a",
-        "zip://a::https://h/b.zip",
-        "https://h/b::s3://b/a",
-        "s3:///a",
-        "memory://a",
-    ],
-)
-def test_other_urls_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="expected a"):
-        ShardSet.open(text)
-    if "///a" not in text:
-        with pytest.raises(UsageError, match="s3://, gs://, hf://, https://, http://"):
-            parse_location(text)
-
-
-@pytest.mark.parametrize("text", ["a=x", "a=", "a=0", "a=-1", "a=nan", "s3://b/a=x"])
-def test_wrong_weights_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--shards"):
-        parse_shards([text])
-
-
-def test_weights_come_off_once() -> None:
-    assert split_weight("a=b=0.5") == ("a=b", "0.5")
-
-
-@pytest.mark.parametrize(
-    ("scheme", "url", "path"),
-    [
-        ("gs", "gs://bucket/sets/a", "bucket/sets/a/manifest.json"),
-        ("hf", "hf://datasets/me/set/a", "datasets/me/set/a/manifest.json"),
-        ("s3", "s3://bucket/sets/a", "bucket/sets/a/manifest.json"),
-    ],
-)
-def test_urls_of_each_kind_name_the_right_file(scheme: str, url: str, path: str) -> None:
-    fsspec = pytest.importorskip("fsspec")
-    try:
-        kind = fsspec.get_filesystem_class(scheme)
-    except ImportError as error:
-        pytest.skip(str(error))
-    remote = object.__new__(Remote)
-    remote.url = url
-    assert remote.where("manifest.json") == f"{url}/manifest.json"
-    assert kind._strip_protocol(remote.where("manifest.json")) == path
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec
-
-    def missing(_scheme: str, **_: Any) -> None:
-        raise ImportError("Please install gcsfs to access Google Storage")
-
-    monkeypatch.setattr(fsspec, "filesystem", missing)
-    with pytest.raises(UsageError, match=r"gcsfs.*pip install 'stm-toolkit\[gcs\]'"):
-        Remote("gs://bucket/a")
-
-
-# Ahead of need
-
-
-def make_plan(shard_set: ShardSet, window: int | None, batch: int = 2) -> Plan:
-    return Plan((shard_set.shard_sizes,), (1.0,), seed=3, global_batch=batch, window=window)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_the_next_shards_of_the_plan_are_fetched(server: Server, cache: Cache) -> None:
-    """With a small window, those of the first eight steps; the rest as training goes on."""
-    shard_set = open_set(server, cache)
-    plan = make_plan(shard_set, window=PER_SHARD, batch=1)
-    ends = np.cumsum(shard_set.shard_sizes)
-
-    def shards_of(steps: range) -> list[str]:
-        indices = [ticket.index for step in steps for ticket in plan.batch(step)]
-        numbers = np.searchsorted(ends, indices, side="right")
-        return [f"s-{n}.tar" for n in dict.fromkeys(numbers.tolist())]
-
-    def fetched() -> list[str]:
-        return list(dict.fromkeys(name for name, _ in server.asked if name.endswith(".tar")))
-
-    with ShardPrefetcher([shard_set], plan, limit=cache.limit, threads=1) as ahead:
-        ahead.wait(0)
-        assert set(shards_of(range(1))) <= set(fetched())
-        wait_until(lambda: fetched() == shards_of(range(9)))
-        time.sleep(0.1)
-        assert fetched() == shards_of(range(9)) != shards_of(range(24))
-        for step in range(1, 24):
-            ahead.wait(step)
-        wait_until(lambda: fetched() == shards_of(range(33)))
-
-
-def test_training_starts_before_all_is_here(server: Server, cache: Cache) -> None:
-    shard_set = open_set(server, cache)
-    plan = make_plan(shard_set, window=None, batch=1)
-    shard = int(np.searchsorted(np.cumsum(shard_set.shard_sizes), plan.batch(0)[0].index, "right"))
-    seen = []
-    slow = {f"s-{i}.tar": ["stall"] * 9 for i in range(SHARDS) if i != shard}
-    server.faults.update(slow)
-    with ShardPrefetcher([shard_set], plan, limit=cache.limit) as ahead:
-        ahead.wait(0, lambda here, needed: seen.append((here, needed)))
-        assert seen[-1] == (1, 1)
-        shard_set.read(plan.batch(0)[0].index)
-
-
-def test_the_cache_stays_in_its_limit_over_epochs(server: Server, tmp_path: Path) -> None:
-    sizes = ShardSet.open(server.folder).manifest.shards
-    cache = Cache(tmp_path / "small", 4 * max(s.bytes for s in sizes) + 20_000)
-    shard_set = open_set(server, cache)
-    plan = make_plan(shard_set, window=PER_SHARD)
-    local = ShardSet.open(server.folder)
-    with ShardPrefetcher([shard_set], plan, limit=cache.limit) as ahead:
-        ahead.wait(0)
-        for step in range(36):
-            ahead.advance(step)
-            for ticket in plan.batch(step):
-                assert shard_set.read(ticket.index) == local.read(ticket.index)
-            # A shard in use may be there beside a full cache.
-            assert cache.used() <= cache.limit + max(s.bytes for s in sizes)
-    shard_set.close()
-
-
-def test_no_more_is_fetched_ahead_than_the_cache_holds(server: Server, tmp_path: Path) -> None:
-    local = ShardSet.open(server.folder)
-    largest = max(s.bytes for s in local.manifest.shards)
-    limit = window_bytes(local, 1)
-    assert 2 * largest < limit < 3 * largest
-    cache = Cache(tmp_path / "small", limit)
-    shard_set = open_set(server, cache)
-    with ShardPrefetcher(
-        [shard_set], make_plan(shard_set, window=1, batch=1), limit=limit
-    ) as ahead:
-        ahead.wait(0)
-        time.sleep(0.2)
-        assert 1 <= len({name for name, _ in server.asked if name.endswith(".tar")}) <= 2
-
-
-def test_a_window_larger_than_the_cache_is_refused(server: Server, cache: Cache) -> None:
-    shard_set = open_set(server, cache)
-    plan = make_plan(shard_set, window=None)
-    with pytest.raises(UsageError, match=r"window of all samples .*--cache-size"):
-        ShardPrefetcher([shard_set], plan, limit=window_bytes(shard_set, None) - 1)
-    ShardPrefetcher([ShardSet.open(server.folder)], plan, limit=0)  # folders need no cache
-
-
-def test_a_failed_fetch_is_the_readers_error(server: Server, cache: Cache) -> None:
-    server.faults["s-2.tar"] = ["404"] * 9
-    shard_set = open_set(server, cache)
-    plan = make_plan(shard_set, None, batch=SHARDS * PER_SHARD)
-    with ShardPrefetcher([shard_set], plan, limit=cache.limit) as ahead:
-        ahead.wait(0)
-        with pytest.raises(ShardError, match=r"s-2.tar: not on the server"):
-            shard_set.read(2 * PER_SHARD)
 
 
 # S3
@@ -503,26 +280,3 @@ def test_training_from_a_url_is_training_from_the_folder(
         (server.folder,), (1.0,), tmp_path / "remote", "resnet18", "none", device="cpu", resume=True
     )
     train(resume, replace(recipe, steps=3), lambda *_: None)  # a set that moved is the same set
-
-
-def test_a_url_of_another_kind_is_wrong_usage(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    import cli
-
-    command = ["train", "--shards", "ftp://me:hidden@h/a", "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(cli.app, command)
-    assert result.exit_code == 2
-    assert result.stderr == (
-        "stm: ftp://h/a: expected a folder or a URL that starts with one of s3://, gs://, hf://, "
-        "https://, http://\n"
-    )
-
-
-def test_folders_load_no_fsspec() -> None:
-    code = (
-        "import sys, stmtrain.shards.reader, stmtrain.shards.cache, stmtrain.shards.remote_store, "
-        "stmtrain.streaming.prefetch; "
-        "sys.exit('fsspec' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
