@@ -11,7 +11,7 @@ from stmtrain.datasets.protocol import DAVIS, LATE_OBJECTS
 from stmtrain.datasets.video import Video, fit_masks
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError
-from stmtrain.images.masks import VOID, areas
+from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
 
 __all__ = ["folder_set"]
 
@@ -48,11 +48,11 @@ def _video(name: str, frames_root: Path, masks_root: Path) -> Video:
     video = fit_masks(Video(name, frames, masks))
     counts = {frame: areas(video.read_mask(frame)) for frame in masks}
     total = sum(counts.values(), np.zeros(256, np.int64))
-    if total[VOID] and not total[1:VOID].any():
+    if counts_binary(total):
         video = replace(video, binary=True)
         objects = {frame: [1] if count[VOID] else [] for frame, count in counts.items()}
     else:
-        objects = {f: (np.flatnonzero(c[1:VOID]) + 1).tolist() for f, c in counts.items()}
+        objects = {f: ids_counted(c) for f, c in counts.items()}
     first_seen: dict[int, str] = {}
     for frame, ids in objects.items():
         for object_id in ids:

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from stmtrain.datasets.video import VideoSource
 from stmtrain.errors import DataError
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import ids_present
 
 __all__ = ["DAVIS", "LATE_OBJECTS", "YOUTUBE_VOS", "Protocol", "given_ids"]
 
@@ -101,7 +99,7 @@ def given_ids(video: VideoSource) -> list[int]:
     if video.binary or video.first_seen:
         return [1] if video.binary else list(video.first_seen)
     first = next(iter(video.frames))
-    ids = [int(i) for i in np.unique(video.read_mask(first)) if i not in (0, VOID)]
+    ids = ids_present(video.read_mask(first))
     if not ids:
         raise DataError(
             f"video {video.name!r}: expected objects in the first mask, {first!r}, "

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stmtrain.files import write_whole
 from stmtrain.images.encode import DAVIS_PALETTE
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import ids_present
 
 __all__ = [
     "COLOURS",
@@ -104,9 +104,7 @@ def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
         Object id to (row, column), for the ids in the mask.
     """
     places = {}
-    for number in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)):
-        if number in (0, VOID):
-            continue
+    for number in ids_present(mask):
         own = mask == number
         rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
         box = own[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -115,7 +113,7 @@ def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
             box, _share(box, max(1, int(half))) + _share(box, max(1, int(half / 4))), 0
         )
         row, column = np.unravel_index(int(score.argmax()), score.shape)
-        places[int(number)] = (int(rows[0] + row), int(columns[0] + column))
+        places[number] = (int(rows[0] + row), int(columns[0] + column))
     return places
 
 

@@ -11,6 +11,8 @@ __all__ = [
     "MAX_OBJECT_ID",
     "VOID",
     "areas",
+    "counts_binary",
+    "ids_counted",
     "ids_present",
     "ids_to_slots",
     "is_binary",
@@ -33,13 +35,22 @@ def areas(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def ids_present(mask: NDArray[np.uint8]) -> list[int]:
     """Return the object ids that occur in a label map, ascending; without background and void."""
-    present: list[int] = (np.flatnonzero(areas(mask)[1:VOID]) + 1).tolist()
+    return ids_counted(areas(mask))
+
+
+def ids_counted(counts: NDArray[np.int64]) -> list[int]:
+    """Return what :func:`ids_present` does, given pixel counts (256,), of several masks too."""
+    present: list[int] = (np.flatnonzero(counts[1:VOID]) + 1).tolist()
     return present
 
 
 def is_binary(mask: NDArray[np.uint8]) -> bool:
     """Tell whether 255 is the only value besides 0: it is then an object, not void."""
-    counts = areas(mask)
+    return counts_binary(areas(mask))
+
+
+def counts_binary(counts: NDArray[np.int64]) -> bool:
+    """Return what :func:`is_binary` does, given pixel counts (256,), of several masks too."""
     return bool(counts[VOID]) and not counts[1:VOID].any()
 
 

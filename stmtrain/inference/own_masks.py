@@ -14,7 +14,7 @@ from stmtrain.datasets.video import MISFIT
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
-from stmtrain.images.masks import MAX_OBJECT_ID, VOID, resample_mask
+from stmtrain.images.masks import MAX_OBJECT_ID, ids_present, is_binary, resample_mask
 from stmtrain.inference.own_video import OwnFrames
 
 __all__ = ["GivenMasks", "read_masks"]
@@ -55,22 +55,22 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
         raise UsageError("--mask: expected the mask of the first frame, found none")
     placed = sorted((_split(text, frames) for text in texts), key=lambda item: item[0])
     read = [(t, path, *_fitting(path, size)) for t, path in placed]
-    taken = {i for _, _, mask, _ in read if not _is_binary(mask) for i in _ids(mask)}
+    taken = {i for _, _, mask, _ in read if not is_binary(mask) for i in ids_present(mask)}
     masks: dict[int, NDArray[np.uint8]] = {}
     given_in: dict[int, tuple[int, Path]] = {}
     for t, path, mask, _ in read:
-        if _is_binary(mask):
+        if is_binary(mask):
             number = _free_id(taken, path)
             taken.add(number)
             mask = np.where(mask > 0, number, 0).astype(np.uint8)
-        for i in _ids(mask):
+        for i in ids_present(mask):
             if i in given_in:
                 raise DataError(
                     f"{path}: gives object {i}, which {given_in[i][1]} gave in an earlier mask; a "
                     "mask must hold new objects only, so remove that id from it"
                 )
             given_in[i] = (t, path)
-        if not _ids(mask):
+        if not ids_present(mask):
             raise DataError(
                 f"{path}: expected an object, found background only; paint it with an id from 1"
             )
@@ -98,16 +98,6 @@ def _fitting(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]
             "make the mask at the frame's size"
         )
     return resample_mask(mask, size), f"{path} has {found} pixels and was sampled at {wanted}"
-
-
-def _is_binary(mask: NDArray[np.uint8]) -> bool:
-    counts = np.bincount(mask.ravel(), minlength=256)
-    return bool(counts[VOID]) and not counts[1:VOID].any()
-
-
-def _ids(mask: NDArray[np.uint8]) -> list[int]:
-    counts = np.bincount(mask.ravel(), minlength=256)
-    return [int(i) for i in np.flatnonzero(counts[1:VOID]) + 1]
 
 
 def _free_id(taken: set[int], path: Path) -> int:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stmtrain.errors import DataError
-from stmtrain.images.masks import VOID, resample_mask
+from stmtrain.images.masks import ids_present, resample_mask
 from stmtrain.inference.frame_stream import start_fetch, upload_ahead
 from stmtrain.inference.memory_bank import MemoryBank
 from stmtrain.model import STM
@@ -248,7 +248,7 @@ def _give_objects(
     probabilities: Tensor, ids: list[int], mask: NDArray[np.uint8]
 ) -> tuple[Tensor, list[int]]:
     """Add the objects of ``mask`` that are new, certain where the mask shows them."""
-    new = [int(i) for i in np.unique(mask) if i not in (0, VOID) and int(i) not in ids]
+    new = [i for i in ids_present(mask) if i not in ids]
     if not new:
         return probabilities, ids
     given = torch.from_numpy(np.stack([mask == i for i in new])).to(probabilities)  # n H W

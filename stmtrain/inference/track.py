@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import write_whole
+from stmtrain.images.masks import areas
 from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, film, pictures
 from stmtrain.inference.overlap import one_ahead, writing_behind
 from stmtrain.inference.own_masks import GivenMasks, read_masks
@@ -62,10 +63,10 @@ class Tracked:
 
     def add(self, name: str, mask: Frame) -> None:
         """Count the pixels of every object in one more frame."""
-        counts = np.bincount(mask.ravel(), minlength=256)
+        counts = areas(mask)
         self.names.append(name)
-        for object_id, areas in self.areas.items():
-            areas.append(int(counts[object_id]))
+        for object_id, own in self.areas.items():
+            own.append(int(counts[object_id]))
 
     def lines(self) -> list[str]:
         """Say what was found, one line per object."""

@@ -25,7 +25,7 @@ from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import VOID, areas
 from stmtrain.processes import Progress, map_unordered
 from stmtrain.scoring.metrics import j_and_f
 from stmtrain.scoring.scores import ObjectScore, Scores
@@ -237,7 +237,7 @@ def _check_results(results: Path, video: VideoSource, protocol: Protocol) -> Non
 
 def _strange_ids(predicted: NDArray[np.uint8], known: Sequence[int]) -> list[int]:
     """Return the ids of a result that are no object's."""
-    found = np.flatnonzero(np.bincount(predicted.ravel(), minlength=256)).tolist()
+    found = np.flatnonzero(areas(predicted)).tolist()
     return sorted(set(found) - {0, *known})
 
 

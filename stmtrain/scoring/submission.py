@@ -21,6 +21,7 @@ from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file, whole_file
 from stmtrain.images.decode import decode_mask
+from stmtrain.images.masks import areas
 from stmtrain.images.png import png_header
 from stmtrain.processes import Progress
 
@@ -228,7 +229,7 @@ def _mask_fault(
         mask = decode_mask(data, info.filename)
     except DataError as error:
         return str(error).removeprefix(f"{info.filename}: ")
-    strange = sorted(set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()) - ids)
+    strange = sorted(set(np.flatnonzero(areas(mask)).tolist()) - ids)
     if strange:
         return (
             f"has ids {', '.join(map(str, strange[:8]))}, expected those of the given masks: "

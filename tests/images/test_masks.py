@@ -10,6 +10,8 @@ from stmtrain.images.masks import (
     MAX_OBJECT_ID,
     VOID,
     areas,
+    counts_binary,
+    ids_counted,
     ids_present,
     ids_to_slots,
     is_binary,
@@ -28,6 +30,14 @@ def test_slot_table():
     table = slot_table((3, 4, 200))
     assert [table[i] for i in (0, 1, 3, 4, 200, 254, 255)] == [0, 0, 1, 2, 3, 0, 255]
     assert len(table) == 256
+
+
+@given(label_maps, label_maps)
+def test_counts_of_several_masks_are_those_of_all_their_pixels(first, second):
+    pixels = np.concatenate([first.ravel(), second.ravel()])
+    total = areas(first) + areas(second)
+    assert ids_counted(total) == ids_present(pixels)
+    assert counts_binary(total) == is_binary(pixels)
 
 
 @given(label_maps)
