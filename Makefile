@@ -39,9 +39,9 @@ fix: .venv/.installed  ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 
 bench: .venv/.installed  ## benchmarks on drawn data; with COCO=FOLDER also those that need real images
-	for name in metrics appearance train_step; do $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
+	for name in metrics appearance train_step; do $(BIN)/python -m benchmarks.bench_$$name || exit 1; done
 ifdef COCO
-	$(BIN)/python benchmarks/bench_synth.py --images $(COCO)/train2017 --annotations $(COCO)/annotations/instances_train2017.json
+	$(BIN)/python -m benchmarks.bench_synth --images $(COCO)/train2017 --annotations $(COCO)/annotations/instances_train2017.json
 endif
 
 # The rivals ask for other versions of what we use: they get an environment of their own.

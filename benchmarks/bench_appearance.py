@@ -3,7 +3,7 @@
 One core, frames of 384x384; operations by wall time in turns, clips by CPU time. Without
 arguments the frames are drawn; with a folder of images they are real ones:
 
-    python benchmarks/bench_appearance.py [--images DIR] [--repeats 15] [--clips 150]
+    python -m benchmarks.bench_appearance [--images DIR] [--repeats 15] [--clips 150]
 """
 
 import argparse
@@ -17,10 +17,10 @@ from typing import Any
 import cv2
 import imgaug.augmenters as iaa
 import numpy as np
-from common import report, side_by_side
 from imgaug.augmentables import SegmentationMapsOnImage
 from numpy.typing import NDArray
 
+from benchmarks.common import report, side_by_side
 from stmdata.synthesis.appearance import apply_frame, blur_along, draw_deformation
 from stmdata.synthesis.appearance_policy import (
     POLICIES,

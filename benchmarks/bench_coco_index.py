@@ -5,7 +5,7 @@ linked images, then measures in fresh processes: the first start (parse, index),
 the memory of two workers at once that touch every annotation, how the time grows with the size, and
 one mask. JSON goes to standard output.
 
-    python benchmarks/bench_coco_index.py --coco DIR --work DIR
+    python -m benchmarks.bench_coco_index --coco DIR --work DIR
 
 ``--coco`` holds ``annotations/instances_{train,val}2017.json`` and the two image folders.
 """

@@ -3,7 +3,7 @@
 Both get the same masks on one core, in turns. Without arguments the masks are drawn; with a DAVIS
 2016 tree and a folder of results they are real ones:
 
-    python benchmarks/bench_metrics.py [--davis DIR --results DIR] [--repeats 5]
+    python -m benchmarks.bench_metrics [--davis DIR --results DIR] [--repeats 5]
 """
 
 import argparse
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from common import report, side_by_side
 from numpy.typing import NDArray
 
+from benchmarks.common import report, side_by_side
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.images.decode import decode_mask
 from stmtrain.scoring.metrics import TOLERANCE, j_and_f

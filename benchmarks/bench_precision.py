@@ -3,7 +3,7 @@
 A seed decides weights and clips, and both precisions of a seed see the same. What counts is the
 difference between precisions beside the spread between seeds: a difference well inside that spread
 could not be told from another seed. Clips are drawn: textured discs that drift over noise.
-``python benchmarks/bench_precision.py [--seeds 5 --steps 200 --device cuda]``
+``python -m benchmarks.bench_precision [--seeds 5 --steps 200 --device cuda]``
 """
 
 import argparse
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-from common import report
 from torch import Tensor
 
+from benchmarks.common import report
 from stmtrain.model import STM, set_batchnorm
 from stmtrain.model.precision import Precision, autocast
 from stmtrain.training.acceleration import adam, prepare

@@ -1,6 +1,6 @@
 """Clips per second of ``prepare-coco``, and where the time of a clip goes beside bare kernels.
 
-    python benchmarks/bench_synth.py --images DIR --annotations FILE [--recipe classic]
+    python -m benchmarks.bench_synth --images DIR --annotations FILE [--recipe classic]
 
 "stages" are the program's own steps, in order; "kernels" the library calls that no such program
 can do without (decode, warps of the same matrices into the same boxes, encode), on the same data.
@@ -20,8 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
-from common import report, side_by_side
 
+from benchmarks.common import report, side_by_side
 from stmdata.packing.clips import ClipMaker, Options, encode_clip, plan_jobs, prepare_coco
 from stmdata.stills.source import CocoSource, Picture
 from stmdata.synthesis.appearance import apply_frame, blur_along

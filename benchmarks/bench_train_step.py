@@ -4,7 +4,7 @@ Forward, backward and Adam on the same drawn clips with 1 to 5 objects, in the p
 published pseudo-videos. The first row is written from the method's description: one clip at a time
 (gradients of a batch are added up, then one update), every object with a copy of its frame, a
 memory and a loss of 11 slots. Each row after it adds one switch to the one before. Rows take turns.
-``python benchmarks/bench_train_step.py [--backbone resnet50 --size 384 --batch 16 --compile]``
+``python -m benchmarks.bench_train_step [--backbone resnet50 --size 384 --batch 16 --compile]``
 
 Model FLOPs are counted once, for the ragged batch in float32; what a row computes beyond them (a
 frame once per object, activations twice) is its own loss. Float32 rows leave TF32 convolutions on,
@@ -23,12 +23,12 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from common import report
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import report
 from stmtrain.model import STM, aggregate, memory, read_memory, set_batchnorm, slots
 from stmtrain.model.encoders import Features
 from stmtrain.model.precision import autocast

@@ -1,6 +1,6 @@
 """How close the classic recipe is to the published generator, in its sampling errors.
 
-    python benchmarks/classic_statistics.py --images DIR --annotations FILE --golden FILE
+    python -m benchmarks.classic_statistics --images DIR --annotations FILE --golden FILE
 
 Makes sets of 20 clips per image with different seeds, and compares the mean over the sets with
 the golden statistics (which are of one such set). "z" is the difference in standard deviations of
@@ -15,10 +15,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import report
 from numpy.typing import NDArray
 
 from benchmarks.clip_stats import clip_statistics
+from benchmarks.common import report
 from stmdata.stills.source import CocoSource
 from stmdata.synthesis.clip import Clip, draw_clip
 from stmdata.synthesis.layers import Cutout

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["median_seconds", "report", "side_by_side"]
+__all__ = ["ROOT", "commit_of", "median_seconds", "report", "side_by_side"]
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -48,7 +48,7 @@ def report(name: str, results: Mapping[str, Any]) -> Path:
     value = {
         "benchmark": name,
         "results": dict(results),
-        "commit": _commit(),
+        "commit": commit_of(ROOT),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
         "versions": {"python": platform.python_version()} | _versions(),
@@ -57,20 +57,20 @@ def report(name: str, results: Mapping[str, Any]) -> Path:
     return path
 
 
-def _commit() -> str:
-    """Return the commit, with ``+changes`` when the tree differs from it."""
-    commit = _git("rev-parse", "HEAD") or "none"
+def commit_of(tree: Path) -> str:
+    """Return the commit of a working tree, with ``+changes`` when the tree differs from it."""
+    commit = _git(tree, "rev-parse", "HEAD") or "none"
     # The results themselves change with every run.
     changed = _git(
-        "--no-optional-locks", "status", "--porcelain", "--", ".", ":!benchmarks/results"
+        tree, "--no-optional-locks", "status", "--porcelain", "--", ".", ":!benchmarks/results"
     )
     return f"{commit}+changes" if changed else commit
 
 
-def _git(*arguments: str) -> str:
+def _git(tree: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", *arguments], cwd=tree, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
