@@ -1,6 +1,6 @@
-"""Make ``docs/report.png`` from drawn data: two results with known faults, reported, photographed.
+"""Make ``docs/report.png``: the report on two results with known faults, from drawn videos.
 
-python docs/draw_report.py WORK_FOLDER        # Chromium is needed for the photograph
+python docs/draw_report.py WORK_FOLDER        # needs Chromium for the screenshot
 """
 
 import json
@@ -23,12 +23,12 @@ PICTURE = Path(__file__).parent / "report.png"
 
 
 def drifting(masks: list[np.ndarray], number: int) -> list[np.ndarray]:
-    """Fall behind: every mask is pulled down, more and more."""
+    """Lag behind: the masks are shifted down, further with every frame."""
     return [np.roll(mask, t * (number + 1) // 16, axis=0) for t, mask in enumerate(masks)]
 
 
 def forgetful(masks: list[np.ndarray], number: int) -> list[np.ndarray]:
-    """Be exact, but lose the last object for a while, and in one video take it for another."""
+    """Be exact, but lose the last object for a while, and confuse it with another in some videos."""
     out = [mask.copy() for mask in masks]
     lost = int(masks[0].max())
     for t in range(len(out) // 2, len(out) // 2 + 4 * (4 - number)):
