@@ -28,7 +28,7 @@ def drifting(masks: list[np.ndarray], number: int) -> list[np.ndarray]:
 
 
 def forgetful(masks: list[np.ndarray], number: int) -> list[np.ndarray]:
-    """Be exact, but lose the last object for a while, and confuse it with another in some videos."""
+    """Be exact, but lose the last object for a while; in some videos, confuse it with another."""
     out = [mask.copy() for mask in masks]
     lost = int(masks[0].max())
     for t in range(len(out) // 2, len(out) // 2 + 4 * (4 - number)):
@@ -48,7 +48,7 @@ def write_results(folder: Path, videos: list[Video], fault, memory_every: int) -
 
 
 def main(work: Path) -> None:
-    """Draw, report, photograph."""
+    """Draw the videos, write the report and take its screenshot."""
     shutil.rmtree(work, ignore_errors=True)
     root = draw_davis(
         work / "data", videos=4, val=4, frames=40, size=(240, 426), objects=(2, 3), seed=3
@@ -62,7 +62,7 @@ def main(work: Path) -> None:
     write_report(page, compare(folders, VideoSet("Drawn videos", tuple(videos), davis.protocol)))
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        sys.exit(f"{page} is written; no chromium found to photograph it")
+        sys.exit(f"{page} is written; no chromium found to take the screenshot")
     options = [
         "--headless=new",
         "--no-sandbox",
