@@ -57,6 +57,6 @@ def report(
     console.print(comparison_table(comparison, console.width, console.encoding))
     print_notes(console, comparison.notes())
     if out is not None:
-        with progress_bar(console, "draw", "sequences") as progress:
+        with progress_bar(console, "draw", "videos") as progress:
             size = write_report(out, comparison, progress)
         console.print(f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser", soft_wrap=True)

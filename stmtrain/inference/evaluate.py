@@ -23,12 +23,11 @@ from stmtrain.inference.segment import Inference, segment_video
 from stmtrain.inference.summary import Evaluation, add_up, protocol_of, write_results
 from stmtrain.model import STM
 from stmtrain.scoring.score import score_results
+from stmtrain.scoring.scores import RESULTS_NAME
 from stmtrain.scoring.submission import check_export_path, write_submission
 from stmtrain.weights.checkpoint import load_model_and_origin
 
-__all__ = ["RESULTS_NAME", "Tally", "evaluate", "predict_video"]
-
-RESULTS_NAME = "results.json"
+__all__ = ["Tally", "evaluate", "predict_video"]
 
 Report = Callable[[int, int, str], None]
 """Called with (frames done, frames in all, video name)."""

@@ -21,6 +21,7 @@ from stmtrain.errors import DataError, UsageError
 from stmtrain.files import locked, remove_temporaries, write_whole
 from stmtrain.images.encode import encode_mask
 from stmtrain.images.png import png_header
+from stmtrain.scoring.scores import RESULTS_NAME
 
 __all__ = ["RECORD_NAME", "ResultsFolder", "VideoRecord", "write_json", "write_mask"]
 
@@ -134,7 +135,7 @@ class ResultsFolder:
         else:
             for name in {*names, *(before["done"] if before else ())}:
                 self._clear(name)
-            (self.path / "results.json").unlink(missing_ok=True)
+            (self.path / RESULTS_NAME).unlink(missing_ok=True)
         for left in self.path.glob(".*.part"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -1,8 +1,7 @@
-"""Charts as SVG and as characters: a measure over time, and results on one scale. No torch.
+"""Charts as SVG and as characters: a measure over time, and results on one scale.
 
-Lines differ in colour and in dashes, colours come from the page's style sheet (classes ``r0``,
-``r1``, ...), so that one drawing serves light and dark pages. Every chart says in words what it
-shows.
+Lines differ in colour and in dashes. Colours come from the style sheet of the page (classes ``r0``,
+``r1``, ...), so that a chart works on light and dark pages. Every chart has a text description.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from stmtrain.report.html import Markup, join, tag
 __all__ = ["DASHES", "dot_strip", "line_chart", "line_sample", "sparkline"]
 
 DASHES = ("", "6 3", "2 2.5", "9 3 2 3", "4 4", "1 3.5", "12 3", "7 2 2 2 2 2")
-"""Dash pattern of the results' lines, so that colour alone tells nothing."""
+"""Dash patterns of the results' lines, so that lines do not differ in colour alone."""
 
 _WIDTH, _HEIGHT = 480, 132
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30, 6, 8, 20
@@ -28,14 +27,14 @@ def line_chart(
     marks: Sequence[str],
     label: str,
 ) -> Markup:
-    """Draw measures in [0, 1] over the frames of one object, all results in one chart.
+    """Draw a measure in [0, 1] over the frames of one object, for all results.
 
     Args:
         series: Result name to values, one per frame.
         styles: Result name to the number of its colour and dashes.
         frames: Names of the frames, in time order, at least one.
         marks: Frames to mark by a vertical line: those with pictures.
-        label: What the chart shows, for those who do not see it.
+        label: Text description.
     """
     plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     step = plot_width / max(1, len(frames) - 1)
@@ -85,11 +84,11 @@ def line_sample(style: int) -> Markup:
 
 
 def dot_strip(values: Mapping[int, float], label: str) -> Markup:
-    """Draw results as dots on a scale from 0 to 1, a table's row at a glance.
+    """Draw results as dots on a scale from 0 to 1.
 
     Args:
         values: Number of a result's style to its value.
-        label: The same in words.
+        label: Text description.
     """
     width, height, margin = 220, 16, 5
     scale = {s: margin + v * (width - 2 * margin) for s, v in values.items()}
@@ -111,7 +110,7 @@ def dot_strip(values: Mapping[int, float], label: str) -> Markup:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw values in [0, 1] over time as block characters, each the lowest of its frames."""
+    """Draw values in [0, 1] over time as block characters, each the minimum of its frames."""
     parts = np.array_split(np.asarray(values, float), min(width, len(values)))
     return "".join(_BARS[min(int(part.min() * len(_BARS)), len(_BARS) - 1)] for part in parts)
 

@@ -1,8 +1,8 @@
-"""Several results of one data set beside each other: what ``stm report`` shows, as plain values.
+"""A comparison of several results on one data set: what ``stm report`` shows, as plain values.
 
-In come named folders of masks and the videos of a data set; out comes a :class:`Comparison`:
-scores, which sequences a result lacks, how it was made (``results.json`` of ``stm eval``, where
-there is one), differences, and the frames worth looking at. Torch-free; nothing is drawn here.
+From named folders of masks and the videos of a data set, :func:`compare` builds a
+:class:`Comparison`: scores, the videos that a result lacks, how it was made (``results.json`` of
+``stm eval``, if present), differences, and the worst frames. Free of torch; nothing is drawn here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,33 +16,33 @@ from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import UsageError
 from stmtrain.processes import Progress
-from stmtrain.report.run_record import RECORD_NAME, claimed_score, facts_of, read_record
+from stmtrain.report.run_record import claimed_score, facts_of, read_run
 from stmtrain.scoring.score import score_results
-from stmtrain.scoring.scores import ObjectScore, Scores
+from stmtrain.scoring.scores import RESULTS_NAME, ObjectScore, Scores
 
 __all__ = ["Comparison", "Difference", "Result", "compare", "name_results"]
 
 MOST_RESULTS = 8
-"""More lines than this in one chart cannot be told apart."""
+"""More lines than this cannot be distinguished in one chart."""
 
 _DRAWS = 10_000
-"""Bootstrap samples; the interval's ends then move by a few hundredths of a point."""
+"""Bootstrap samples; the ends of the interval are then exact to a few hundredths of a point."""
 
-_LEAST_SEQUENCES = 10
-"""Fewer say too little about others for an interval."""
+_LEAST_VIDEOS = 10
+"""With fewer videos an interval would be meaningless."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One method's masks, scored.
+    """The masks of one method, scored.
 
     Attributes:
-        name: For people; unique among the compared.
-        folder: Holds ``<video>/<frame>.png``.
-        scores: Of the sequences that it has.
-        missing: Sequences of the data set that it has no folder for.
-        facts: How it was made, key to value, out of ``results.json``; empty without one.
-        notes: What does not fit, one line each.
+        name: Display name; unique in the comparison.
+        folder: Contains ``<video>/<frame>.png``.
+        scores: Of the videos that the result has.
+        missing: Videos of the data set for which the folder has no masks.
+        facts: How it was made, from ``results.json``; None without that file.
+        notes: What is inconsistent, one line each.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Difference:
 
     Attributes:
         mean: Mean over the objects.
-        interval: 95 % bootstrap interval of the mean; whole sequences are drawn, since objects of
-            one succeed and fail together. None for fewer than ten sequences.
-        better: Sequences in which the result is the better one.
-        worse: Sequences in which it is the worse one.
+        interval: 95 % bootstrap interval of the mean; complete videos are drawn, because the
+            objects of a video succeed and fail together. None for fewer than ten videos.
+        better: Number of videos in which the result is better.
+        worse: Number of videos in which it is worse.
     """
 
     mean: float
@@ -73,11 +73,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results of one data set; the first is the one that the others are compared with.
+    """Results on one data set; the others are compared with the first.
 
     Attributes:
-        dataset: For people: ``DAVIS 2017 val``.
-        videos: Those that at least one result has, in the data set's order.
+        dataset: Display name, such as ``DAVIS 2017 val``.
+        videos: Those that at least one result has, in the order of the data set.
         results: At least one.
     """
 
@@ -86,18 +86,18 @@ class Comparison:
     results: tuple[Result, ...]
 
     def common(self) -> tuple[str, ...]:
-        """Return the sequences that every result has; means are compared over these only."""
+        """Return the names of the videos that every result has; means are over these only."""
         lacking = {name for result in self.results for name in result.missing}
         return tuple(video.name for video in self.videos if video.name not in lacking)
 
     def over_common(self, result: Result) -> Scores | None:
-        """Return a result's scores over :meth:`common`; None where that is empty."""
+        """Return the scores of a result over :meth:`common`; None if that is empty."""
         common = set(self.common())
         objects = tuple(s for s in result.scores.objects if s.video in common)
         return replace(result.scores, objects=objects) if objects else None
 
     def worst_first(self) -> list[VideoSource]:
-        """Return the videos by mean J&F over the results that have them, the lowest first."""
+        """Return the videos by mean J&F over the results that have them, lowest first."""
         by_video = [result.scores.videos() for result in self.results]
 
         def mean(video: VideoSource) -> float:
@@ -106,7 +106,7 @@ class Comparison:
         return sorted(self.videos, key=mean)
 
     def difference(self, result: Result) -> Difference | None:
-        """Compare a result with the first one; None where they share no sequence."""
+        """Compare a result with the first one; return None if they share no video."""
         ours, theirs = (_by_video(r.scores) for r in (result, self.results[0]))
         shared = [name for name in ours if name in theirs]
         if not shared:
@@ -116,16 +116,16 @@ class Comparison:
         counts = np.array([gain.size for gain in gains])
         return Difference(
             mean=float(totals.sum() / counts.sum()),
-            interval=_interval(totals, counts) if len(shared) >= _LEAST_SEQUENCES else None,
+            interval=_interval(totals, counts) if len(shared) >= _LEAST_VIDEOS else None,
             better=int((totals > 0).sum()),
             worse=int((totals < 0).sum()),
         )
 
     def worst_frames(self, video: VideoSource, most: int) -> list[str]:
-        """Return a few frames of a video, the one with the lowest mean J first.
+        """Return at most ``most`` frames of a video, lowest mean J first.
 
-        The mean is over objects and results. Frames near a chosen one look like it and are passed
-        over: chosen ones are at least a tenth of the video apart.
+        The mean is over objects and results. Neighbouring frames look alike, so the chosen frames
+        are at least a tenth of the video apart.
         """
         values: dict[str, list[float]] = {}
         for score in self.objects_of(video.name):
@@ -146,15 +146,15 @@ class Comparison:
         return [s for result in self.results for s in result.scores.objects if s.video == video]
 
     def notes(self) -> list[str]:
-        """Return what a reader should know of all results, each line with the result's name."""
+        """Return the notes of all results, each line with the name of its result."""
         return [f"{result.name}: {note}" for result in self.results for note in result.notes]
 
 
 def name_results(arguments: Sequence[str]) -> dict[str, Path]:
-    """Read ``FOLDER`` or ``NAME=FOLDER`` arguments; a folder alone is named by its last part.
+    """Parse ``FOLDER`` and ``NAME=FOLDER`` arguments; by default a folder's own name is used.
 
     Raises:
-        UsageError: No results, too many, or two of one name.
+        UsageError: There are no results, too many, or two with the same name.
     """
     if not 1 <= len(arguments) <= MOST_RESULTS:
         raise UsageError(f"results: expected 1 to {MOST_RESULTS} folders, found {len(arguments)}")
@@ -178,12 +178,12 @@ def compare(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Score named folders of results; a sequence that a result has no folder for is left out.
+    """Score named folders of results; videos for which a result has no folder are skipped.
 
-    Within a sequence every scored frame must be there, as for ``score.score_results``.
+    Every scored frame of a video must be present, as for ``score_results``.
 
     Raises:
-        DataError: A result has none of the videos, or one that cannot be scored.
+        DataError: A result has none of the videos, or a video cannot be scored.
     """
     present_of = {
         name: tuple(video for video in truth.videos if (folder / video.name).is_dir())
@@ -194,12 +194,10 @@ def compare(
     for name, present in present_of.items():
         folder = folders[name]
         if not present:
-            # Not one is there: the scoring's own error says what was expected, and where.
-            score_results(folder, truth)
+            score_results(folder, truth)  # its error states what was expected, and where
         before = sum(len(result.scores.videos()) for result in results)
-
-        report = None if progress is None else _shifted(progress, before, total, name)
-        scores = score_results(folder, replace(truth, videos=present), workers, report)
+        shifted = None if progress is None else _shifted(progress, before, total, name)
+        scores = score_results(folder, replace(truth, videos=present), workers, shifted)
         missing = tuple(video.name for video in truth.videos if video not in present)
         results.append(_result(name, folder, scores, missing))
     has = {score.video for result in results for score in result.scores.objects}
@@ -209,30 +207,30 @@ def compare(
 
 
 def _shifted(progress: Progress, before: int, total: int, name: str) -> Progress:
-    """Count one result's videos on from those of the results before it."""
+    """Continue the count of the results before this one."""
     return lambda done, _total, _note: progress(before + done, total, name)
 
 
 def _result(name: str, folder: Path, scores: Scores, missing: tuple[str, ...]) -> Result:
-    recorded = read_record(folder)
+    run = read_run(folder)
     notes = list(scores.notes)
     if missing:
         total = len(missing) + len(scores.videos())
-        listed = ", ".join(missing[:6]) + (", ..." if len(missing) > 6 else "")
-        notes.insert(0, f"no results for {len(missing)} of {total} sequences: {listed}")
-    if recorded is None:
+        listed = ", ".join(missing if len(missing) <= 6 else (*missing[:6], "..."))
+        notes.insert(0, f"no results for {len(missing)} of {total} videos: {listed}")
+    if run is None:
         return Result(name, folder, scores, missing, None, tuple(notes))
-    claimed = claimed_score(recorded)
+    claimed = claimed_score(run)
     if claimed is not None and not missing and abs(claimed - scores.j_and_f) > 1e-6:
         notes.append(
-            f"{RECORD_NAME} says J&F {100 * claimed:.2f}, its PNGs score "
-            f"{100 * scores.j_and_f:.2f}: they are not of the same run or data set"
+            f"{RESULTS_NAME} states J&F {100 * claimed:.2f}, its PNGs score "
+            f"{100 * scores.j_and_f:.2f}: they are not from the same run or data set"
         )
-    return Result(name, folder, scores, missing, facts_of(recorded), tuple(notes))
+    return Result(name, folder, scores, missing, facts_of(run), tuple(notes))
 
 
 def _interval(totals: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of ``totals.sum() / counts.sum()``; always the same."""
+    """Return the 95 % bootstrap interval of ``totals.sum() / counts.sum()``; deterministic."""
     size = len(totals)
     picks = np.random.default_rng(0).integers(0, size, (_DRAWS, size))
     means = totals[picks].sum(axis=1) / counts[picks].sum(axis=1)

@@ -1,7 +1,7 @@
-"""Small pictures of where a result is wrong: missed, extra and mistaken pixels over the frame.
+"""Small pictures of the errors of a result: missed, extra and mistaken pixels over the frame.
 
-In come a frame and two label maps, out come RGB arrays and ``data:`` URIs. The three colours are
-of the palette of Okabe and Ito, which people with any colour vision tell apart. No torch, no files.
+They are drawn from a frame and two label maps, as RGB arrays and ``data:`` URIs. The three colours
+are from the palette of Okabe and Ito, which is safe for colour-blind readers. Free of torch.
 """
 
 import base64
@@ -20,10 +20,10 @@ Pixels = NDArray[np.uint8]
 Window = tuple[slice, slice]
 
 ERROR_COLOURS = {"missed": (230, 159, 0), "extra": (86, 180, 233), "mistaken": (213, 94, 160)}
-"""RGB of an object's pixels without a result, of background that has one, and of a wrong id."""
+"""RGB of missed object pixels, of background predicted as an object, and of wrong ids."""
 
 _LEAST = 0.4
-"""Smallest window, as a share of the frame's sides: surroundings stay recognisable."""
+"""Smallest window, as a share of the frame's sides, so that it remains recognisable."""
 
 _MARGIN = 1.15
 _TINT = 0.7
@@ -31,13 +31,13 @@ _OUTLINE = (255, 255, 255)
 
 
 def window(shown: NDArray[np.bool_]) -> Window:
-    """Choose the part of a frame to show: around what is set, in the frame's own proportions.
+    """Choose the part of a frame to show: around the set pixels, in the frame's proportions.
 
     Args:
         shown: (H, W) bool, the pixels that must be visible.
 
     Returns:
-        Rows and columns; the whole frame when nothing is set.
+        Rows and columns; the complete frame if no pixel is set.
     """
     height, width = shown.shape
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
@@ -52,22 +52,22 @@ def window(shown: NDArray[np.bool_]) -> Window:
 
 
 def error_picture(frame: Pixels, truth: Pixels, predicted: Pixels, size: tuple[int, int]) -> Pixels:
-    """Draw a result's errors over its frame.
+    """Draw the errors of a result over its frame.
 
-    The frame is nearly grey, objects light and the background dark; errors are tinted, and a white
-    line is the ground truth's contour. Void pixels are no errors.
+    The frame is nearly grey, with light objects on a dark background, so that any colour is an
+    error; a white line is the contour of the ground truth. Void pixels are not errors.
 
     Args:
         frame: (H,W,3) uint8 RGB.
         truth: (H,W) uint8 object ids, 255 void.
-        predicted: (H,W) uint8 object ids; ids that the truth never has must be 0 already.
+        predicted: (H,W) uint8 object ids, all of which occur in the ground truth.
         size: (height, width) of the picture, pixels.
 
     Returns:
         (*size, 3) uint8 RGB.
     """
     height, width = size
-    # Pillow's bilinear filter widens when it scales down, so nothing is skipped.
+    # Pillow's bilinear filter covers all pixels when it scales down.
     picture = np.asarray(
         Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR), np.float32
     )
@@ -78,7 +78,6 @@ def error_picture(frame: Pixels, truth: Pixels, predicted: Pixels, size: tuple[i
     own = np.where(true == VOID, 0, own)
     true = np.where(true == VOID, 0, true)
     grey = picture.mean(axis=2, keepdims=True)
-    # Nearly grey, so that a colour is an error: objects light, the background dark.
     light, dark = 0.66 * grey + 0.22 * picture + 28, 0.42 * grey + 0.08 * picture + 12
     picture = np.where((true > 0)[..., None], light, dark)
     errors = {
@@ -101,13 +100,13 @@ def data_uri(picture: Pixels, quality: int = 72) -> str:
 
 
 def _span(centre: float, length: int, limit: int) -> slice:
-    """Return ``length`` places around a centre, moved to lie within 0..limit."""
+    """Return ``length`` positions around a centre, shifted into 0..limit."""
     start = min(max(0, math.floor(centre - length / 2)), limit - length)
     return slice(start, start + length)
 
 
 def _outline(mask: Pixels) -> NDArray[np.bool_]:
-    """Mark an object's pixels that have another id above, below, left or right of them."""
+    """Mark the pixels of objects that have another id above, below, left or right of them."""
     edge = np.zeros(mask.shape, bool)
     edge[1:] |= mask[1:] != mask[:-1]
     edge[:-1] |= mask[1:] != mask[:-1]

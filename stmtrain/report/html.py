@@ -1,7 +1,7 @@
-"""HTML and SVG text that cannot be broken by what is put into it.
+"""HTML and SVG that is escaped by construction.
 
-:func:`tag` escapes every text and every attribute; only what :func:`tag` made itself goes in as it
-is. A page built of nothing else has no unescaped name in it, by construction.
+:func:`tag` escapes every text and every attribute, except :class:`Markup`, which :func:`tag` itself
+has built. A page that consists of such elements has no unescaped text.
 """
 
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ Attribute = str | int | float | bool | None
 
 
 class Markup(str):
-    """Text that is HTML already; a plain ``str`` is not."""
+    """Text that is already HTML, unlike a plain ``str``."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *children: "str | Iterable[str] | None", **attributes: Attribute) -> Markup:
-    """Make one element.
+    """Build one element.
 
     Args:
         name: Element name, a constant of the program.
-        children: Text (escaped), :class:`Markup` (as it is), iterables of these, or None (left
-            out). The text of ``script`` and ``style`` stands as it is and must be a constant.
-        attributes: Escaped and quoted. ``class_`` is ``class``, ``aria_label`` ``aria-label``;
-            True is an attribute without a value, None and False leave it out.
+        children: Text (escaped), :class:`Markup` (unchanged), iterables of these, or None
+            (ignored). The text of ``script`` and ``style`` is not escaped and must be a constant.
+        attributes: Escaped and quoted. ``class_`` stands for ``class``, ``aria_label`` for
+            ``aria-label``; True gives an attribute without a value, None and False none.
     """
     opening = f"<{name}{''.join(_attribute(k, v) for k, v in attributes.items())}>"
     if name in _VOID_TAGS:
@@ -40,7 +40,7 @@ def tag(name: str, /, *children: "str | Iterable[str] | None", **attributes: Att
 
 
 def join(*children: "str | Iterable[str] | None") -> Markup:
-    """Put children next to each other, each as in :func:`tag`."""
+    """Concatenate children, each treated as in :func:`tag`."""
     return Markup("".join(_text(child) for child in children))
 
 

@@ -1,8 +1,8 @@
-"""A comparison as one HTML file that needs nothing else: no network, no fonts, no server.
+"""A comparison as one self-contained HTML file: no network, no fonts, no server.
 
-The page is put together from ``markup``, which escapes every text; its own style sheet
-and script are named by their hashes in a content security policy, so that a browser refuses to load
-or run anything else. Pictures are counted, and the file stays below ``MAX_BYTES``.
+The page is built with ``html``, which escapes every text. A content security policy names its style
+sheet and script by their hashes, so that a browser loads and runs nothing else. All pictures
+together stay below ``MAX_PICTURE_BYTES``.
 """
 
 import base64
@@ -17,12 +17,12 @@ from stmtrain.report.comparison import Comparison
 from stmtrain.report.error_pictures import ERROR_COLOURS
 from stmtrain.report.html import Markup, join, tag
 from stmtrain.report.sections import Pictures, video_section
-from stmtrain.report.tables import facts_table, objects_table, sequences_table, summary_table
+from stmtrain.report.tables import facts_table, objects_table, summary_table, videos_table
 
 __all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
 
 MAX_PICTURE_BYTES = 8_000_000
-"""All pictures of a report together, as they stand in the file, base64."""
+"""Size of all pictures of a report in the file, in base64."""
 
 
 def write_report(out: Path, comparison: Comparison, progress: Progress | None = None) -> int:
@@ -41,11 +41,11 @@ def write_report(out: Path, comparison: Comparison, progress: Progress | None = 
 
 
 def html_report(comparison: Comparison, progress: Progress | None = None) -> str:
-    """Return the page: summary, protocol, sequences, objects, and a section for each sequence.
+    """Return the page: summary, protocol, videos, objects, and a section for each video.
 
     Args:
         comparison: What to show.
-        progress: Called after each sequence.
+        progress: Called after each video.
     """
     pictures = Pictures(comparison, MAX_PICTURE_BYTES)
     videos = comparison.worst_first()
@@ -71,7 +71,7 @@ def html_report(comparison: Comparison, progress: Progress | None = None) -> str
             "main",
             summary_table(comparison),
             facts_table(comparison),
-            sequences_table(comparison, videos),
+            videos_table(comparison, videos),
             objects_table(comparison, videos),
             tag("h2", "Where they fail"),
             _picture_legend(pictures),
@@ -90,7 +90,7 @@ def _lead(comparison: Comparison) -> Markup:
     )
     objects = len({(s.video, s.object_id) for r in comparison.results for s in r.scores.objects})
     sentence = (
-        f"{_listed(names)} on {_count(len(comparison.videos), 'sequence')} with "
+        f"{_listed(names)} on {_count(len(comparison.videos), 'video')} with "
         f"{_count(objects, 'object')} in {_count(frames, 'scored frame')}. All values in percent."
     )
     return tag("p", sentence, class_="lead")
@@ -109,12 +109,12 @@ def _notes(comparison: Comparison) -> Markup | None:
 
 
 def _picture_legend(pictures: Pictures) -> Markup:
-    names = {"missed": "missed", "extra": "too much", "mistaken": "the wrong object"}
+    names = {"missed": "missed", "extra": "extra", "mistaken": "wrong object"}
     swatches = [tag("span", _swatch(colour), names[kind]) for kind, colour in ERROR_COLOURS.items()]
     text = (
-        "Sequences with the lowest J&F first, in each the frames with the lowest J. The white line "
-        "is the ground truth; a factor beside a frame's name means that a part of it is enlarged. "
-        "Dotted lines in a chart mark the frames of its pictures. "
+        "Videos with the lowest J&F first, and of each the frames with the lowest J. The white "
+        "line is the ground truth; a factor next to a frame's name is its enlargement. "
+        "Dotted lines in a chart mark the frames of the pictures. "
     )
     return join(
         tag("p", text, pictures.sentence(), class_="faint"),
@@ -140,7 +140,7 @@ def _protocol(comparison: Comparison) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Allow this style sheet, this script and pictures inside the file; nothing else."""
+    """Allow only this style sheet, this script and pictures inside the file."""
     styles, scripts = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in (style, script)
@@ -160,4 +160,4 @@ def _listed(names: list[str]) -> str:
 
 
 def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,4 +1,4 @@
-"""What ``stm eval`` wrote beside its masks, as short texts: how a result was made."""
+"""How a result was made: the ``results.json`` that ``stm eval`` writes, as short texts."""
 
 import json
 from collections.abc import Mapping
@@ -6,61 +6,64 @@ from pathlib import Path
 from typing import Any
 
 from stmtrain.errors import DataError
+from stmtrain.scoring.scores import RESULTS_NAME
 
-__all__ = ["RECORD_NAME", "claimed_score", "facts_of", "read_record"]
+__all__ = ["claimed_score", "facts_of", "read_run"]
 
-RECORD_NAME = "results.json"
-
-_MOST_FACTS, _LONGEST_FACT = 120, 200
-_MOST_JSON_BYTES = 100_000_000
+_MAX_FACTS, _MAX_FACT_LENGTH, _MAX_DEPTH = 120, 200, 4
+_MAX_BYTES = 100_000_000
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read the record in a folder of results; None without one, DataError for a damaged one."""
-    path = folder / RECORD_NAME
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """Read ``results.json`` in a folder of results; return None if there is none.
+
+    Raises:
+        DataError: The file is damaged or too large.
+    """
+    path = folder / RESULTS_NAME
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MOST_JSON_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too large")
-        record = json.loads(path.read_bytes())
-        if not isinstance(record, dict):
-            raise ValueError("it is no JSON object")
+        run = json.loads(path.read_bytes())
+        if not isinstance(run, dict):
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected what stm eval writes ({error}); remove or replace the file"
+            f"{path}: expected the output of stm eval ({error}); remove or replace the file"
         ) from None
-    return record
+    return run
 
 
-def claimed_score(record: Mapping[str, Any]) -> float | None:
-    """Return the J&F that ``results.json`` states, if it does."""
-    value: Any = record
+def claimed_score(run: Mapping[str, Any]) -> float | None:
+    """Return the J&F that ``results.json`` states, or None."""
+    value: Any = run
     for key in ("scores", "global", "J&F-Mean"):
         value = value.get(key) if isinstance(value, dict) else None
     return float(value) if isinstance(value, int | float) else None
 
 
-def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten what ``results.json`` says about the run, all but the scores, into short texts."""
+def facts_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten everything except the scores in ``results.json`` into short texts by name."""
     facts: dict[str, str] = {}
 
     def add(prefix: str, value: Any, depth: int) -> None:
-        if isinstance(value, dict) and depth < 4:
+        if isinstance(value, dict) and depth < _MAX_DEPTH:
             for key, inner in value.items():
                 add(f"{prefix} {key}".strip().replace("_", " "), inner, depth + 1)
-        elif len(facts) < _MOST_FACTS:
-            facts[prefix[:_LONGEST_FACT]] = _shown(value)[:_LONGEST_FACT]
+        elif len(facts) < _MAX_FACTS:
+            facts[prefix[:_MAX_FACT_LENGTH]] = _shown(value)[:_MAX_FACT_LENGTH]
 
-    add("", record.get("protocol", {}), 0)
-    add("", {key: value for key, value in record.items() if key not in ("protocol", "scores")}, 0)
+    add("", run.get("protocol", {}), 0)
+    add("", {key: value for key, value in run.items() if key not in ("protocol", "scores")}, 0)
     return facts
 
 
 def _shown(value: Any) -> str:
-    """Write a JSON value for people."""
+    """Format a JSON value for readers."""
     if value is None or isinstance(value, bool):
         return {None: "not set", True: "yes", False: "no"}[value]
     if isinstance(value, list):
-        return ", ".join(map(_shown, value[:_MOST_FACTS])) or "none"
+        return ", ".join(map(_shown, value[:_MAX_FACTS])) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

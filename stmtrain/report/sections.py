@@ -1,4 +1,4 @@
-"""One sequence of the HTML report: pictures of its worst frames, J over time of its objects."""
+"""One video of the HTML report: pictures of its worst frames, J over time of its objects."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ from stmtrain.scoring.scores import ObjectScore
 __all__ = ["PICTURE_WIDTH", "Pictures", "video_section"]
 
 PICTURE_WIDTH = 320
-"""Pixels; shown at 240, so that screens with finer pixels have something to show."""
+"""Pixels; displayed at 240, for screens with a higher resolution."""
 
 _FRAMES = 5
 _TYPICAL_BYTES = 11_000
@@ -28,10 +28,10 @@ Pixels = NDArray[np.uint8]
 
 
 class Pictures:
-    """Draws pictures of errors while their bytes last.
+    """Draws pictures of errors within a budget of bytes.
 
-    How many frames a sequence gets is decided beforehand from their number and the results'; the
-    count of bytes has the last word, and sequences come worst first.
+    The number of frames per video follows from the number of videos and results. Videos come worst
+    first; when the budget is spent, the remaining ones get no pictures.
     """
 
     def __init__(self, comparison: Comparison, budget: int) -> None:
@@ -43,7 +43,7 @@ class Pictures:
     def draw(
         self, comparison: Comparison, video: VideoSource, frames: Sequence[str]
     ) -> list[Markup]:
-        """Return one figure per frame, every result's picture below the other."""
+        """Return one figure per frame, with the pictures of all results below each other."""
         known = given_ids(video)
         figures = []
         for frame in frames:
@@ -56,14 +56,14 @@ class Pictures:
         return figures
 
     def sentence(self) -> str:
-        """Say which sequences had to do without pictures."""
+        """Return a sentence about videos without pictures; empty if there are none."""
         if not self.left_out:
             return ""
-        return f"To keep the file small, the last {len(self.left_out)} sequences have charts only."
+        return f"To keep the file small, the last {len(self.left_out)} videos have only charts."
 
 
 def video_section(comparison: Comparison, video: VideoSource, pictures: Pictures) -> Markup:
-    """Return a sequence's section; its id is the sequence's name."""
+    """Return the section of a video; its id is the name of the video."""
     frames = comparison.worst_frames(video, pictures.frames_each)
     figures = pictures.draw(comparison, video, frames)
     has = {result.name: _objects(result, video) for result in comparison.results}
@@ -104,7 +104,7 @@ def _charts(has: Mapping[str, Sequence[ObjectScore]], marks: Sequence[str]) -> l
 
 
 def _figure(comparison: Comparison, video: VideoSource, frame: str, known: Sequence[int]) -> Markup:
-    """Return one frame's pictures, all of the same part of it."""
+    """Return the pictures of one frame, all of the same part of it."""
     truth = video.read_mask(frame)
     pixels = _at_size(video.read_frame(frame), truth.shape)
     masks = {
@@ -141,13 +141,13 @@ def _figure(comparison: Comparison, video: VideoSource, frame: str, known: Seque
 def _read_known(
     result: Result, video: VideoSource, frame: str, shape: tuple[int, ...], known: Sequence[int]
 ) -> Pixels:
-    """Read a result's mask; ids that are no object's become background, as they are scored."""
+    """Read the mask of a result; unknown ids become background, as in scoring."""
     mask = read_result(result.folder, video, frame, shape, known)
     return np.where(np.isin(mask, known), mask, 0).astype(np.uint8)
 
 
 def _at_size(frame: Pixels, shape: tuple[int, ...]) -> Pixels:
-    """Scale a frame to the size of its mask, where a data set stores them apart."""
+    """Scale a frame to the size of its mask, if the data set stores them at different sizes."""
     if frame.shape[:2] == shape:
         return frame
     return np.asarray(Image.fromarray(frame).resize((shape[1], shape[0])))

@@ -1,4 +1,4 @@
-"""The tables of the HTML report: summary, protocol, sequences, objects."""
+"""The tables of the HTML report: summary, protocol, videos, objects."""
 
 from collections.abc import Sequence
 
@@ -14,35 +14,37 @@ __all__ = [
     "gain",
     "objects_table",
     "percent",
-    "sequences_table",
     "summary_table",
+    "videos_table",
 ]
 
 _RECIPE = "checkpoint recipe "
 _MEASURES = ("J&F", "J", "J recall", "J decay", "F", "F recall", "F decay")
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
-"""Stands where a result has nothing."""
+"""Shown where a result has no value."""
 
 
 def percent(value: float) -> str:
-    """Write a value of [0, 1] in percent with one decimal."""
+    """Format a value in [0, 1] in percent with one decimal."""
     return f"{100 * value:.1f}".replace("-", MINUS)
 
 
 def gain(value: float) -> str:
-    """Write a difference in percent with its sign; nothing is ``±0.0``."""
+    """Format a difference in percent with its sign; zero is ``±0.0``."""
     text = f"{100 * value:+.1f}".replace("-", MINUS)
     return "±0.0" if text[1:] == "0.0" else text
 
 
 def summary_table(comparison: Comparison) -> Markup:
-    """One row per result, over the sequences that all have; differences from the first."""
+    """Return one row per result, over the videos that all have, with differences from the first."""
     several = len(comparison.results) > 1
     partial = any(result.missing for result in comparison.results)
     heads = ["result", *_MEASURES]
-    heads += ["sequences", "J&F of all it has"] if partial else []
-    heads += [f"vs {comparison.results[0].name}", "better : worse"] if several else []
+    if partial:
+        heads += ["videos", "J&F of its videos"]
+    if several:
+        heads += [f"vs {comparison.results[0].name}", "better : worse"]
     rows = [
         _summary_row(comparison, number, result, several, partial)
         for number, result in enumerate(comparison.results)
@@ -50,15 +52,14 @@ def summary_table(comparison: Comparison) -> Markup:
     caption = []
     if partial:
         shared = len(comparison.common())
-        caption.append(
-            f"Means over the {shared} sequences that every result has. "
-            if shared
-            else "No sequence is in every result, so means over all cannot be compared. "
-        )
+        if shared:
+            caption.append(f"Means over the {shared} videos that every result has. ")
+        else:
+            caption.append("No video is in every result, so means cannot be compared. ")
     if several:
         caption.append(
-            "Differences in J&F are over the sequences of both, from ten on with the 95 % interval "
-            "of drawing them again; better : worse counts sequences."
+            "Differences in J&F are over the videos of both results, with a 95 % bootstrap "
+            "interval from ten videos on; better : worse are numbers of videos."
         )
     return join(
         tag("h2", "Summary"),
@@ -88,9 +89,9 @@ def _summary_row(
 
 
 def facts_table(comparison: Comparison) -> Markup | None:
-    """How each result was made, where ``results.json`` tells; rows that differ are marked.
+    """Return how each result was made, from ``results.json``; rows that differ are marked.
 
-    Fields of the training recipe in which all results agree are folded away.
+    Fields of the training recipe in which all results agree are collapsed.
     """
     told = [result.facts or {} for result in comparison.results]
     keys = list(dict.fromkeys(key for facts in told for key in facts))
@@ -107,7 +108,7 @@ def facts_table(comparison: Comparison) -> Markup | None:
     heads = ["", *(result.name for result in comparison.results)]
     parts = [
         tag("h2", "How they were made"),
-        _table(heads, rows[False], "As results.json says; ≠ marks what differs.", "facts"),
+        _table(heads, rows[False], "From results.json; ≠ marks differences.", "facts"),
     ]
     if rows[True]:
         title = tag("summary", f"{len(rows[True])} more fields of the training recipe")
@@ -115,19 +116,19 @@ def facts_table(comparison: Comparison) -> Markup | None:
     return join(*parts)
 
 
-def sequences_table(comparison: Comparison, videos: Sequence[VideoSource]) -> Markup:
-    """One row per sequence, in the given order."""
+def videos_table(comparison: Comparison, videos: Sequence[VideoSource]) -> Markup:
+    """Return one row per video, in the given order."""
     by_video = [result.scores.videos() for result in comparison.results]
     rows = [
         _row(comparison, tag("a", video.name, href=f"#{video.name}"), video.name,
              [scores.get(video.name) for scores in by_video])
         for video in videos
     ]  # fmt: skip
-    return join(tag("h2", "Sequences"), _sortable("sequence", comparison, rows))
+    return join(tag("h2", "Videos"), _sortable("video", comparison, rows))
 
 
 def objects_table(comparison: Comparison, videos: Sequence[VideoSource]) -> Markup | None:
-    """One row per object, the worst first, folded; None where every sequence has one object."""
+    """Return one row per object, worst first, collapsed; None if every video has one object."""
     found: dict[tuple[str, int], list[Scores | None]] = {}
     for i, result in enumerate(comparison.results):
         for score in result.scores.objects:
@@ -160,7 +161,7 @@ def _sortable(kind: str, comparison: Comparison, rows: Sequence[Markup]) -> Mark
     heads.append(tag("th", "0 to 100", scope="col"))
     table = tag("table", tag("thead", tag("tr", heads)), tag("tbody", rows), class_="sortable")
     what = "J&F of each result" if len(names) > 1 else "All measures"
-    caption = tag("p", f"{what}, worst first; a click on a column's head sorts.", class_="faint")
+    caption = tag("p", f"{what}, worst first; click the head of a column to sort.", class_="faint")
     return join(caption, tag("div", table, class_="scroll"))
 
 

@@ -1,4 +1,4 @@
-"""A comparison in the terminal: J&F of every sequence, J over time as characters, worst first."""
+"""A comparison in the terminal: J&F of every video and J over time, worst first."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stmtrain.report.charts import sparkline
-from stmtrain.report.comparison import Comparison, Result
+from stmtrain.report.comparison import Comparison
 from stmtrain.scoring.scores import Scores
 
 __all__ = ["comparison_table", "mean_j_over_time"]
@@ -18,18 +18,19 @@ _NUMBER_WIDTH = 8
 
 
 def comparison_table(comparison: Comparison, width: int = 80, encoding: str = "utf-8") -> Table:
-    """Show every sequence's J&F per result, and J over time as wide as the terminal allows.
+    """Return a table of J&F per video and result, with J over time as wide as there is room.
 
     Args:
         comparison: What to show.
         width: Characters in a line.
-        encoding: Of the terminal; without UTF-8 it cannot show J over time.
+        encoding: Of the terminal; J over time needs UTF-8.
     """
     names = [video.name for video in comparison.worst_first()]
     several = len(comparison.results) > 1
     columns = len(comparison.results)
     left = width - max(map(len, [*names, "mean of 00 shared"])) - 4
-    sparks = left // columns - _NUMBER_WIDTH - (_NUMBER_WIDTH if several else 0)
+    numbers = 2 if several else 1
+    sparks = left // columns - numbers * _NUMBER_WIDTH
     drawable = sparks >= _LEAST_SPARKS and encoding.lower().startswith("utf")
     sparks = min(sparks, _MOST_SPARKS) if drawable else 0
     table = Table(
@@ -37,7 +38,7 @@ def comparison_table(comparison: Comparison, width: int = 80, encoding: str = "u
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("sequence", no_wrap=True)
+    table.add_column("video", no_wrap=True)
     for i, result in enumerate(comparison.results):
         table.add_column(escape(result.name), justify="right", overflow="ellipsis", no_wrap=True)
         if i:
@@ -50,13 +51,14 @@ def comparison_table(comparison: Comparison, width: int = 80, encoding: str = "u
     table.add_section()
     shared = comparison.common()
     means = [comparison.over_common(result) for result in comparison.results]
-    title = f"mean of {len(shared)}{' shared' if _incomplete(comparison.results) else ''}"
+    partial = any(result.missing for result in comparison.results)
+    title = f"mean of {len(shared)} shared" if partial else f"mean of {len(shared)}"
     table.add_row(title, *_cells(means, sparks, pictures=False), style="bold")
     return table
 
 
 def mean_j_over_time(scores: Scores) -> Mapping[str, float]:
-    """Return one video's J per frame, the mean over the objects that are scored there."""
+    """Return J per frame of one video: the mean over the objects that are scored in it."""
     values: dict[str, list[float]] = {}
     for score in scores.objects:
         for frame, j in zip(score.frames, score.j_values, strict=True):
@@ -81,7 +83,3 @@ def _cells(row: list[Scores | None], sparks: int, pictures: bool = True) -> list
 def _in_time(frame: str) -> tuple[int, str]:
     """Order frame names as :mod:`stmtrain.datasets.davis` does, with leading zeros or without."""
     return len(frame), frame
-
-
-def _incomplete(results: tuple[Result, ...]) -> bool:
-    return any(result.missing for result in results)

@@ -22,12 +22,15 @@ from stmtrain.scoring.metrics import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["GLOBAL_COLUMNS", "ObjectScore", "Scores"]
+__all__ = ["GLOBAL_COLUMNS", "RESULTS_NAME", "ObjectScore", "Scores"]
 
 GLOBAL_COLUMNS = (
     "J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay",
 )  # fmt: skip
 """Columns of the official tool's ``global_results-<split>.csv``."""
+
+RESULTS_NAME = "results.json"
+"""File in a folder of results that states their scores and how they were made."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_means_are_compared_over_what_all_have(videos, folders):
     good, bad = both.results
     assert both.common() == tuple(video.name for video in videos[:2])
     assert bad.missing == (videos[2].name,)
-    assert both.notes() == [f"bad: no results for 1 of 3 sequences: {videos[2].name}"]
+    assert both.notes() == [f"bad: no results for 1 of 3 videos: {videos[2].name}"]
     assert both.over_common(good).j_and_f == good.scores.j_and_f == 1
     assert len(both.over_common(good).objects) == 3 < len(good.scores.objects)
     assert both.over_common(bad) == bad.scores == score_results(
@@ -70,7 +70,7 @@ def test_means_are_compared_over_what_all_have(videos, folders):
     )
 
 
-def test_results_without_a_shared_sequence(videos, folders):
+def test_results_without_a_shared_video(videos, folders):
     shutil.rmtree(folders["good"] / videos[0].name)
     shutil.rmtree(folders["good"] / videos[1].name)
     both = compare(folders, video_set(videos))
@@ -173,13 +173,13 @@ def test_facts_come_from_results_json_and_are_checked_against_the_masks(videos, 
     record["scores"]["global"]["J&F-Mean"] = 0.818
     path.write_text(json.dumps(record))
     (note,) = compare({"good": folders["good"]}, video_set(videos)).results[0].notes
-    assert note.startswith("results.json says J&F 81.80, its PNGs score 100.00")
+    assert note.startswith("results.json states J&F 81.80, its PNGs score 100.00")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\ufffe"])
 def test_a_damaged_results_json_is_named(videos, folders, text):
     (folders["good"] / "results.json").write_text(text)
-    with pytest.raises(DataError, match=r"results\.json: expected what stm eval writes"):
+    with pytest.raises(DataError, match=r"results\.json: expected the output of stm eval"):
         compare(folders, video_set(videos))
 
 
@@ -205,7 +205,7 @@ def test_results_are_named(tmp_path):
         name_results([str(i) for i in range(9)])
 
 
-def test_a_result_without_any_sequence_is_refused(videos, folders, tmp_path):
+def test_a_result_without_any_video_is_refused(videos, folders, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none/drawn-00: expected the results of video"):
         compare(folders | {"none": tmp_path / "none"}, video_set(videos))
@@ -219,7 +219,7 @@ def printed(comparison, width, encoding="utf-8"):
     return console.file.getvalue()
 
 
-def test_the_terminal_shows_every_sequence_and_fits(videos, folders):
+def test_the_terminal_shows_every_video_and_fits(videos, folders):
     both = compare({"<b>[red]": folders["good"], "bad": folders["bad"]}, video_set(videos))
     for width in (50, 80, 200):
         text = printed(both, width)

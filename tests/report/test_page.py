@@ -178,7 +178,7 @@ def test_the_command_prints_the_table_and_writes_the_file(comparison, page, tmp_
     arguments = ["report", *folders, "--davis", str(tree), "--workers", "1", "--out", str(out)]
     done = runner.invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "no results for 1 of 3 sequences: drawn-02" in done.output
+    assert "no results for 1 of 3 videos: drawn-02" in done.output
     assert all(video.name in done.output for video in comparison.videos)
     title = "DAVIS 2017 val"
     assert out.read_text(encoding="utf-8") == page.replace("drawn &amp; small", title)
@@ -196,7 +196,7 @@ def test_pictures_stay_within_their_bytes(comparison, page, monkeypatch):
     monkeypatch.setattr(module, "MAX_PICTURE_BYTES", 0)
     bare = html_report(comparison)
     assert "<img" not in bare
-    assert "the last 3 sequences have charts only" in bare
+    assert "the last 3 videos" in bare
     assert bare.count('class="chart"') == 6
 
 
