@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stmdata.commands.run import run_packing
-from stmtrain.commands.command import OnBad, Out, Seed, Split, Workers, Year, command, open_console
+from stmtrain.commands.command import command, open_console
+from stmtrain.commands.options import OnBad, Out, Seed, Split, Workers, Year
 from stmtrain.errors import UsageError
 from stmtrain.processes import resolve_workers
 

@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmdata.commands.run import run_packing
-from stmtrain.commands.command import (
-    CacheFolder,
-    CacheSize,
-    Location,
-    Workers,
-    command,
-    end,
-    open_console,
-)
+from stmtrain.commands.command import command, end, open_console
+from stmtrain.commands.options import CacheFolder, CacheSize, Location, Workers
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:

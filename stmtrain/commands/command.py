@@ -1,10 +1,8 @@
-"""What every ``stm`` command shares: guarded failures, the console, and common options."""
+"""What every ``stm`` command shares: failures that end in one line, and the console."""
 
 import functools
 from collections.abc import Callable
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,50 +11,9 @@ from stmtrain.errors import StmError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "CacheFolder",
-    "CacheSize",
-    "Davis",
-    "Device",
-    "Location",
-    "OnBad",
-    "Out",
-    "Seed",
-    "Split",
-    "Workers",
-    "Year",
-    "command",
-    "end",
-    "open_console",
-    "show_tracebacks",
-]
-
-Out = Annotated[Path, typer.Option(help="Output folder.")]
-Davis = Annotated[Path, typer.Option("--davis", help="DAVIS root (holds JPEGImages).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Year = Annotated[int, typer.Option(help="DAVIS year: 2016 or 2017.")]
-Split = Annotated[str, typer.Option(help="Split: train, val, ...")]
-Workers = Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")]
-CacheFolder = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Folder for shards from URLs; else the user's cache."),
-]
-CacheSize = Annotated[
-    float, typer.Option("--cache-size", min=0, help="The most that the cache holds, GB.")
-]
-Location = Annotated[
-    str, typer.Argument(help="Shard folder or s3://, gs://, hf://, https:// URL of one.")
-]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+__all__ = ["command", "end", "open_console", "show_tracebacks"]
 
 _debug = False
-
-
-class OnBad(StrEnum):
-    """What to do with input that cannot be read."""
-
-    RAISE = "raise"
-    SKIP = "skip"
 
 
 def show_tracebacks(on: bool) -> None:

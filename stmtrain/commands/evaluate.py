@@ -5,23 +5,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import Device, Workers, Year, command, open_console
-from stmtrain.commands.inference_options import (
+from stmtrain.commands.command import command, open_console
+from stmtrain.commands.options import (
+    DavisRoot,
+    Device,
     Flip,
+    FolderRoot,
     MemoryEvery,
     MemoryFrames,
+    PackedVideos,
     Precision,
     Scales,
+    ScoredSplit,
     ShortSide,
     TopK,
+    Workers,
+    Year,
+    YouTubeVosRoot,
     inference_of,
-)
-from stmtrain.commands.options import (
-    OwnTruth,
-    PackedTruth,
-    Truth,
-    TruthSplit,
-    YouTubeTruth,
     open_video_set,
     print_notes,
 )
@@ -42,21 +43,12 @@ app = typer.Typer()
 def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="Ours, or published STM weights.")],
     out: Annotated[Path, typer.Option(help="Folder for PNGs and results.json.")],
-    davis: Annotated[
-        Path | None, typer.Option("--davis", help="DAVIS root (holds JPEGImages).")
-    ] = None,
-    youtube_vos: Annotated[
-        Path | None, typer.Option("--youtube-vos", help="Or a YouTube-VOS root (holds valid).")
-    ] = None,
-    videos: Annotated[
-        Path | None,
-        typer.Option(help="Or any JPEGImages/VIDEO/*.jpg with Annotations/VIDEO/*.png."),
-    ] = None,
-    shards: Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")] = None,
+    davis: DavisRoot = None,
+    youtube_vos: YouTubeVosRoot = None,
+    videos: FolderRoot = None,
+    shards: PackedVideos = None,
     year: Year = 2017,
-    split: Annotated[
-        str | None, typer.Option(help="Split: val, test-dev, ...; of YouTube-VOS: valid, test.")
-    ] = None,
+    split: ScoredSplit = None,
     export: Annotated[
         Path | None, typer.Option(help="Also write the zip for the benchmark's server.")
     ] = None,
@@ -114,12 +106,12 @@ def score(
     check_submission: Annotated[
         Path | None, typer.Option(help="Instead: name every fault of a zip for the server.")
     ] = None,
-    davis: Truth = None,
-    youtube_vos: YouTubeTruth = None,
-    videos: OwnTruth = None,
-    shards: PackedTruth = None,
+    davis: DavisRoot = None,
+    youtube_vos: YouTubeVosRoot = None,
+    videos: FolderRoot = None,
+    shards: PackedVideos = None,
     year: Year = 2017,
-    split: TruthSplit = None,
+    split: ScoredSplit = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write every number here.")] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Folder for CSV files as the official tool's.")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import CacheFolder, CacheSize, Location, Seed, command, open_console
+from stmtrain.commands.command import command, open_console
+from stmtrain.commands.options import CacheFolder, CacheSize, Location, Seed
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:

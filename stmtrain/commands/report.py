@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import Workers, Year, command, open_console
+from stmtrain.commands.command import command, open_console
 from stmtrain.commands.options import (
-    OwnTruth,
-    PackedTruth,
-    Truth,
-    TruthSplit,
-    YouTubeTruth,
+    DavisRoot,
+    FolderRoot,
+    PackedVideos,
+    ScoredSplit,
+    Workers,
+    Year,
+    YouTubeVosRoot,
     open_video_set,
     print_notes,
 )
@@ -27,12 +29,12 @@ def report(
     results: Annotated[
         list[str], typer.Argument(help="Folders of PNGs; NAME=FOLDER to name one. First: baseline.")
     ],
-    davis: Truth = None,
-    youtube_vos: YouTubeTruth = None,
-    videos: OwnTruth = None,
-    shards: PackedTruth = None,
+    davis: DavisRoot = None,
+    youtube_vos: YouTubeVosRoot = None,
+    videos: FolderRoot = None,
+    shards: PackedVideos = None,
     year: Year = 2017,
-    split: TruthSplit = None,
+    split: ScoredSplit = None,
     out: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.")] = None,
     workers: Workers = "auto",
 ) -> None:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import Device, command, open_console
-from stmtrain.commands.inference_options import (
+from stmtrain.commands.command import command, open_console
+from stmtrain.commands.options import (
+    Device,
     Flip,
     MemoryEvery,
     MemoryFrames,

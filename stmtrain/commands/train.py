@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import (
-    Device,
-    OnBad,
-    command,
-    open_console,
-)
+from stmtrain.commands.command import command, open_console
+from stmtrain.commands.options import CacheFolder, CacheSize, Device, OnBad
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,10 +65,8 @@ def train(
     replay: Annotated[
         Path | None, typer.Option(help="Run the step of a replay.json again and say what broke.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for shards from URLs; else the user's cache.")
-    ] = None,
-    cache_size: Annotated[float, typer.Option(help="The most that the cache holds, GB.")] = 50.0,
+    cache: CacheFolder = None,
+    cache_size: CacheSize = 50.0,
 ) -> None:
     """Train STM from shards."""
     if replay is not None:

@@ -16,8 +16,7 @@ from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError
 from stmtrain.images.masks import resample_mask
-from stmtrain.inference.frame_stream import decode_ahead
-from stmtrain.inference.overlap import writing_behind
+from stmtrain.inference.overlap import decode_ahead, writing_behind
 from stmtrain.inference.results import ResultsFolder, VideoRecord, write_mask
 from stmtrain.inference.segment import Inference, segment_video
 from stmtrain.inference.summary import Evaluation, add_up, protocol_of, write_results

@@ -5,8 +5,7 @@ Memory holds the frames where objects were given, every Nth frame and the previo
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -19,15 +18,31 @@ from torch import Tensor
 
 from stmtrain.errors import DataError
 from stmtrain.images.masks import ids_present, resample_mask
-from stmtrain.inference.frame_stream import start_fetch, upload_ahead
 from stmtrain.inference.memory_bank import MemoryBank
+from stmtrain.inference.overlap import begin_ahead, start_fetch, upload_ahead
 from stmtrain.model import STM
 from stmtrain.model.precision import autocast
 
-__all__ = ["MEMORY_EVERY", "Inference", "segment_video", "segment_video_soft"]
+__all__ = ["MEMORY_EVERY", "Inference", "OptionError", "segment_video", "segment_video_soft"]
 
 MEMORY_EVERY = 5
 """Every Nth frame stays in memory: 5 in the paper, 8 in the published re-training's script."""
+
+
+class OptionError(ValueError):
+    """An option of inference has a wrong value.
+
+    Attributes:
+        option: Which one, an attribute of :class:`Inference`.
+        problem: What was expected and found.
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(option, problem)
+        self.option, self.problem = option, problem
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -68,16 +83,16 @@ class Inference:
         _at_least("top_k", self.top_k, 1)
         _at_least("size", self.size, 16)
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise ValueError(f"scales: expected one or more numbers above 0, found {self.scales}")
+            problem = f"expected one or more numbers above 0, found {self.scales}"
+            raise OptionError("scales", problem)
         if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(
-                f"precision: expected 'float32' or 'bfloat16', found {self.precision!r}"
-            )
+            problem = f"expected 'float32' or 'bfloat16', found {self.precision!r}"
+            raise OptionError("precision", problem)
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
-        raise ValueError(f"{name}: expected at least {least}, found {value}")
+        raise OptionError(name, f"expected at least {least}, found {value}")
 
 
 def segment_video(
@@ -108,14 +123,13 @@ def segment_video(
     Raises:
         DataError: A given mask has another size than its frame.
     """
-    behind = 1 if next(model.parameters()).is_cuda else 0
-    waiting: deque[tuple[list[int], Callable[[], NDArray[np.uint8]]]] = deque()
-    for ids, soft in segment_video_soft(model, frames, masks, options, length=length):
-        waiting.append((ids, start_fetch(soft.argmax(dim=0).to(torch.uint8))))
-        if len(waiting) > behind:
-            yield _labels(*waiting.popleft())
-    while waiting:
-        yield _labels(*waiting.popleft())
+    depth = 1 if next(model.parameters()).is_cuda else 0
+    fetched = (
+        (np.array([0, *ids], np.uint8), start_fetch(soft.argmax(dim=0).to(torch.uint8)))
+        for ids, soft in segment_video_soft(model, frames, masks, options, length=length)
+    )
+    for object_ids, fetch in begin_ahead(fetched, depth):
+        yield object_ids[fetch()]
 
 
 @torch.inference_mode()
@@ -211,10 +225,6 @@ class _View:
 
     def _autocast(self) -> AbstractContextManager[None]:
         return autocast(self._images.device, self._options.precision)
-
-
-def _labels(ids: list[int], fetch: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    return np.array([0, *ids], np.uint8)[fetch()]
 
 
 def _working_size(

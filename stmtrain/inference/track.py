@@ -24,7 +24,7 @@ from stmtrain.errors import DataError, UsageError
 from stmtrain.files import write_whole
 from stmtrain.images.masks import areas
 from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, film, pictures
-from stmtrain.inference.overlap import one_ahead, writing_behind
+from stmtrain.inference.overlap import iterate_ahead, writing_behind
 from stmtrain.inference.own_masks import GivenMasks, read_masks
 from stmtrain.inference.own_video import OwnFrames, has_av, open_frames
 from stmtrain.inference.results import write_mask
@@ -158,7 +158,7 @@ def _segmented(
     inside: deque[tuple[str, Frame]] = deque()
 
     def pixels() -> Iterator[Frame]:
-        for pair in one_ahead(pairs):
+        for pair in iterate_ahead(pairs):
             inside.append(pair)
             yield pair[1]
 

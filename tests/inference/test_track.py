@@ -23,7 +23,6 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.inference import film as overlay_writer
 from stmtrain.inference import own_video as own_frames
 from stmtrain.inference import track
-from stmtrain.inference.overlap import one_ahead, writing_behind
 from stmtrain.inference.own_masks import read_masks
 from stmtrain.inference.own_video import open_frames
 from stmtrain.inference.segment import Inference
@@ -302,32 +301,6 @@ def test_runs_are_the_frames_with_pixels(areas: list[int]) -> None:
     inside = {t for a, b in runs for t in range(a, b + 1)}
     assert inside == {t for t, area in enumerate(areas) if area}
     assert all(b + 1 < c for (_, b), (c, _) in pairwise(runs))
-
-
-@given(st.lists(st.integers()), st.integers(0, 30))
-def test_one_ahead_keeps_order_and_raises_in_place(items: list[int], bad: int) -> None:
-    def source() -> Iterator[int]:
-        for i, item in enumerate(items):
-            if i == bad:
-                raise ValueError("here")
-            yield item
-
-    got: list[int] = []
-    if bad < len(items):
-        with pytest.raises(ValueError, match="here"):
-            got.extend(one_ahead(source()))
-    got = list(one_ahead(items[:bad]))
-    assert got == items[:bad]
-
-
-def test_writing_behind_keeps_order_and_raises() -> None:
-    done: list[int] = []
-    with writing_behind(most=2) as later:
-        for i in range(20):
-            later(done.append, i)
-    assert done == list(range(20))
-    with pytest.raises(ZeroDivisionError), writing_behind() as later:
-        later(lambda: 1 // 0)
 
 
 def _empty(path: Path) -> list[str]:
