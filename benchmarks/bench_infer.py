@@ -29,7 +29,8 @@ from benchmarks.reference_inference import ConcatenatedMemory, reference_video
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.inference.evaluate import evaluate
 from stmtrain.inference.memory_bank import MemoryBank
-from stmtrain.inference.segment import Inference, segment_video
+from stmtrain.inference.options import Inference
+from stmtrain.inference.segment import segment_video
 from stmtrain.model import STM, read_memory
 from stmtrain.training.distributed import usable_device
 from stmtrain.weights.checkpoint import load_model

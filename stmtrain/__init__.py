@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stmtrain.errors import DataError, StmError, UsageError
-    from stmtrain.inference.segment import Inference, segment_video
+    from stmtrain.inference.options import Inference
+    from stmtrain.inference.segment import segment_video
     from stmtrain.model import STM
     from stmtrain.scoring.score import score
     from stmtrain.scoring.scores import Scores
@@ -40,7 +41,8 @@ __all__ = [
 
 _MODULES = {
     "errors": ("DataError", "StmError", "UsageError"),
-    "inference.segment": ("Inference", "segment_video"),
+    "inference.options": ("Inference",),
+    "inference.segment": ("segment_video",),
     "model": ("STM",),
     "scoring.score": ("score",),
     "scoring.scores": ("Scores",),

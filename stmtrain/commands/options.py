@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stmtrain.datasets.video_set import VideoSet
-    from stmtrain.inference.segment import Inference
+    from stmtrain.inference.options import Inference
 
 __all__ = [
     "CacheFolder",
@@ -120,7 +120,7 @@ def inference_of(
     Raises:
         UsageError: An option has a wrong value; names the option.
     """
-    from stmtrain.inference.segment import Inference, OptionError
+    from stmtrain.inference.options import Inference, OptionError
 
     try:
         factors = tuple(float(part) for part in scales.split(","))

@@ -16,9 +16,10 @@ from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError
 from stmtrain.images.masks import resample_mask
+from stmtrain.inference.options import DEFAULT, Inference
 from stmtrain.inference.overlap import decode_ahead, writing_behind
 from stmtrain.inference.results import ResultsFolder, VideoRecord, write_mask
-from stmtrain.inference.segment import Inference, segment_video
+from stmtrain.inference.segment import segment_video
 from stmtrain.inference.summary import Evaluation, add_up, protocol_of, write_results
 from stmtrain.model import STM
 from stmtrain.scoring.score import score_results
@@ -30,8 +31,6 @@ __all__ = ["Tally", "evaluate", "predict_video"]
 
 Report = Callable[[int, int, str], None]
 """Called with (frames done, frames in all, video name)."""
-
-_PLAIN = Inference()
 
 
 @dataclass
@@ -48,7 +47,7 @@ def evaluate(
     out: Path,
     *,
     device: torch.device,
-    options: Inference = _PLAIN,
+    options: Inference = DEFAULT,
     overwrite: bool = False,
     export: Path | None = None,
     workers: int = 1,
@@ -107,7 +106,7 @@ def evaluate(
 
 
 def predict_video(
-    model: STM, video: VideoSource, options: Inference = _PLAIN, tally: Tally | None = None
+    model: STM, video: VideoSource, options: Inference = DEFAULT, tally: Tally | None = None
 ) -> Iterator[tuple[str, NDArray[np.uint8], float]]:
     """Segment one video; yields frame name, (H, W) uint8 ids, and the network's seconds.
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import repeat
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -83,17 +84,17 @@ def upload_ahead(frames: Iterable[NDArray[Any]], device: torch.device) -> Iterat
     """Yield each frame as a tensor on ``device``; same shape and dtype.
 
     On a GPU the next frame is taken, and copied from pinned memory on a stream of its own, before
-    this one is yielded, so that copying and computing overlap. On the CPU nothing is copied and no
-    frame is taken early.
+    this one is yielded, so that copying and computing overlap. On the CPU no frame is taken early,
+    and only read-only arrays, such as Pillow's, are copied.
     """
     if device.type != "cuda":
         for frame in frames:
-            yield torch.from_numpy(frame).to(device)
+            yield _tensor(frame).to(device)
         return
     side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def begin(frame: NDArray[Any]) -> tuple[Tensor, torch.cuda.Event]:
-        pinned = torch.from_numpy(frame).pin_memory()
+        pinned = _tensor(frame).pin_memory()
         with torch.cuda.stream(side):
             return pinned.to(device, non_blocking=True), side.record_event()
 
@@ -120,6 +121,11 @@ def start_fetch(x: Tensor) -> Callable[[], NDArray[Any]]:
         return host.numpy()
 
     return wait
+
+
+def _tensor(frame: NDArray[Any]) -> Tensor:
+    """Return an array as a tensor; of read-only memory a copy, since torch warns of that."""
+    return torch.from_numpy(np.require(frame, requirements=["C", "W"]))
 
 
 @contextmanager

@@ -4,11 +4,8 @@ Memory holds the frames where objects were given, every Nth frame and the previo
 (Oh et al. 2019, section 3.5). Only objects that exist take memory.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,87 +16,19 @@ from torch import Tensor
 from stmtrain.errors import DataError
 from stmtrain.images.masks import ids_present, resample_mask
 from stmtrain.inference.memory_bank import MemoryBank
+from stmtrain.inference.options import DEFAULT, Inference
 from stmtrain.inference.overlap import begin_ahead, start_fetch, upload_ahead
 from stmtrain.model import STM
 from stmtrain.model.precision import autocast
 
-__all__ = ["MEMORY_EVERY", "Inference", "OptionError", "segment_video", "segment_video_soft"]
-
-MEMORY_EVERY = 5
-"""Every Nth frame stays in memory: 5 in the paper, 8 in the published re-training's script."""
-
-
-class OptionError(ValueError):
-    """An option of inference has a wrong value.
-
-    Attributes:
-        option: Which one, an attribute of :class:`Inference`.
-        problem: What was expected and found.
-    """
-
-    def __init__(self, option: str, problem: str) -> None:
-        super().__init__(option, problem)
-        self.option, self.problem = option, problem
-
-    def __str__(self) -> str:
-        return f"{self.option}: {self.problem}"
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How a video is segmented.
-
-    Attributes:
-        memory_every: Every how many frames one stays in memory, >= 1.
-        memory_frames: Most frames that an object's memory holds, >= 2; ``None`` has no limit, as
-            in the paper. The frame where it was given and the latest always stay, the others thin
-            out evenly: see ``memory_bank.History``. One takes 4.1 MB per object at
-            480p with ResNet-50, and time in proportion.
-        top_k: Memory positions that a query position reads, the most similar ones; ``None`` reads
-            all. Costs a selection among all positions, and with bfloat16 on a GPU the fused read.
-        size: Short side at which the network works, pixels; ``None`` is the frames' own. A network
-            that was trained at a smaller size than the paper's expects objects of that scale.
-        flip: Average with the prediction for the mirrored video, which has a memory of its own:
-            twice the time and memory.
-        scales: Sizes, relative to ``size``, whose predictions are averaged, each with a memory of
-            its own: (0.75, 1, 1.25) costs 3.1 times the time and memory (the sum of squares), and
-            the read 3.8 times (of fourth powers), each times two with ``flip``.
-        precision: ``"bfloat16"`` computes in half precision and halves the memory. Similarities,
-            their softmax and the merging of objects stay float32.
-    """
-
-    memory_every: int = MEMORY_EVERY
-    memory_frames: int | None = None
-    top_k: int | None = None
-    size: int | None = None
-    flip: bool = False
-    scales: tuple[float, ...] = (1.0,)
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
-        _at_least("memory_every", self.memory_every, 1)
-        _at_least("memory_frames", self.memory_frames, 2)
-        _at_least("top_k", self.top_k, 1)
-        _at_least("size", self.size, 16)
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            problem = f"expected one or more numbers above 0, found {self.scales}"
-            raise OptionError("scales", problem)
-        if self.precision not in ("float32", "bfloat16"):
-            problem = f"expected 'float32' or 'bfloat16', found {self.precision!r}"
-            raise OptionError("precision", problem)
-
-
-def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise OptionError(name, f"expected at least {least}, found {value}")
+__all__ = ["segment_video", "segment_video_soft"]
 
 
 def segment_video(
     model: STM,
     frames: Iterable[NDArray[np.uint8]],
     masks: Mapping[int, NDArray[np.uint8]],
-    options: Inference = Inference(),
+    options: Inference = DEFAULT,
     *,
     length: int | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
@@ -137,7 +66,7 @@ def segment_video_soft(
     model: STM,
     frames: Iterable[NDArray[np.uint8]],
     masks: Mapping[int, NDArray[np.uint8]],
-    options: Inference = Inference(),
+    options: Inference = DEFAULT,
     *,
     length: int | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from stmtrain.datasets.video_set import VideoSet
+from stmtrain.inference.options import Inference, options_in_words
 from stmtrain.inference.results import VideoRecord, write_json
-from stmtrain.inference.segment import Inference
 from stmtrain.scoring.scores import Scores
 
-__all__ = ["Evaluation", "add_up", "options_in_words", "protocol_of", "write_results"]
+__all__ = ["Evaluation", "add_up", "protocol_of", "write_results"]
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,6 @@ def add_up(
         frames_per_second_all=frames / sum(record.seconds for record in records),
         peak_memory=max(record.peak_memory for record in records),
         kept=kept,
-    )
-
-
-def options_in_words(options: Mapping[str, Any]) -> str:
-    """Say in one line how videos were segmented; ``options`` are those of inference, as JSON."""
-    frames, top_k, side = options["memory_frames"], options["top_k"], options["size"]
-    views = [f"scale {scale:g}" for scale in options["scales"]] + ["mirrored"] * options["flip"]
-    return ", ".join(
-        [
-            f"memory every {options['memory_every']} frames",
-            f"at most {frames} frames in it" if frames else "no limit to it",
-            f"the best {top_k} positions read" if top_k else "all positions read",
-            f"short side {side}" if side else "native size",
-            " + ".join(views),
-            options["precision"],
-        ]
     )
 
 

@@ -24,12 +24,12 @@ from stmtrain.errors import DataError, UsageError
 from stmtrain.files import write_whole
 from stmtrain.images.masks import areas
 from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, film, pictures
+from stmtrain.inference.options import Inference, options_in_words
 from stmtrain.inference.overlap import iterate_ahead, writing_behind
 from stmtrain.inference.own_masks import GivenMasks, read_masks
 from stmtrain.inference.own_video import OwnFrames, has_av, open_frames
 from stmtrain.inference.results import write_mask
-from stmtrain.inference.segment import Inference, segment_video
-from stmtrain.inference.summary import options_in_words
+from stmtrain.inference.segment import segment_video
 from stmtrain.model import STM
 from stmtrain.weights.checkpoint import load_model_and_origin
 

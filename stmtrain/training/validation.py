@@ -7,8 +7,8 @@ from pathlib import Path
 from stmtrain.datasets.packed import ShardVideo, shard_videos
 from stmtrain.errors import DataError
 from stmtrain.inference.evaluate import predict_video
+from stmtrain.inference.options import Inference
 from stmtrain.inference.results import write_mask
-from stmtrain.inference.segment import Inference
 from stmtrain.model import STM
 from stmtrain.scoring.score import score_video
 from stmtrain.scoring.scores import ObjectScore, Scores

@@ -24,8 +24,8 @@ from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.inference import evaluate as evaluate_module
 from stmtrain.inference.evaluate import Tally, evaluate, predict_video
+from stmtrain.inference.options import Inference
 from stmtrain.inference.results import RECORD_NAME
-from stmtrain.inference.segment import Inference
 from stmtrain.inference.summary import Evaluation
 from stmtrain.model import STM
 from stmtrain.shards.sample import SampleRecord

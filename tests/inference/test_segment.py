@@ -13,7 +13,8 @@ from torch import Tensor
 from stmtrain.errors import DataError
 from stmtrain.inference import segment as infer
 from stmtrain.inference.memory_bank import MemoryBank
-from stmtrain.inference.segment import Inference, segment_video, segment_video_soft
+from stmtrain.inference.options import Inference
+from stmtrain.inference.segment import segment_video, segment_video_soft
 from stmtrain.model import STM
 
 

@@ -23,9 +23,9 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.inference import film as overlay_writer
 from stmtrain.inference import own_video as own_frames
 from stmtrain.inference import track
+from stmtrain.inference.options import Inference
 from stmtrain.inference.own_masks import read_masks
 from stmtrain.inference.own_video import open_frames
-from stmtrain.inference.segment import Inference
 from stmtrain.model import STM
 
 SIZE = (48, 64)

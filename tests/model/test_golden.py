@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stmtrain.inference.segment import Inference, segment_video_soft
+from stmtrain.inference.options import Inference
+from stmtrain.inference.segment import segment_video_soft
 from stmtrain.model import STM, aggregate
 from tests.paths import GOLDEN
 
