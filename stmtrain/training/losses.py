@@ -45,7 +45,7 @@ def segment_clip(
     # Made on the CPU, where reading it does not wait for the device.
     owner = torch.repeat_interleave(torch.arange(len(frames)), num_objects.cpu())  # (N,)
     clip, slot = (on_device(index, masks.device) for index in (owner, slots(owner)))
-    soft = (masks[clip, 0] == slot[:, None, None]).float()  # (N, H, W)
+    soft = (masks[clip, 0] == slot[:, None, None]).to(frames.dtype)  # (N, H, W)
     keys, values = (m.unsqueeze(2) for m in model.memorize(frames[:, 0], soft, owner))
     # What is encoded of a query frame depends on no prediction: all of them at once.
     later = frames[:, 1:].transpose(0, 1).flatten(0, 1)  # (T-1)B 3 H W

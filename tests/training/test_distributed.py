@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import cli
 from stmdata.packing.videos import pack_davis
 from stmtrain.errors import UsageError
+from stmtrain.model import STM
 from stmtrain.training.distributed import SINGLE, Ranks, ranks_of, without_option
 from stmtrain.weights.checkpoint import load_checkpoint
 
@@ -59,8 +60,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
 
 
 def _options(shards: Path, out: Path) -> list[str]:
-    settings = ["size=32", "batch_size=4", "log_every=1", "learning_rate=1e-3", "batchnorm=frozen"]
-    settings += ["schedule=constant", "warmup=2", "clip_norm=1.0", "ema=0.5"]
+    # With Adam's usual eps, a gradient that is nothing but rounding moves its weight by a full
+    # step. With a large one, a weight moves in proportion to its gradient.
+    settings = ["size=32", "batch_size=4", "log_every=1", "learning_rate=0.05", "adam_eps=1.0"]
+    settings += ["batchnorm=frozen", "schedule=constant", "warmup=2", "clip_norm=1.0", "ema=0.5"]
     return [
         *("train", "--recipe", "main", "--device", "cpu", "--threads", "1"),
         *("--backbone", "resnet18", "--backbone-weights", "none"),
@@ -79,9 +82,16 @@ def _train(shards: Path, out: Path, *options: str) -> subprocess.CompletedProces
     )
 
 
-def _losses(out: Path) -> list[float]:
+def _logged(out: Path, name: str) -> list[float]:
     lines = (out / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss"] for line in lines]
+    return [json.loads(line)[name] for line in lines]
+
+
+def _movement(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """How far training has moved each number from the initial weights."""
+    torch.manual_seed(0)
+    initial = {k: v for k, v in STM("resnet18").state_dict().items() if v.is_floating_point()}
+    return torch.cat([(state[name] - tensor).flatten() for name, tensor in initial.items()])
 
 
 def test_one_two_and_four_ranks_train_alike_and_resume_each_other(
@@ -92,28 +102,27 @@ def test_one_two_and_four_ranks_train_alike_and_resume_each_other(
     for steps, ranks, resume in (("2", "4", ()), ("4", "2", ("--resume",))):
         several = _train(shards, tmp_path / "several", "--steps", steps, "--gpus", ranks, *resume)
         assert several.returncode == 0, several.stderr
-        assert several.stdout.count("checkpoint:") == 1  # rank 0 speaks for all
-    assert len(_losses(tmp_path / "several")) == 4
-    np.testing.assert_allclose(
-        _losses(tmp_path / "several"), _losses(tmp_path / "alone"), rtol=0, atol=1e-5
-    )
+        assert several.stdout.count("checkpoint:") == 1  # only rank 0 prints
+    for name in ("step", "loss", "grad_norm", "learning_rate"):
+        values = [_logged(tmp_path / out, name) for out in ("several", "alone")]
+        assert len(values[0]) == 4
+        np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-5, err_msg=name)
     ours, theirs = (load_checkpoint(tmp_path / n / "checkpoint.pt") for n in ("several", "alone"))
     assert ours.ema is not None
+    assert theirs.ema is not None
     for states in ((ours.model, theirs.model), (ours.ema, theirs.ema)):
-        for name, tensor in states[0].items():
-            # Adam moves a weight by up to the step size whatever the size of its gradient.
-            torch.testing.assert_close(tensor, states[1][name], rtol=0, atol=2e-3, msg=name)
+        several_moved, alone_moved = map(_movement, states)
+        assert alone_moved.norm() > 0.05
+        assert (several_moved - alone_moved).norm() < 0.01 * alone_moved.norm()
 
 
 def test_an_error_on_several_ranks_ends_all_of_them_with_its_line(
     shards: Path, tmp_path: Path
 ) -> None:
-    began = time.perf_counter()
     run = _train(shards, tmp_path / "run", "--gpus", "2", "--init", str(tmp_path / "none.pth"))
     assert run.returncode == 1
     assert "none.pth: cannot read the checkpoint" in run.stderr
     assert "Traceback" not in run.stderr
-    assert time.perf_counter() - began < 120
 
 
 def test_a_batch_that_does_not_split_and_missing_gpus_are_usage_errors(
