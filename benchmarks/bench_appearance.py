@@ -1,7 +1,7 @@
-"""What appearance costs: each operation beside imgaug's own, and each policy per clip.
+"""What appearance costs: each operation next to imgaug's own, and each policy per clip.
 
-One core, frames of 384x384; operations by wall time in turns, clips by CPU time. Without
-arguments the frames are drawn; with a folder of images they are real ones:
+One core, frames of 384x384; operations by wall time, in turns, and clips by CPU time. Frames are
+drawn, or taken from a folder of images:
 
     python -m benchmarks.bench_appearance [--images DIR] [--repeats 15] [--clips 150]
 """

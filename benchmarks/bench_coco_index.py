@@ -1,9 +1,9 @@
 """The COCO index at the full size of COCO 2017 (118 287 images, 860 001 annotations).
 
-Makes an annotation file of that size by repeating a small one's annotations with new ids over
-linked images, then measures in fresh processes: the first start (parse, index), the second start,
-the memory of two workers at once that touch every annotation, how the time grows with the size, and
-one mask. JSON goes to standard output.
+Repeats the annotations of a small file, with new ids and linked images, up to that size. Then fresh
+processes measure the first start (parse, index), the second start, the memory of two simultaneous
+workers that read every annotation, how the time grows with the size, and one mask. JSON goes to
+standard output.
 
     python -m benchmarks.bench_coco_index --coco DIR --work DIR
 
@@ -26,7 +26,7 @@ SPLITS = ("train2017", "val2017")
 
 
 def make_coco(coco: Path, work: Path, images: int, annotations: int) -> Path:
-    """Write an annotation file of the given size and a folder of linked images; once."""
+    """Write an annotation file of the given size and a folder of linked images, unless present."""
     path = work / f"instances_{images}.json"
     folder = work / f"images_{images}"
     if path.exists() and folder.exists():
@@ -55,7 +55,7 @@ def make_coco(coco: Path, work: Path, images: int, annotations: int) -> Path:
 def _repeated(
     documents: dict[str, Any], base: list[tuple[Path, Any]], images: int, annotations: int
 ) -> Iterator[str]:
-    """Yield annotations as JSON; each pass over the real ones has the next copy of the images."""
+    """Yield annotations as JSON; each pass over the real ones refers to the next copy of images."""
     where = {record["id"]: i for i, (_, record) in enumerate(base)}
     real = [a for s in SPLITS for a in documents[s]["annotations"]]
     shapes = [json.dumps(a["segmentation"], separators=(",", ":")) for a in real]  # as COCO has it
@@ -77,7 +77,7 @@ def memory() -> dict[str, float]:
 
 
 def start(path: Path, touch: bool) -> dict[str, Any]:
-    """Import, open and, if asked, read every annotation; the body of a child process."""
+    """Import, open and, with ``touch``, read every annotation; runs in a child process."""
     began = time.perf_counter()
     from stmdata.stills.coco import CocoIndex
 
@@ -96,8 +96,8 @@ def start(path: Path, touch: bool) -> dict[str, Any]:
 
 
 def child(path: Path, *flags: str) -> "subprocess.Popen[str]":
-    """Run this script's ``start`` in a fresh interpreter."""
-    command = [sys.executable, __file__, "--child", str(path), *flags]
+    """Run ``start`` in a fresh interpreter."""
+    command = [sys.executable, "-m", "benchmarks.bench_coco_index", "--child", str(path), *flags]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -110,7 +110,7 @@ def result_of(process: "subprocess.Popen[str]") -> Any:
 
 
 def mask_times(path: Path, count: int = 1500) -> dict[str, float]:
-    """Median microseconds for a mask, ours and pycocotools', same instances, side by side."""
+    """Return the median microseconds per mask, ours and pycocotools', for the same instances."""
     import warnings
 
     import numpy as np
@@ -171,7 +171,7 @@ def measure(coco: Path, work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse the arguments; ``--child`` is how the script calls itself."""
+    """Parse the arguments; ``--child`` is used when the module starts itself."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--coco", type=Path, help="folder with annotations, train2017, val2017")
     parser.add_argument("--work", type=Path, help="folder for the large file, about 1.7 GB")

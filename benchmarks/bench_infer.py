@@ -1,14 +1,14 @@
-"""Frames per second and memory of inference, beside the published code's way of doing it.
+"""Frames per second and memory of inference, compared with the published method.
 
-1. A video of 1, 3 and 5 objects: the published way, ours, and ours with each option. The label maps
-   of both ways in float32 are compared. On a GPU the peak of allocated memory is measured.
+1. A video of 1, 3 and 5 objects: the published method, ours, and ours with each option. The label
+   maps of both methods in float32 are compared. On a GPU the peak of allocated memory is measured.
 2. Memory alone over 5000 frames, on a small grid: bytes, and seconds per frame to write and read.
-3. Several videos at once: one forward pass for V videos beside V passes.
+3. Several videos at once: one forward pass for V videos compared with V passes.
 4. With ``--weights`` and ``--davis``: J&F of each option, and its distance from float32.
 
     python -m benchmarks.bench_infer [--weights FILE --davis DIR --year 2016] [--backbone resnet50]
 
-Without a GPU it runs small: absolute rates then say little, ratios and bytes count.
+Without a GPU all sizes are small: ratios and bytes are meaningful then, absolute rates are not.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from stmtrain.model import STM, read_memory
 from stmtrain.training.distributed import usable_device
 from stmtrain.weights.checkpoint import load_model
 
-PUBLISHED = "published way"
+PUBLISHED = "published method"
 OPTIONS: Mapping[str, Inference] = {
     "float32": Inference(),
     "memory of 10 frames": Inference(memory_frames=10),
@@ -79,7 +79,7 @@ def main() -> None:
 def speed(
     model: STM, objects: int, shape: tuple[int, int, int], repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """Run one drawn video through every contestant, in turns."""
+    """Segment a drawn video with every contestant, in turns."""
     video, first = drawn_video(objects, shape)
     runs: dict[str, Callable[[], list[NDArray[np.uint8]]]] = {
         PUBLISHED: lambda: list(reference_video(model, video, first)),
@@ -122,9 +122,9 @@ def peak_memory(
 
 
 def memory_alone(frames: int, device: torch.device, grid: tuple[int, int] = (2, 3)) -> Any:
-    """Write and read every frame of a long video with three objects, no network.
+    """Write and read the memory of a long video with three objects, without a network.
 
-    Bytes at 480p are those of the same number of frames at ResNet-50's channels and 30x54 places.
+    Bytes at 480p are for as many frames with ResNet-50's channels on a grid of 30x54.
     """
     objects, ck, cv = 3, 32, 128
     banks: dict[str, Any] = {
@@ -168,7 +168,7 @@ def _read(memory: MemoryBank | ConcatenatedMemory, query: torch.Tensor, objects:
 
 
 def at_once(model: STM, size: tuple[int, int], repeats: int) -> dict[str, float]:
-    """Frames per second when V videos of one object and five memory frames share each pass."""
+    """Return frames per second when V videos of one object share each pass, five memory frames."""
     rates = {}
     runs = {}
     for videos in (1, 2, 4):
@@ -198,7 +198,7 @@ def _pass_of(model: STM, videos: int, size: tuple[int, int]) -> Callable[[], flo
 
 
 def accuracy(options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, float]]:
-    """Evaluate a DAVIS split with each option; J&F in percent, and its distance from float32."""
+    """Evaluate a DAVIS split with each option; J&F in percent, and the change from float32."""
     videos = find_dataset(f"davis{options.year}").open(options.davis, options.split)
     table: dict[str, dict[str, float]] = {}
     for name, inference in OPTIONS.items():
@@ -218,7 +218,7 @@ def accuracy(options: argparse.Namespace, device: torch.device) -> dict[str, dic
 def drawn_video(
     objects: int, shape: tuple[int, int, int], seed: int = 0
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """Coloured boxes that drift over noise, (H,W,3) each, and the first mask (H,W), ids 1..N."""
+    """Draw coloured boxes drifting over noise, (H,W,3) each, and the first mask (H,W), ids 1..N."""
     rng = np.random.default_rng(seed)
     frames, height, width = shape
     noise = rng.integers(0, 120, (height, width, 3), dtype=np.uint8)
@@ -246,7 +246,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3, 5])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--long-frames", type=int, default=5000, help="written to memory alone")
-    parser.add_argument("--weights", type=Path, help="of ours or published; random by default")
+    parser.add_argument("--weights", type=Path, help="ours or published; random by default")
     parser.add_argument("--davis", type=Path, help="DAVIS tree, for J&F with --weights")
     parser.add_argument("--year", type=int, default=2017)
     parser.add_argument("--split", default="val")

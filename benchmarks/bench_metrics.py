@@ -1,7 +1,7 @@
 """J and F per object and 480p frame: ours against the official algorithm with cv2.dilate.
 
-Both get the same masks on one core, in turns. Without arguments the masks are drawn; with a DAVIS
-2016 tree and a folder of results they are real ones:
+Both get the same masks on one core, in turns. Masks are drawn, or taken from a DAVIS 2016 tree and
+a folder of results:
 
     python -m benchmarks.bench_metrics [--davis DIR --results DIR] [--repeats 5]
 """
@@ -69,7 +69,7 @@ def over(pairs: list[Pair], measure: Callable[[Mask, Mask], object]) -> Callable
 
 
 def official(prediction: Mask, truth: Mask) -> tuple[float, float]:
-    """J and F step by step as the DAVIS paper defines them, on whole frames."""
+    """Compute J and F step by step as the DAVIS paper defines them, on complete frames."""
     union = np.sum(prediction | truth)
     j = np.sum(prediction & truth) / union if union else 1.0
     radius = math.ceil(TOLERANCE * np.linalg.norm(truth.shape))

@@ -1,8 +1,8 @@
-"""Does bfloat16 learn as float32 does? Short trainings of both, with several seeds each.
+"""Does bfloat16 learn as well as float32? Short training runs of both, with several seeds each.
 
-A seed decides weights and clips, and both precisions of a seed see the same. What counts is the
-difference between precisions beside the spread between seeds: a difference well inside that spread
-could not be told from another seed. Clips are drawn: textured discs that drift over noise.
+A seed decides weights and clips, which are the same for both precisions. The difference between
+precisions is compared with the spread between seeds: well inside that spread, it is no larger than
+the effect of another seed. Clips are drawn: textured discs that drift over noise.
 ``python -m benchmarks.bench_precision [--seeds 5 --steps 200 --device cuda]``
 """
 
@@ -28,7 +28,7 @@ TAIL = 10  # steps whose mean loss is a run's last loss
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: loss of every step, and J on clips that it has not seen."""
+    """One run: the loss of every step, and J on clips that it has not seen."""
 
     losses: list[float]
     jaccard: float
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def drawn_clips(count: int, size: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames (B,3,3,S,S) in [0,1], masks (B,3,S,S) and numbers of objects (B,)."""
+    """Draw frames (B,3,3,S,S) in [0,1], masks (B,3,S,S) and numbers of objects (B,)."""
     generator = torch.Generator().manual_seed(seed)
     frames = 0.3 * torch.rand(count, 3, 3, size, size, generator=generator)
     masks = torch.zeros(count, 3, size, size, dtype=torch.uint8)
@@ -86,13 +86,13 @@ def train(
 
 
 def compare(runs: dict[Precision, list[Outcome]], what: Literal["last", "jaccard"]) -> Any:
-    """Mean and spread of each precision, and of the differences within a seed."""
+    """Return mean and spread of each precision, and of the differences within a seed."""
     values = {name: [getattr(run, what) for run in found] for name, found in runs.items()}
     pairs = zip(values["bfloat16"], values["float32"], strict=True)
-    values_and_difference = values | {"bfloat16 - float32": [half - full for half, full in pairs]}
+    with_difference = values | {"bfloat16 - float32": [half - full for half, full in pairs]}
     return {
         name: {"mean": statistics.fmean(found), "spread": statistics.stdev(found), "seeds": found}
-        for name, found in values_and_difference.items()
+        for name, found in with_difference.items()
     }
 
 

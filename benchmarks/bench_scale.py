@@ -1,8 +1,8 @@
-"""What a million clips cost before the first batch: opening, planning, memory, waiting.
+"""What a set of a million clips costs before the first batch: time and memory.
 
 Sets of 10^3 to 10^6 clips, each measured in a process of its own. The clips are tiny (three 32x32
-frames), and the tar of every shard is a link to the same one, but manifest and sidecars are whole:
-they are what grows. Run with
+frames), and all shards link to the same tar, but manifest and sidecars are complete: they are what
+grows with the set. Run with
 
     python -m benchmarks.bench_scale [--clips 1000 10000 100000 1000000]
 """
@@ -29,7 +29,7 @@ from stmtrain.shards.reader import read_manifest, read_sidecar
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 from stmtrain.training.recipe import PRETRAIN
 
-PER_SHARD, BATCH, LATER = 400, 8, 500  # clips of a shard as "stm prepare-coco" makes them
+PER_SHARD, BATCH, LATER = 400, 8, 500  # clips of a shard, as in stm prepare-coco
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def write_set(folder: Path, clips: int) -> Path:
-    """Write a set of ``clips`` clips, rounded up to whole shards."""
+    """Write a set of ``clips`` clips, rounded up to full shards."""
     pack(folder, [Job("set-000000", tuple(range(PER_SHARD)))], _make, {"clips": clips})
     manifest = read_manifest(folder)
     (entry,) = manifest.shards
@@ -78,7 +78,7 @@ def run(folder: Path) -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Open the set, plan, take batches; libraries are loaded before the clock starts."""
+    """Open the set, plan, take batches; the time to load libraries is not counted."""
     import torch
 
     from stmtrain.shards.reader import ShardSet

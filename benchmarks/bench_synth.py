@@ -1,11 +1,11 @@
-"""Clips per second of ``prepare-coco``, and where the time of a clip goes beside bare kernels.
+"""Clips per second of ``prepare-coco``, and how a clip's time compares with the bare kernels.
 
     python -m benchmarks.bench_synth --images DIR --annotations FILE [--recipe classic]
 
 "stages" are the program's own steps, in order; "kernels" the library calls that no such program
 can do without (decode, warps of the same matrices into the same boxes, encode), on the same data.
-Times are of one thread, medians over repeats that take turns. The annotation file's folder gets
-its index, as with ``stm prepare-coco``.
+Times are medians of repeats that take turns, with one thread. The index is written next to the
+annotation file, as by ``stm prepare-coco``.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CLIPS = 40  # of which stages and kernels are measured
 
 @dataclass(frozen=True)
 class Material:
-    """The same clips, at every step of the way."""
+    """The same clips at every stage."""
 
     recipe: SynthRecipe
     source: CocoSource
@@ -50,7 +50,7 @@ class Material:
 
     @classmethod
     def of(cls, source: CocoSource, recipe: SynthRecipe) -> "Material":
-        """Read and make ``CLIPS`` clips of the first images."""
+        """Read the first images and make ``CLIPS`` clips of them."""
         positions = [i % len(source) for i in range(CLIPS)]
         records = [source.index.image(i) for i in positions]
         files = [(source.images / record.file_name).read_bytes() for record in records]
@@ -78,13 +78,13 @@ class Material:
         )
 
     def synthesise(self) -> None:
-        """Make every clip and let it go, as the program does."""
+        """Make every clip and discard it."""
         for i in range(CLIPS):
             self.clip(i)
 
 
 def stages(m: Material) -> dict[str, Callable[[], object]]:
-    """The steps of the program, each over all clips."""
+    """Return the steps of the program, each over all clips."""
     least = m.recipe.min_cutout_box
     share = max(1, round(m.recipe.pool_size * CLIPS / 400))  # of a pool made per 400 clips
 
@@ -105,7 +105,7 @@ def stages(m: Material) -> dict[str, Callable[[], object]]:
 
 
 def kernels(m: Material) -> dict[str, Callable[[], object]]:
-    """The bare library calls, each over all clips."""
+    """Return the bare library calls, each over all clips."""
     frame, mask = np.empty((384, 384, 3), np.uint8), np.empty((384, 384), np.uint8)
 
     def decode(files: list[bytes]) -> None:
@@ -150,7 +150,7 @@ def kernels(m: Material) -> dict[str, Callable[[], object]]:
 
 
 def profile(source: CocoSource, recipe: SynthRecipe, repeats: int) -> dict[str, Any]:
-    """Return milliseconds per clip of stages and kernels, and kernels over stages."""
+    """Return milliseconds per clip of stages and kernels, and the ratio of their sums."""
     m = Material.of(source, recipe)
     ours, bare = stages(m), kernels(m)
     times = side_by_side({**ours, **bare}, repeats)
@@ -178,7 +178,7 @@ def in_one_process(source: CocoSource, recipe: SynthRecipe, variants: int) -> di
 
 
 def on_disk(source: CocoSource, recipe: SynthRecipe, variants: int, workers: int) -> float:
-    """Return clips/s of ``prepare_coco``, start of the processes and writing included."""
+    """Return clips/s of ``prepare_coco``, including process start and writing."""
     options = Options(recipe, variants=variants, clips_per_shard=100)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True)
     parser.add_argument("--recipe", nargs="+", default=["classic", "default"])
-    parser.add_argument("--variants", type=int, default=5, help="clips per image in whole runs")
+    parser.add_argument("--variants", type=int, default=5, help="clips per image in complete runs")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""One training step, from the published way to ours, a switch at a time.
+"""One training step, from the published method to ours, one switch at a time.
 
 Forward, backward and Adam on the same drawn clips with 1 to 5 objects, in the proportions of the
 published pseudo-videos. The first row is written from the method's description: one clip at a time
@@ -6,16 +6,15 @@ published pseudo-videos. The first row is written from the method's description:
 memory and a loss of 11 slots. Each row after it adds one switch to the one before. Rows take turns.
 ``python -m benchmarks.bench_train_step [--backbone resnet50 --size 384 --batch 16 --compile]``
 
-Model FLOPs are counted once, for the ragged batch in float32; what a row computes beyond them (a
-frame once per object, activations twice) is its own loss. Float32 rows leave TF32 convolutions on,
-as PyTorch does; the row "no TF32" (GPU) shows what exactness costs.
+Model FLOPs are counted once, for the ragged batch in float32; what a row computes in addition (a
+frame once per object, activations twice) lowers its share of the matrix rate. Float32 rows leave
+TF32 convolutions on, as PyTorch does; the row "no TF32" (GPU) shows the cost of exactness.
 """
 
 import argparse
 import contextlib
 import statistics
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,11 +23,10 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import report
+from benchmarks.model_cost import Alive, matmul_rates
 from stmtrain.model import STM, aggregate, memory, read_memory, set_batchnorm, slots
 from stmtrain.model.encoders import Features
 from stmtrain.model.precision import autocast
@@ -39,14 +37,14 @@ from stmtrain.training.recipe import PRETRAIN, TrainRecipe
 
 AS_TORCH = replace(PRETRAIN, tf32=True)
 SLOTS = 11  # background and ten objects, in the published code
-OBJECTS = (236, 218, 283, 247, 616)  # of 1600 published clips, those with 1, 2, .. 5 objects
+OBJECTS = (236, 218, 283, 247, 616)  # numbers of published clips, of 1600, with 1 to 5 objects
 
 Clips = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A way to take the step."""
+    """A way to compute the step."""
 
     loss: Callable[[STM, Clips], Tensor]
     how: TrainRecipe = AS_TORCH
@@ -56,7 +54,7 @@ class Row:
 
 
 def drawn_clips(batch: int, size: int, device: torch.device, dense: bool = False) -> Clips:
-    """Noise frames (B,3,3,S,S), drifting discs (B,3,S,S), and the object counts (B,) on the CPU.
+    """Draw noise frames (B,3,3,S,S), drifting discs (B,3,S,S), object counts (B,) on the CPU.
 
     ``dense`` fills the slots that no object has with empty masks.
     """
@@ -77,10 +75,10 @@ def drawn_clips(batch: int, size: int, device: torch.device, dense: bool = False
 
 
 def published_loss(model: STM, clips: Clips) -> Tensor:
-    """One clip: everything per object, 11 slots in memory and loss, a frame after the other."""
+    """Compute one clip object by object and frame by frame, with 11 slots in memory and loss."""
     frames, masks, number = clips
     objects = int(number)
-    own = torch.arange(objects)  # each object as if its frame were its alone
+    own = torch.arange(objects)  # each object as if it were the only one of its frame
     ids = torch.arange(1, objects + 1, device=masks.device)
 
     def each(x: Tensor) -> Tensor:
@@ -112,7 +110,7 @@ def published_loss(model: STM, clips: Clips) -> Tensor:
 
 
 def sequential_loss(model: STM, clips: Clips) -> Tensor:
-    """A ragged batch, each query frame encoded when its turn comes."""
+    """Compute a ragged batch, encoding each query frame when its turn comes."""
     frames, masks, number = clips
     owner = torch.repeat_interleave(torch.arange(len(frames)), number)
     clip, slot = owner.to(masks.device), slots(owner).to(masks.device)
@@ -128,12 +126,12 @@ def sequential_loss(model: STM, clips: Clips) -> Tensor:
 
 
 def our_loss(model: STM, clips: Clips) -> Tensor:
-    """What training does."""
+    """Compute the loss as training does."""
     return clip_loss(model, *clips, detach_memory=False)[0]
 
 
 def rows(device: torch.device, compiled: bool, dense: bool) -> dict[str, Row]:
-    """Return the ways to take the step, each with one switch more than the one before."""
+    """Return the ways to compute the step, each with one more switch than the one before."""
     found = {"published: one clip at a time": Row(published_loss, one_by_one=True)}
     if dense:
         found["dense batch of 10 objects each"] = Row(sequential_loss)
@@ -144,12 +142,12 @@ def rows(device: torch.device, compiled: bool, dense: bool) -> dict[str, Row]:
     row = found["+ channels last"] = replace(row, how=replace(row.how, channels_last=True))
     row = found["+ bfloat16"] = replace(row, how=replace(row.how, precision="bfloat16"))
     row = found["+ fused Adam"] = replace(row, fused_adam=True)
-    if device.type == "cuda":  # on a CPU the plain read is faster, and taken
+    if device.type == "cuda":  # on a CPU the plain read is faster and is used
         row = found["+ fused read"] = replace(row, fused_read=True)
     if compiled:
         found["+ compile"] = replace(row, how=replace(row.how, compile=True))
     again = replace(row.how, checkpoint_activations=True)
-    found["activations again, without compile"] = replace(row, how=again)
+    found["activation checkpointing, without compile"] = replace(row, how=again)
     return found
 
 
@@ -157,7 +155,7 @@ class Contestant:
     """A model with its optimiser and clips, ready to take a step."""
 
     def __init__(self, row: Row, backbone: str, clips: Clips, device: torch.device) -> None:
-        """Build from the same seed as every other."""
+        """Build the model from the seed that all contestants share."""
         torch.manual_seed(0)
         self.row = row
         self.model = STM(backbone).to(device).train()
@@ -204,39 +202,8 @@ def in_turns(contestants: Mapping[str, Contestant], repeats: int) -> dict[str, d
     }
 
 
-class Alive(TorchDispatchMode):
-    """Counts the bytes of tensors made while it is entered: how many live, and the most so far."""
-
-    def __init__(self) -> None:
-        """Start at zero."""
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Run the operation and count what it made."""
-        made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata in self._known:
-            return
-        self._known[storage._cdata] = storage.nbytes()
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, storage._cdata)
-
-    def _forget(self, key: int) -> None:
-        self.now -= self._known.pop(key)
-
-
 def peak_bytes(contestant: Contestant) -> int:
-    """Return the most bytes that one step adds to weights and optimiser, gradients included."""
+    """Return the peak memory of a step beyond weights and optimiser, bytes, with gradients."""
     if contestant.device.type == "cuda":
         contestant.optimizer.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats()
@@ -248,36 +215,6 @@ def peak_bytes(contestant: Contestant) -> int:
     return alive.peak
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the FLOPs a second of a large square matrix product; on a CPU, of CPU time.
-
-    A CPU may be shared with other work, which wall time would blame on this one.
-    """
-    cuda = device.type == "cuda"
-    side, clock = (8192, time.perf_counter) if cuda else (1536, time.process_time)
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        start = clock()
-        for _ in range(4):
-            a @ b
-        if cuda:
-            torch.cuda.synchronize(device)
-        best = min(best, (clock() - start) / 4)
-    return 2 * side**3 / best
-
-
-def matmul_rates(device: torch.device) -> dict[str, float]:
-    """Return the measured rate of each precision; float32 with TF32, as its rows compute."""
-    torch.backends.cuda.matmul.allow_tf32 = True
-    rates = {
-        "float32": matmul_flops(device, torch.float32),
-        "bfloat16": matmul_flops(device, torch.bfloat16),
-    }
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return rates
-
-
 def model_flops(contestant: Contestant) -> int:
     """Return the FLOPs of a step's convolutions and matrix products, forward and backward."""
     with FlopCounterMode(display=False) as counter:
@@ -287,7 +224,7 @@ def model_flops(contestant: Contestant) -> int:
 
 @contextlib.contextmanager
 def flags_kept() -> Iterator[None]:
-    """Leave PyTorch's switches as they were."""
+    """Restore PyTorch's switches at the end."""
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         yield

@@ -1,10 +1,10 @@
-"""How close the classic recipe is to the published generator, in its sampling errors.
+"""How close the classic recipe is to the published generator, in units of the sampling error.
 
     python -m benchmarks.classic_statistics --images DIR --annotations FILE --golden FILE
 
-Makes sets of 20 clips per image with different seeds, and compares the mean over the sets with
-the golden statistics (which are of one such set). "z" is the difference in standard deviations of
-one set, as they are found between the sets.
+Makes sets of 20 clips per image with different seeds, and compares the mean over the sets with the
+golden statistics, which describe one such set of the published generator. "z" is the difference
+divided by its standard error, estimated from the spread between the sets.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from stmdata.synthesis.recipe import CLASSIC
 
 
 def clips(source: CocoSource, passes: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Make the masks of ``passes`` clips per image; every pass has cut-outs of its own."""
+    """Yield the masks of ``passes`` clips per image; every pass draws its own cut-outs."""
     pictures = [source.read(i, CLASSIC.min_instance_area) for i in range(len(source))]
     for n in range(passes):
         rng = np.random.default_rng([seed, n])
@@ -39,7 +39,7 @@ def clips(source: CocoSource, passes: int, seed: int) -> Iterator[NDArray[np.uin
 
 
 def compare(sets: list[dict[str, Any]], golden: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return golden, ours, the sets' standard deviation, and z, per statistic."""
+    """Return, per statistic: golden value, ours, standard deviation between the sets, and z."""
     out = {}
     for name, values in golden.items():
         for kind in ("mean", "p10", "p50", "p90"):

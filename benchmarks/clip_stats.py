@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 __all__ = ["clip_statistics"]
 
-_COUNTED = 6  # the histogram of objects per clip runs from 0 to at least this many less one
+_COUNTED = 6  # the histogram of objects per clip has at least this many bins, from 0 on
 
 
 def clip_statistics(clips: Iterable[NDArray[np.uint8]]) -> dict[str, dict[str, Any]]:
@@ -20,7 +20,7 @@ def clip_statistics(clips: Iterable[NDArray[np.uint8]]) -> dict[str, dict[str, A
     Returns:
         By name: ``objects`` per clip (with a histogram), ``fg_fraction`` of frame 0, and for each
         pair of neighbouring frames ``iou_12``, ``shift_12`` (centroid, px), ``area_ratio_12``
-        (later over earlier), ``vanish_2`` (share of the objects present before that are gone) ...
+        (later over earlier), ``vanish_2`` (share of the objects present before that are gone), ...,
         each with ``n``, ``mean``, ``p10``, ``p50``, ``p90``.
     """
     values: dict[str, list[float]] = {"objects": [], "fg_fraction": []}
@@ -53,7 +53,7 @@ def _object_values(masks: NDArray[np.bool_]) -> Mapping[str, float]:
 
 
 def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean (row, column) of a mask that is not empty."""
+    """Return the mean (row, column) of a non-empty mask."""
     rows, columns = np.nonzero(mask)
     return np.array([rows.mean(), columns.mean()])
 

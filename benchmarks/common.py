@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: timing side by side, and reports that say where a number is from."""
+"""Timing side by side, and reports that state the commit and the machine of each number."""
 
 import json
 import os
@@ -22,14 +22,14 @@ LIBRARIES = (
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Return the median wall time of one call, after one call that is not counted."""
+    """Return the median wall time of one call, after a first call that is not counted."""
     return side_by_side({"only": function}, repeats)["only"]
 
 
 def side_by_side(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Return each function's median wall time of one call, seconds.
 
-    Calls take turns, so that a machine whose speed changes does so for all of them alike.
+    Calls take turns, so that a change in the machine's speed affects all of them alike.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
@@ -60,7 +60,7 @@ def report(name: str, results: Mapping[str, Any]) -> Path:
 def commit_of(tree: Path) -> str:
     """Return the commit of a working tree, with ``+changes`` when the tree differs from it."""
     commit = _git(tree, "rev-parse", "HEAD") or "none"
-    # The results themselves change with every run.
+    # Every run changes the results themselves.
     changed = _git(
         tree, "--no-optional-locks", "status", "--porcelain", "--", ".", ":!benchmarks/results"
     )

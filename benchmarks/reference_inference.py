@@ -1,9 +1,9 @@
-"""Inference as the published STM code does it, as a rival; written from facts about it, not copied.
+"""Inference as in the published STM code, for comparison; written from its description, not copied.
 
-Every object is a clip of its own: RGB is encoded for memory, and the decoder's skip features are
-computed, once per object. Memory has 11 slots whatever the number of objects, and every frame is
-appended to it by concatenation, for good where its index is a multiple of ``every``. One softmax
-over all memory positions of all objects, float32, 11 output slots. Weights and layers are ours.
+Every object is a separate clip: RGB is encoded for memory, and the decoder's skip features are
+computed, once per object. Memory has 11 slots for any number of objects. Every frame is appended to
+it by concatenation, and stays there if its index is a multiple of ``every``. One softmax over all
+memory positions of all objects, float32, 11 output slots. Weights and layers are ours.
 """
 
 import math

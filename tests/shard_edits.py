@@ -1,4 +1,4 @@
-"""Changes made by hand to shard sets, for tests of what finds them."""
+"""Deliberate changes to shard sets, for tests of the checks that find them."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def first(folder: Path) -> tuple[Path, Sidecar]:
 
 
 def accept(folder: Path) -> None:
-    """Bring sidecar and manifest into line with the tars, as one who covers his tracks would."""
+    """Rewrite sidecars and manifest to match the changed tars, as a forger would."""
     manifest = Manifest.from_json((folder / "manifest.json").read_bytes(), "m")
     entries = []
     for entry in manifest.shards:

@@ -56,12 +56,12 @@ def open_set(server: "Server", cache: Cache, retry: Retry = QUICK) -> ShardSet:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder with byte ranges and does wrong what it is told to.
+    """Serves byte ranges of a folder's files, with faults where a test asks for them.
 
     Attributes:
-        faults: What goes wrong with the next requests of a file, first to last; ``"ok"`` does not.
+        faults: Per file, the faults of its next requests, in order; ``"ok"`` is none.
         asked: Each request's file and first byte.
-        gate: Tars wait for it.
+        gate: Requests for tars wait until it is set.
     """
 
     daemon_threads = True
@@ -80,7 +80,7 @@ class Server(ThreadingHTTPServer):
         return Counter(asked for asked, _ in self.asked)[name]
 
     def handle_error(self, *_: object) -> None:
-        """Clients hang up; that is what some tests are about."""
+        """Ignore clients that hang up, as some tests make them do."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -105,11 +105,11 @@ class Handler(BaseHTTPRequestHandler):
             data = path.read_bytes()
             if fault == "flip":
                 data = bytes([data[0] ^ 1]) + data[1:]
-            whole = fault == "no ranges" or "Range" not in self.headers
-            if first >= len(data) and not whole:
+            complete = fault == "no ranges" or "Range" not in self.headers
+            if first >= len(data) and not complete:
                 self.send_error(416)
             else:
-                self._send(data if whole else data[first : last + 1], len(data), first, fault)
+                self._send(data if complete else data[first : last + 1], len(data), first, fault)
 
     def _range(self) -> tuple[int, int]:
         first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
@@ -128,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Hub(Handler):
-    """The few answers of the Hugging Face Hub that reading needs."""
+    """Gives the few answers of the Hugging Face Hub that reading needs."""
 
     def do_GET(self) -> None:
         if not self.path.startswith("/api/"):
@@ -156,7 +156,7 @@ def serving(folder: Path, kind: type[BaseHTTPRequestHandler] = Handler) -> Itera
 
 @contextmanager
 def in_bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Put a folder's files into a bucket of a real S3 server; yield their URL."""
+    """Upload a folder's files to a bucket of a local S3 server; yield their URL."""
     server_module = pytest.importorskip("moto.server")
     import boto3
 

@@ -1,4 +1,4 @@
-"""What loads what: the command line stays light, the offline side stays free of torch."""
+"""What imports what: the command line stays light, the offline side stays free of torch."""
 
 import ast
 import subprocess

@@ -1,9 +1,9 @@
-"""SIGKILL at random moments of ``prepare-coco``, over and over, in one folder after another.
+"""SIGKILL at random moments of ``prepare-coco``, repeatedly, in one folder after another.
 
-Each round forks this warm process (a fresh interpreter would spend its life importing), lets the
-child work on the folder for a random time, and kills it: alone, with its workers, or one of its
-workers only. Then the folder is looked at, and the next round goes on in it, with other numbers
-of workers, and now and then with another configuration and ``--overwrite``.
+Each round forks this process, whose modules are already loaded, lets the child work on the folder
+for a random time, and kills it: alone, with its workers, or only one of its workers. Then it checks
+the folder, and the next round resumes in it, with another number of workers, and sometimes with
+another configuration and ``--overwrite``.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from stmtrain.errors import StmError
 
 __all__ = ["kill_rounds"]
 
-SEEDS = (0, 1)  # two configurations that quarrel about one folder
+SEEDS = (0, 1)  # two configurations that compete for one folder
 
 
 @dataclass
@@ -87,7 +87,7 @@ def kill_rounds(rounds: int, seed: int) -> tuple[dict[str, Any], bool]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Hash the files of a folder, those that stay while it is looked at."""
+    """Hash the files of a folder, except those that disappear meanwhile."""
     found = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         with suppress(FileNotFoundError):
@@ -96,7 +96,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def wear_one_folder(soak: Soak, out: Path, rng: np.random.Generator) -> None:
-    """Run and kill in one folder until a run comes through, then compare."""
+    """Run and kill in one folder until a run completes, then compare."""
     config = there = 0
     while True:
         if rng.random() < 0.15:
@@ -108,7 +108,7 @@ def wear_one_folder(soak: Soak, out: Path, rng: np.random.Generator) -> None:
         workers = 1 if rng.random() < 0.85 else 2
         child = start_child(soak, out, config, workers, overwrite)
         whom = ("all", "parent", "worker")[int(rng.integers(3))] if workers > 1 else "parent"
-        wait = rng.uniform(0.4 * (workers > 1), 1.05)  # the first part of two is starting them
+        wait = rng.uniform(0.4 * (workers > 1), 1.05)  # two workers need the first part to start
         time.sleep(float(wait * soak.seconds[workers]))
         strike(child, whom)
         _, status = os.waitpid(child, 0)
@@ -116,7 +116,7 @@ def wear_one_folder(soak: Soak, out: Path, rng: np.random.Generator) -> None:
             break
         soak.counts["kills"] += 1
         soak.counts[f"killed {whom}, {workers} workers"] += 1
-        if rng.random() < 0.7:  # else the next run meets workers that are still about to end
+        if rng.random() < 0.7:  # else the next run meets workers that have not ended yet
             wait_for_group(child)
             look(soak, out)
         there = config_there(soak, out, there)
@@ -127,7 +127,7 @@ def wear_one_folder(soak: Soak, out: Path, rng: np.random.Generator) -> None:
 
 
 def start_child(soak: Soak, out: Path, config: int, workers: int, overwrite: bool) -> int:
-    """Fork a process, in a group of its own, that makes the set and then exits with 0."""
+    """Fork a process, in its own group, that makes the set and then exits with 0."""
     child = os.fork()
     if child:
         return child
@@ -143,7 +143,7 @@ def start_child(soak: Soak, out: Path, config: int, workers: int, overwrite: boo
 
 
 def strike(child: int, whom: str) -> None:
-    """Kill the child, its whole group, or one of its workers."""
+    """Kill the child, its group, or one of its workers."""
     with suppress(ProcessLookupError, FileNotFoundError):
         if whom == "all":
             os.killpg(child, signal.SIGKILL)
@@ -165,38 +165,38 @@ def wait_for_group(group: int) -> None:
 
 
 def config_there(soak: Soak, out: Path, before: int) -> int:
-    """Say whose folder it is after a kill: an overwriting run may not have come to that."""
+    """Return whose folder it is after a kill: an overwriting run may not have got that far."""
     digest = contents(out).get("config.json")
     found = [seed for seed in SEEDS if soak.reference[seed]["config.json"] == digest]
     return found[0] if found else before
 
 
 def look(soak: Soak, out: Path) -> None:
-    """Check what a kill left: whole files only, and a manifest only over a whole set."""
+    """Check what a kill left: complete files only, and a manifest only with a complete set."""
     found = contents(out)
-    whole = {name: digest for name, digest in found.items() if not name.endswith(".tmp")}
+    complete = {name: digest for name, digest in found.items() if not name.endswith(".tmp")}
     known = [soak.reference[seed] for seed in SEEDS]
-    for name, digest in whole.items():
+    for name, digest in complete.items():
         if digest not in (reference.get(name) for reference in known):
-            soak.wrong.append(f"{out.name}: {name} is there under its own name and not whole")
-    if "manifest.json" in whole and whole not in known:
-        soak.wrong.append(f"{out.name}: has a manifest, but is not a whole set")
-    tars = sum(name.endswith(".tar") for name in whole)
-    marked = sum(name.endswith(".json") for name in whole) - ("config.json" in whole)
-    state = "nothing yet" if not whole else "between shards"
-    if "manifest.json" in whole:
-        state = "whole set"
+            soak.wrong.append(f"{out.name}: {name} has its final name and is not complete")
+    if "manifest.json" in complete and complete not in known:
+        soak.wrong.append(f"{out.name}: has a manifest, but is not complete")
+    tars = sum(name.endswith(".tar") for name in complete)
+    marked = sum(name.endswith(".json") for name in complete) - ("config.json" in complete)
+    state = "nothing yet" if not complete else "between shards"
+    if "manifest.json" in complete:
+        state = "complete set"
     elif tars > marked:
         state = "a tar without its sidecar"
-    elif len(found) > len(whole):
+    elif len(found) > len(complete):
         state = "inside a file (.tmp)"
-    elif list(whole) == ["config.json"]:
+    elif list(complete) == ["config.json"]:
         state = "config.json only"
     soak.states[state] += 1
 
 
 def expect_refusal(soak: Soak, out: Path, config: int) -> None:
-    """See that a run with other settings is refused and changes nothing."""
+    """Check that a run with other settings is refused and changes nothing."""
     before = contents(out)
     try:
         soak.prepare(out, config, 1, False)

@@ -1,7 +1,7 @@
-"""Damage done to a shard set in every way that files suffer.
+"""Damage to a shard set, of every kind that files suffer.
 
-A set is held as ``{file name: bytes}``; a fault is a pure function of it and a generator. What
-comes of each is for :mod:`tests.soak.shard_outcome`.
+A set is a mapping from file names to bytes; a fault is a pure function of it and a generator.
+:mod:`tests.soak.shard_outcome` observes what each one leads to.
 """
 
 import json
@@ -56,14 +56,14 @@ def _changed(files: Files, name: str, data: bytes) -> Files:
 
 
 def flip_bit(files: Files, name: str, rng: Generator) -> Files:
-    """Flip one bit anywhere."""
+    """Flip one bit at any position."""
     data = bytearray(files[name])
     data[_position(data, rng)] ^= 1 << int(rng.integers(8))
     return _changed(files, name, bytes(data))
 
 
 def change_byte(files: Files, name: str, rng: Generator) -> Files:
-    """Give one byte any other value."""
+    """Change one byte to any other value."""
     data = bytearray(files[name])
     at = _position(data, rng)
     data[at] = (data[at] + int(rng.integers(1, 256))) % 256
@@ -79,12 +79,12 @@ def zero_block(files: Files, name: str, rng: Generator) -> Files:
 
 
 def cut(files: Files, name: str, rng: Generator) -> Files:
-    """Cut the file anywhere."""
+    """Truncate the file at any position."""
     return _changed(files, name, files[name][: _position(files[name], rng)])
 
 
 def cut_between_members(files: Files, name: str, rng: Generator) -> Files:
-    """Cut a tar where a member begins; tar and webdataset take that for its end."""
+    """Truncate a tar where a member begins; tar and webdataset take that for its end."""
     starts = _headers(files[name])
     return _changed(files, name, files[name][: starts[int(rng.integers(len(starts)))]])
 
@@ -98,7 +98,7 @@ def flip_header(files: Files, name: str, rng: Generator) -> Files:
 
 
 def change_pixels(files: Files, name: str, rng: Generator) -> Files:
-    """Change one byte of a JPEG in a tar so that it decodes without a word, to other pixels."""
+    """Change one byte of a JPEG in a tar so that it decodes without an error, to other pixels."""
     data = bytearray(files[name])
     starts = [at for at in _headers(files[name])[:-1] if _name(data, at).endswith(".jpg")]
     if not starts:
@@ -124,7 +124,7 @@ def with_other_pixels(jpeg: bytes, rng: Generator) -> bytes:
 
 
 def drop_member(files: Files, name: str, rng: Generator) -> Files:
-    """Take a member out of a tar."""
+    """Remove a member from a tar."""
     data, starts = files[name], _headers(files[name])
     if len(starts) < 2:
         return append(files, name, rng)
@@ -152,20 +152,20 @@ def swap_blocks(files: Files, name: str, rng: Generator) -> Files:
 
 
 def append(files: Files, name: str, rng: Generator) -> Files:
-    """Append bytes, or the whole file once more."""
+    """Append bytes, or the complete file once more."""
     more = rng.bytes(int(rng.integers(1, 2000))) if rng.random() < 0.5 else files[name]
     return _changed(files, name, files[name] + more)
 
 
 def insert(files: Files, name: str, rng: Generator) -> Files:
-    """Insert bytes anywhere."""
+    """Insert bytes at any position."""
     at = _position(files[name], rng)
     more = rng.bytes(int(rng.integers(1, 600)))
     return _changed(files, name, files[name][:at] + more + files[name][at:])
 
 
 def delete(files: Files, name: str, rng: Generator) -> Files:
-    """Take a few bytes out."""
+    """Remove a few bytes."""
     at = _position(files[name], rng)
     return _changed(files, name, files[name][:at] + files[name][at + int(rng.integers(1, 600)) :])
 
@@ -181,7 +181,7 @@ def change_number(files: Files, name: str, rng: Generator) -> Files:
 
 
 def change_shape(files: Files, name: str, rng: Generator) -> Files:
-    """Put a value of another kind somewhere into a JSON file."""
+    """Replace a value in a JSON file by one of another type."""
     value = json.loads(files[name])
     strange: list[Any] = [None, True, -1, 1e308, "x", [], {}, [None], {"key": 1}, "\ud800"]
     holder: Any = value
@@ -195,7 +195,7 @@ def change_shape(files: Files, name: str, rng: Generator) -> Files:
 
 
 def empty(files: Files, name: str, rng: Generator) -> Files:  # noqa: ARG001
-    """Leave a file of no bytes."""
+    """Leave an empty file."""
     return _changed(files, name, b"")
 
 
@@ -210,7 +210,7 @@ def rename(files: Files, name: str, rng: Generator) -> Files:
 
 
 def copy(files: Files, name: str, rng: Generator) -> Files:  # noqa: ARG001
-    """Lay a copy beside it, as file managers do."""
+    """Add a copy next to it, as file managers do."""
     return {**files, f"copy-{name}": files[name]}
 
 
@@ -238,13 +238,13 @@ def rename_shard(files: Files, name: str, rng: Generator) -> Files:
 
 
 def _sibling(files: Mapping[str, bytes], name: str, rng: Generator) -> str:
-    """Pick another file of the same ending."""
+    """Pick another file with the same suffix."""
     others = [n for n in files if n != name and n.endswith(name[-4:])]
     return others[int(rng.integers(len(others)))]
 
 
 def _headers(data: bytes) -> list[int]:
-    """Return where the members' headers begin, and the end mark."""
+    """Return the positions of the members' headers and of the end mark."""
     starts, at = [], 0
     while data[at : at + 1] != b"\0":
         starts.append(at)
@@ -275,4 +275,4 @@ FAULTS: dict[str, tuple[Damage, ...]] = {
     "manifest": _ANY + _JSON,
     "config": _ANY + _JSON,
 }
-"""By the kind of file: what can happen to it."""
+"""Per kind of file, what can happen to it."""

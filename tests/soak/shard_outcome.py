@@ -1,7 +1,7 @@
-"""What came of damage to a shard set, and how exactly it was named.
+"""What damage to a shard set led to, and how exactly it was reported.
 
-The outcome says where a fault was found: when the set is opened, when its samples are read, by
-``stm shards verify`` only, or that it does no harm: same samples, same order, same pixels.
+The outcome states where a fault was found: when the set is opened, when its samples are read, or
+only by ``stm shards verify``; or that it is harmless: same samples, same order, same pixels.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ class Outcome:
 
     Attributes:
         where: ``open``, ``read``, ``verify``, ``harmless``, ``SILENT``, ``MISSED`` (the reader
-            stumbled, verify did not) or ``CRASH`` (no proper error); the last three are bugs.
-        wrong_pixels: Reading gave other samples without an error, so that only verify tells.
+            failed, verify did not) or ``CRASH`` (no proper error); the last three are bugs.
+        wrong_pixels: Reading gave other samples without an error; only verify finds it.
         detail: The message.
-        faults: What verify said.
+        faults: The faults that verify found.
     """
 
     where: str
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def observe(folder: Path) -> list[tuple[str, str]]:
-    """Read and decode a whole set; return key and digest (record, pixels) of each sample."""
+    """Read and decode a complete set; return key and digest (record, pixels) of each sample."""
     shard_set = ShardSet.open(folder)
     seen = []
     for index in range(len(shard_set)):
@@ -60,7 +60,7 @@ def try_fault(folder: Path, reference: list[tuple[str, str]]) -> Outcome:
         seen = observe(folder)
     except StmError as error:
         where, detail = where or "open", str(error)
-    except Exception as error:  # noqa: BLE001  (this is what is looked for)
+    except Exception as error:  # noqa: BLE001  (any other error is a bug, which this looks for)
         return Outcome("CRASH", False, repr(error))
     try:
         faults = verify(folder).faults
@@ -76,19 +76,19 @@ def try_fault(folder: Path, reference: list[tuple[str, str]]) -> Outcome:
     return Outcome("SILENT" if wrong else "harmless", wrong, "")
 
 
-def how_named(faults: Sequence[Fault], shard: str, whole: bytes, broken: bytes | None) -> str:
-    """Say how exactly verify names the first byte of a tar that has changed.
+def how_named(faults: Sequence[Fault], shard: str, expected: bytes, broken: bytes | None) -> str:
+    """Return how exactly verify names the first byte of a tar that has changed.
 
     Args:
-        faults: What verify said.
+        faults: The faults that verify found.
         shard: The tar's name.
-        whole: What it should hold.
-        broken: What it holds; None if it is not there.
+        expected: Its correct content.
+        broken: Its content; None if it does not exist.
 
     Returns:
-        ``sample and byte``, ``byte`` (of the end mark, which is in no sample) or ``file``.
+        ``sample and byte``, ``byte`` (of the end mark, which belongs to no sample) or ``file``.
     """
-    pairs = enumerate(zip_longest(whole, broken or b""))
+    pairs = enumerate(zip_longest(expected, broken or b""))
     first = next((at for at, (wanted, found) in pairs if wanted != found), -1)
     ours = [f for f in faults if f.shard == shard and f.span and f.span[0] <= first < f.span[1]]
     if any(fault.sample for fault in ours):

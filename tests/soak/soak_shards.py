@@ -1,9 +1,9 @@
-"""Wear shard sets out: random damage, and random SIGKILLs while they are made.
+"""Stress shard sets: random damage, and random SIGKILLs while they are made.
 
-``python -m tests.soak.soak_shards fuzz --cases 4000`` damages sets of drawn data and says where
+``python -m tests.soak.soak_shards fuzz --cases 4000`` damages sets of drawn data and counts where
 each fault was found; ``python -m tests.soak.soak_shards kill --rounds 500`` kills ``prepare-coco``
-at random moments, goes on, and compares with the undisturbed set. Both end with exit code 1 if one
-case came out wrong.
+at random moments, resumes, and compares with the undisturbed set. Both end with exit code 1 if any
+case is wrong.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from tests.soak.shard_outcome import Outcome, how_named, observe, try_fault
 OUTCOMES = ("open", "read", "verify", "harmless", "MISSED", "SILENT", "CRASH", "UNNAMED")
 BAD = OUTCOMES[-4:]
 TARGETS = ("tar", "sidecar", "tar", "manifest", "tar", "sidecar", "tar", "config")
-WRONG = "wrong pixels, only verify tells"
+WRONG = "wrong pixels, found by verify only"
 PLAIN = "plain webdataset: other samples, no error"
 NAMED = "verify names: "
 """With ``sample and byte``, ``byte`` (the end mark) or ``file``: how exactly, where a tar broke."""
@@ -45,7 +45,7 @@ NAMED = "verify names: "
 
 @dataclass(frozen=True)
 class Subject:
-    """A whole set, where it was made from, and how it reads."""
+    """A complete set, what it was made from, and what reading it gives."""
 
     name: str
     folder: Path
@@ -56,7 +56,7 @@ class Subject:
 
     @classmethod
     def of(cls, folder: Path, sources: Mapping[str, Path]) -> "Subject":
-        """Take a folder as it is."""
+        """Read a folder as it is."""
         plain = webdataset_view(folder)
         return cls(folder.name, folder, sources, load(folder), observe(folder), plain)
 
@@ -82,14 +82,14 @@ def webdataset_view(folder: Path) -> list[dict[str, Any]] | None:
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     try:
         samples = list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
-    except Exception:  # noqa: BLE001  (whatever it is, it is not silent)
+    except Exception:  # noqa: BLE001  (any error will do: it is not silent)
         return None
     keep = ("__key__",)
     return [{k: v for k, v in s.items() if k in keep or not k.startswith("_")} for s in samples]
 
 
 def repaired(folder: Path, subject: Subject) -> str:
-    """Repair a damaged set from its source; say whether its files are as they were."""
+    """Repair a damaged set from its source; return whether its files are as they were."""
     try:
         repair(folder, verify(folder), subject.sources)
     except StmError:
@@ -128,9 +128,9 @@ def fuzz(cases: int, seed: int, repair_every: int) -> tuple[dict[str, Any], bool
 def one_case(
     subject: Subject, work: Path, target: str, rng: np.random.Generator
 ) -> tuple[str, Outcome, Counter[str]]:
-    """Damage a copy of a set; return what was done, what came of it, and the counts.
+    """Damage a copy of a set; return the fault, its outcome, and the counts.
 
-    A tar that is beside its own sidecar and is not as it was must be named by its bytes.
+    Where a damaged tar still has its own sidecar, verify must name the damaged bytes.
     """
     damages = shard_faults.FAULTS[target]
     damage = damages[int(rng.integers(len(damages)))]
@@ -145,8 +145,8 @@ def one_case(
             how = how_named(outcome.faults, name, subject.files[name], broken.get(name))
             counts[f"{NAMED}{how}"] = 1
             sidecar = sidecar_name(name)
-            beside = name in broken and broken.get(sidecar) == subject.files[sidecar]
-            if how == "file" and beside and outcome.where not in BAD:
+            paired = name in broken and broken.get(sidecar) == subject.files[sidecar]
+            if how == "file" and paired and outcome.where not in BAD:
                 outcome = replace(outcome, where="UNNAMED")
     counts[outcome.where] += 1
     return damage.__name__.replace("_", " "), outcome, counts
@@ -163,7 +163,7 @@ def print_table(rows: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the two and write its report."""
+    """Run one of the two and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("fuzz", "kill"))
     parser.add_argument("--cases", type=int, default=4000, help="faults to try")

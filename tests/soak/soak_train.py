@@ -1,9 +1,10 @@
 """Kill training with SIGKILL at random moments, resume, and compare with an undisturbed run.
 
-Each round forks a child from this warm process; the child trains or resumes, and dies after a
-random time. When a run has reached its last step, its losses, step by step, and its weights must
-equal those of a run that nobody disturbed, to the bit; then the next run begins.
-``python -m tests.soak.soak_train --rounds 200``
+Each round forks this process, whose modules are already loaded; the child trains or resumes, and is
+killed after a random time. When a run has reached its last step, the loss of every step and the
+weights must equal those of an undisturbed run, to the bit; then the next run begins.
+
+    python -m tests.soak.soak_train [--rounds 200]
 """
 
 import argparse
@@ -50,7 +51,7 @@ def train_once(shards: Path, out: Path, recipe: TrainRecipe) -> None:
 
 
 def killed(shards: Path, out: Path, recipe: TrainRecipe, seconds: float) -> bool:
-    """Train in a child for so long at most; tell whether it had to be killed."""
+    """Train in a child for at most ``seconds``; return whether it had to be killed."""
     child = FORK.Process(target=train_once, args=(shards, out, recipe))
     child.start()
     child.join(seconds)
@@ -73,7 +74,7 @@ def outcome(out: Path) -> tuple[list[tuple[int, str]], dict[str, torch.Tensor]]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Say where two finished runs differ in a logged step or loss, or in a bit of a weight."""
+    """Return where two finished runs differ: in a logged step or loss, or in a bit of a weight."""
     (losses, weights), (expected, truth) = outcome(one), outcome(other)
     found = [f"logged {a}, expected {b}" for a, b in zip(losses, expected, strict=False) if a != b]
     if len(losses) != len(expected):
@@ -111,9 +112,9 @@ def main() -> None:
         child = FORK.Process(target=train_once, args=(root / "shards", truth, recipe))
         child.start()
         child.join()
-        whole = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         while counts["kills"] < options.rounds:
-            if killed(root / "shards", out, recipe, float(rng.uniform(0.1, whole / 4))):
+            if killed(root / "shards", out, recipe, float(rng.uniform(0.1, seconds / 4))):
                 counts["kills"] += 1
                 counts["kills before the first checkpoint"] += not (out / "checkpoint.pt").exists()
                 continue
@@ -122,7 +123,7 @@ def main() -> None:
             counts["wrong"] += bool(wrong)
             shutil.rmtree(out)
             print(counts, *wrong[:3], flush=True)
-    print(report("soak_train", {**vars(options), "undisturbed_seconds": whole, **counts}))
+    print(report("soak_train", {**vars(options), "undisturbed_seconds": seconds, **counts}))
     if counts["wrong"]:
         raise SystemExit(f"{counts['wrong']} runs differ from the undisturbed one")
 

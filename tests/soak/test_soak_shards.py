@@ -1,4 +1,4 @@
-"""The soak runs of ``tests.soak.soak_shards``, short: random damage, and SIGKILLs at random."""
+"""Short soak runs of ``tests.soak.soak_shards``: random damage, and random SIGKILLs."""
 
 import gc
 
@@ -17,12 +17,12 @@ pytestmark = [
 def test_every_fault_is_found_or_harmless_and_repaired():
     pytest.importorskip("webdataset")
     results, fine = fuzz(300, seed=1, repair_every=5)
-    gc.collect()  # webdataset leaves its files open: let the warnings come here
+    gc.collect()  # webdataset leaves files open: raise the warnings here
     assert fine, results
     assert results["repair"]["identical"] > 20
 
 
-def test_no_kill_leaves_what_looks_complete_and_is_not():
+def test_no_kill_leaves_a_set_that_only_looks_complete():
     results, fine = kill_rounds(30, seed=1)
     assert fine, results
     assert results["kills"] >= 30
