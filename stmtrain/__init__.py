@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stmtrain.adapters.webdataset import decode_sample, open_webdataset
     from stmtrain.errors import DataError, StmError, UsageError
     from stmtrain.inference.options import Inference
     from stmtrain.inference.segment import segment_video
@@ -32,14 +33,17 @@ __all__ = [
     "StmError",
     "UsageError",
     "augment",
+    "decode_sample",
     "load_model",
     "open_loader",
     "open_shards",
+    "open_webdataset",
     "score",
     "segment_video",
 ]
 
 _MODULES = {
+    "adapters.webdataset": ("decode_sample", "open_webdataset"),
     "errors": ("DataError", "StmError", "UsageError"),
     "inference.options": ("Inference",),
     "inference.segment": ("segment_video",),

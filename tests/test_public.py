@@ -86,6 +86,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.filterwarnings(  # webdataset leaves files open, DataLoader forks its workers
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:.*fork:DeprecationWarning",
+)
 @pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
 def test_the_example_runs(
     title: str, code: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +117,11 @@ def check_batches(names) -> None:
     assert names["frames"].shape == (2, 3, 3, 384, 384)
     assert names["masks"].shape == (2, 3, 384, 384)
     assert 0 <= names["frames"].min() <= names["frames"].max() <= 1
+
+
+def check_webdataset(names) -> None:
+    assert names["frames"].shape[:3] == names["masks"].shape
+    assert {0, 1} <= set(np.unique(names["masks"])) <= {0, 1, 2}
 
 
 def check_segmentation(names) -> None:
@@ -142,6 +152,7 @@ CHECKS = {
     "From Python": check_readme,
     "Look at a sample": check_sample,
     "Iterate over batches": check_batches,
+    "Read a set in a webdataset pipeline": check_webdataset,
     "Segment your own frames": check_segmentation,
     "Synthesise a clip": check_clip,
     "Score results": check_scores,

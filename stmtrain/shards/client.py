@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from stmtrain.errors import RemoteError, ShardError, UsageError
-from stmtrain.shards.urls import shown
+from stmtrain.shards.urls import join_url, shown
 
 __all__ = ["MissingFile", "Remote", "Retry", "ShortFile"]
 
@@ -90,7 +90,7 @@ class Remote:
 
     def where(self, name: str) -> str:
         """Return a file's URL for messages."""
-        return shown(self._join(name))
+        return shown(join_url(self.url, name))
 
     def read(
         self,
@@ -157,16 +157,11 @@ class Remote:
         data = self.read(name, bytes, size - 1, size + _REST)
         return data[1:] if len(data) <= 1 + _REST else data[size:]  # else it has no byte ranges
 
-    def _join(self, name: str) -> str:
-        """Put a file name behind the folder's path; a query (a signature) stays behind it."""
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
-
     def _ask(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """Make one request; failures that may pass are :class:`_Failure`, others final errors."""
         options = self._options if start is None else {**self._options, "start": start, "end": end}
         try:
-            return bytes(self._files.cat_file(self._join(name), **options))
+            return bytes(self._files.cat_file(join_url(self.url, name), **options))
         except Exception as error:  # noqa: BLE001 - each backend has its own kinds of errors
             self._sort_out(error, self.where(name))
 

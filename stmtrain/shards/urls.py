@@ -6,7 +6,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from stmtrain.errors import UsageError
 
-__all__ = ["SCHEMES", "local_folder", "name_of", "parse_location", "shown", "split_weight"]
+__all__ = [
+    "SCHEMES",
+    "join_url",
+    "local_folder",
+    "name_of",
+    "parse_location",
+    "shown",
+    "split_weight",
+]
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 
@@ -33,6 +41,17 @@ def parse_location(text: str) -> Path | str:
     if not parts.netloc:
         raise UsageError(f"{shown(text)}: expected a host or bucket behind {scheme}://")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+
+
+def join_url(folder: str, name: str) -> str:
+    """Return the URL of a file in a folder; a query, such as a signature, stays at the end.
+
+    Example:
+        >>> join_url("https://host/set?key=5", "a.tar")
+        'https://host/set/a.tar?key=5'
+    """
+    parts = urlsplit(folder)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
 def name_of(location: Path | str) -> str:

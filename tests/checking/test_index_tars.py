@@ -20,7 +20,7 @@ from stmdata.checking.index_tars import index_shards
 from stmdata.checking.verify import verify
 from stmdata.packing.pack import Job, pack
 from stmdata.packing.videos import pack_davis
-from stmtrain.adapters.webdataset import webdataset_samples
+from stmtrain.adapters.webdataset import decode_sample, open_webdataset
 from stmtrain.errors import DataError, ShardError, StmError, UsageError
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.encode import encode_mask
@@ -187,7 +187,7 @@ def test_tars_of_webdataset_and_of_tar(tmp_path: Path):
     assert list(shard_set.keys()) == ["one", "two", "three"]
     assert dict(shard_set.read(2).frames) == {"00000": jpeg(), "00001": jpeg(grey=40)}
     assert verify(out).faults == ()
-    samples = list(webdataset_samples(out))
+    samples = list(open_webdataset(out).map(decode_sample))
     assert [sample["record"] for sample in samples] == [shard_set.record(i) for i in range(3)]
     gc.collect()
 

@@ -1,6 +1,5 @@
 """Reading: what was packed comes back, only what is asked for is read, damage is named."""
 
-import gc
 import json
 import os
 import re
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from stmdata.checking.verify import verify
 from stmdata.packing.pack import Job, pack
 from stmdata.packing.videos import pack_davis
-from stmtrain.adapters.webdataset import webdataset_samples
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_mask
@@ -92,18 +90,6 @@ class _Given:
 
     def __call__(self, _job: Job) -> Iterator[Sample]:
         return iter(self.samples)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_plain_webdataset_reads_the_same(packed: Path) -> None:
-    shard_set = ShardSet.open(packed)
-    samples = list(webdataset_samples(packed))
-    gc.collect()  # webdataset leaves its files open: the warnings are expected here
-    assert [sample["key"] for sample in samples] == list(shard_set.keys())
-    for index, sample in enumerate(samples):
-        assert sample["record"] == shard_set.record(index)
-        for name, data in shard_set.read(index).masks.items():
-            assert (sample["masks"][name] == decode_mask(data, name)).all()
 
 
 def test_a_whole_set_verifies(packed: Path) -> None:
