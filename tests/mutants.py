@@ -141,11 +141,8 @@ def copy_tree(folder: Path) -> Path:
     return tree
 
 
-def run_tests(tree: Path, module: str, limit: float | None) -> bool:
-    """Run the tests of a module's room, its own ones first; True when all pass within the limit."""
-    room = Path("tests") / Path(module).parent.name
-    own = room / f"test_{Path(module).stem}.py"
-    places = [own, room] if (tree / own).exists() else [room]
+def run_tests(tree: Path, *places: Path, limit: float | None) -> bool:
+    """Run tests, in this order; return whether all pass within ``limit`` seconds."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -162,23 +159,27 @@ def run_tests(tree: Path, module: str, limit: float | None) -> bool:
     return done.returncode == 0
 
 
-def survivors(module: str, chosen: Sequence[Mutant]) -> list[Mutant]:
-    """Return the mutants with which the tests of the module's room pass.
+def survivors(room: str, chosen: Sequence[Mutant]) -> list[Mutant]:
+    """Return the mutants of a room's modules with which all its tests pass.
 
     Raises:
-        RuntimeError: They fail without any mutation.
+        RuntimeError: The tests fail without any mutation.
     """
     with tempfile.TemporaryDirectory() as folder:
-        tree = copy_tree(Path(folder))
-        path, found = tree / module, []
-        path.write_text(ast.unparse(ast.parse(path.read_text())))  # as the mutants are written
+        tree, found = copy_tree(Path(folder)), []
+        texts = {mutant.module: (tree / mutant.module).read_text() for mutant in chosen}
+        for module, text in texts.items():
+            (tree / module).write_text(ast.unparse(ast.parse(text)))  # as mutants are written
         began = time.monotonic()
-        if not run_tests(tree, module, None):
-            raise RuntimeError(f"{module}: the tests of its room fail without a mutation")
+        if chosen and not run_tests(tree, Path("tests") / room, limit=None):
+            raise RuntimeError(f"tests/{room}: they fail without a mutation")
         limit = 30 + 3 * (time.monotonic() - began)
         for mutant in chosen:
-            path.write_text(mutant.text)
-            survived = run_tests(tree, module, limit)
+            (tree / mutant.module).write_text(mutant.text)
+            own = Path("tests") / room / f"test_{Path(mutant.module).stem}.py"
+            places = [own] if (tree / own).exists() else []
+            survived = run_tests(tree, *places, Path("tests") / room, limit=limit)
+            (tree / mutant.module).write_text(texts[mutant.module])
             print(f"{'survived' if survived else 'noticed '}  {mutant}", flush=True)
             if survived:
                 found.append(mutant)
@@ -199,15 +200,19 @@ def main() -> None:
     )
     parser.add_argument("--per-module", type=int, default=4, help="mutations of each module")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--jobs", type=int, default=2, help="modules tested at the same time")
+    parser.add_argument("--jobs", type=int, default=2, help="rooms tested at the same time")
     arguments = parser.parse_args()
     equivalent = declared()
-    work = {}
+    work: dict[str, list[Mutant]] = {}
     for module in arguments.modules:
         chosen = sample(module, arguments.per_module, arguments.seed)
-        work[module] = [mutant for mutant in chosen if mutant.key not in equivalent]
+        room = work.setdefault(Path(module).parent.name, [])
+        room += [mutant for mutant in chosen if mutant.key not in equivalent]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        found = [m for each in pool.map(survivors, work, work.values()) for m in each]
+        try:
+            found = [m for each in pool.map(survivors, work, work.values()) for m in each]
+        except RuntimeError as error:
+            sys.exit(str(error))
     total = sum(map(len, work.values()))
     print(f"{total} mutants, {len(found)} survivors that are not declared in {EQUIVALENT.name}")
     for mutant in found:
