@@ -19,7 +19,7 @@ from stmtrain.model import STM, set_batchnorm
 from stmtrain.model.precision import Precision, autocast
 from stmtrain.training.acceleration import adam, prepare
 from stmtrain.training.distributed import usable_device
-from stmtrain.training.losses import clip_loss, mean_jaccard
+from stmtrain.training.losses import clip_losses, mean_jaccard
 from stmtrain.training.recipe import PRETRAIN
 
 BATCH, OBJECTS, HELD_OUT = 4, 3, 8
@@ -73,14 +73,14 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         with autocast(device, precision):
             clips = frames.to(device), masks.to(device), number
-            loss, _ = clip_loss(model, *clips, detach_memory=False)
+            loss = clip_losses(model, *clips, detach_memory=False)[0].mean()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     frames, masks, number = drawn_clips(HELD_OUT, options.size, 0)
     with torch.no_grad():
         clips = frames.to(device), masks.to(device), number
-        _, logits = clip_loss(model.eval(), *clips, detach_memory=False)
+        _, logits = clip_losses(model.eval(), *clips, detach_memory=False)
     jaccard = mean_jaccard(logits, clips[1][:, -1].long(), number)
     return Outcome(losses, float(jaccard.mean()))
 

@@ -32,7 +32,7 @@ from stmtrain.model.encoders import Features
 from stmtrain.model.precision import autocast
 from stmtrain.training.acceleration import adam, prepare
 from stmtrain.training.distributed import usable_device
-from stmtrain.training.losses import clip_loss, pixel_loss
+from stmtrain.training.losses import clip_losses, pixel_loss
 from stmtrain.training.recipe import PRETRAIN, TrainRecipe
 
 AS_TORCH = replace(PRETRAIN, tf32=True)
@@ -127,7 +127,7 @@ def sequential_loss(model: STM, clips: Clips) -> Tensor:
 
 def our_loss(model: STM, clips: Clips) -> Tensor:
     """Compute the loss as training does."""
-    return clip_loss(model, *clips, detach_memory=False)[0]
+    return clip_losses(model, *clips, detach_memory=False)[0].mean()
 
 
 def rows(device: torch.device, compiled: bool, dense: bool) -> dict[str, Row]:

@@ -18,7 +18,7 @@ from stmtrain.model import STM, set_batchnorm
 from stmtrain.streaming.batch import Batch
 from stmtrain.train import train
 from stmtrain.training.distributed import usable_device
-from stmtrain.training.losses import clip_loss, clip_losses, segment_clip
+from stmtrain.training.losses import clip_losses, segment_clip
 from stmtrain.training.recipe import MAIN, TrainRecipe
 from stmtrain.training.records import open_journal
 from stmtrain.training.setup import TrainOptions, parse_shards
@@ -209,10 +209,10 @@ def test_void_pixels_do_not_count() -> None:
     model = STM("resnet18").eval()
     frames, masks, count = _clip()
     with torch.no_grad():
-        loss, logits = clip_loss(model, frames, masks, count, detach_memory=True)
+        loss, logits = clip_losses(model, frames, masks, count, detach_memory=True)
         everywhere = masks.clone()
         everywhere[:, 1:] = 255
-        nothing, _ = clip_loss(model, frames, everywhere, count, detach_memory=True)
+        nothing, _ = clip_losses(model, frames, everywhere, count, detach_memory=True)
     assert logits.shape == (1, 3, 48, 48)
     assert loss > 0
     assert nothing == 0

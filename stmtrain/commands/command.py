@@ -17,20 +17,20 @@ _debug = False
 
 
 def show_tracebacks(on: bool) -> None:
-    """Let errors through with their tracebacks (``stm --debug``), or print them in one line."""
+    """Show tracebacks of errors (``stm --debug``), or print errors in one line."""
     global _debug
     _debug = on
 
 
 def command(
-    parent: typer.Typer, name: str, again: str = "run the same command again to go on"
+    parent: typer.Typer, name: str, again: str = "run the same command again to resume"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command whose failures end in one line and the right exit code.
+    """Register a command; its errors are printed in one line and set the exit code.
 
     Args:
         parent: The app that the command belongs to.
-        name: What the user types.
-        again: What to do after Ctrl-C.
+        name: Name of the command.
+        again: Advice to print after Ctrl-C.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -39,7 +39,7 @@ def command(
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
-                raise end(f"stopped; what was finished is kept, {again}", 130) from None
+                raise end(f"stopped; finished work is kept, {again}", 130) from None
             except (StmError, OSError) as error:
                 if _debug:
                     raise
@@ -52,7 +52,7 @@ def command(
 
 
 def end(message: str, code: int) -> typer.Exit:
-    """Print why a command ends; raise what is returned."""
+    """Print why a command ends, and return the exception that the caller raises."""
     typer.echo(f"stm: {message}", err=True)
     return typer.Exit(code)
 

@@ -1,54 +1,56 @@
-"""What commands show while they work: one progress bar with rate, counts and time left."""
+"""The progress bar of all commands: rate, counts and remaining time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as ProgressDisplay
 from rich.text import Text
 
-__all__ = ["Report", "progress_bar"]
+from stmtrain.processes import Progress
 
-Report = Callable[[int, int, str], None]
-"""Called with (done, total, note); ``total`` 0 means not known yet."""
+__all__ = ["progress_bar"]
 
 _LINES = 10
-"""Lines printed over a whole run where the output is not a terminal."""
+"""Lines printed in the course of a command if the output is not a terminal."""
 
 
 class _RateColumn(ProgressColumn):
-    """Units per second over the last moments."""
+    """Recent rate in units per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        """Show the rate, or nothing before the first one is known."""
+        """Return the rate, or nothing while it is unknown."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.1f} {self.unit}/s" if speed else "", style="progress.data.speed")
 
 
 @contextmanager
-def progress_bar(console: Console, title: str, unit: str) -> Iterator[Report]:
-    """Show progress on a terminal as a bar, elsewhere as about ten lines.
+def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
+    """Show progress as a bar on a terminal, elsewhere as about ten lines.
 
     Args:
         console: Where to print.
-        title: What is being done.
-        unit: What is counted, plural ("clips").
+        title: What the command is doing.
+        unit: What is counted, in the plural ("clips").
+
+    Yields:
+        The callback to be called with (done, total, note).
     """
     if not console.is_terminal:
-        yield _line_report(console, title, unit)
+        yield _progress_lines(console, title, unit)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -59,19 +61,19 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, note="")
+    with ProgressDisplay(*columns, console=console) as display:
+        task = display.add_task(title, total=None, note="")
 
-        def report(done: int, total: int, note: str) -> None:
-            progress.update(task, completed=done, total=total or None, note=note)
+        def progress(done: int, total: int, note: str) -> None:
+            display.update(task, completed=done, total=total or None, note=note)
 
-        yield report
+        yield progress
 
 
-def _line_report(console: Console, title: str, unit: str) -> Report:
+def _progress_lines(console: Console, title: str, unit: str) -> Progress:
     printed = -1
 
-    def report(done: int, total: int, note: str) -> None:
+    def progress(done: int, total: int, note: str) -> None:
         nonlocal printed
         tenth = done * _LINES // total if total else 0
         if tenth != printed:
@@ -79,4 +81,4 @@ def _line_report(console: Console, title: str, unit: str) -> Report:
             count = f"{done}/{total}" if total else str(done)
             console.print(f"{title}: {count} {unit}  {note}".rstrip(), highlight=False)
 
-    return report
+    return progress

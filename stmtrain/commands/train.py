@@ -1,4 +1,4 @@
-"""The command train. Options and wiring only."""
+"""The command train: options and wiring only."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ __all__ = ["app", "train"]
 app = typer.Typer()
 
 
-@command(app, "train", again="add --resume to go on with the next batch")
+@command(app, "train", again="add --resume to continue with the next batch")
 def train(
     shards: Annotated[
         list[str] | None,
@@ -38,32 +38,33 @@ def train(
         str, typer.Option(help="imagenet, none, or a file of that classification network.")
     ] = "imagenet",
     init: Annotated[Path | None, typer.Option(help="STM weights to start from.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps; else the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips of a step, over all GPUs.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the crop, pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, if not the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per step, over all GPUs.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the training crop, pixels.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam step size.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any recipe field as field=value; repeatable.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides every random choice.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
     device: Device = "auto",
     gpus: Annotated[
         int, typer.Option(min=1, help="Processes, one per GPU (or on the CPU: --device cpu).")
     ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Decoding threads per process.")] = 2,
-    prefetch: Annotated[int, typer.Option(min=1, help="Batches made ahead.")] = 2,
+    prefetch: Annotated[int, typer.Option(min=1, help="Batches prepared ahead.")] = 2,
     on_bad_sample: Annotated[
         OnBad, typer.Option(help="raise, or skip: the plan's next sample takes its place.")
     ] = OnBad.RAISE,
     val: Annotated[
-        str | None, typer.Option(help="Shards of whole videos to evaluate on (see val_every).")
+        str | None, typer.Option(help="Shards of complete videos to validate on (see val_every).")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     other_data: Annotated[
-        bool, typer.Option("--other-data", help="Resume although the shards are not the same.")
+        bool, typer.Option("--other-data", help="Resume although the shards differ.")
     ] = False,
     replay: Annotated[
-        Path | None, typer.Option(help="Run the step of a replay.json again and say what broke.")
+        Path | None,
+        typer.Option(help="Repeat the step of a replay.json, clip by clip."),
     ] = None,
     cache: CacheFolder = None,
     cache_size: CacheSize = 50.0,
@@ -110,7 +111,7 @@ def train(
 
 
 def _train(options: "TrainOptions", recipe: "TrainRecipe") -> None:
-    """Train in this process, which may be one of several."""
+    """Train in this process, which may be one of several ranks."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.train import train
     from stmtrain.training.distributed import ranks_of
@@ -123,12 +124,12 @@ def _train(options: "TrainOptions", recipe: "TrainRecipe") -> None:
 
 
 def _train_on_several(gpus: int, device: str, batch_size: int) -> None:
-    """Start this command again as several ranks."""
+    """Start this command again in several processes."""
     from stmtrain.training.distributed import launch
 
     if batch_size % gpus:
         raise UsageError(
-            f"--gpus {gpus}: expected a batch that can be split evenly, found {batch_size} clips; "
+            f"--gpus {gpus}: expected a batch that splits evenly, found {batch_size} clips; "
             f"choose --batch-size {gpus * max(1, round(batch_size / gpus))}"
         )
     code = launch(gpus, device, sys.argv[sys.argv.index("train") + 1 :])
@@ -137,10 +138,10 @@ def _train_on_several(gpus: int, device: str, batch_size: int) -> None:
 
 
 def _replay(path: Path, device: str) -> None:
-    """Run a failed step again, clip by clip."""
+    """Repeat a failed step, clip by clip."""
     from stmtrain.training.replay import replay
 
-    report = replay(path, device)
+    result = replay(path, device)
     console = open_console()
-    console.print(report.table())
-    console.print(f"picture: {report.picture}", highlight=False)
+    console.print(result.table())
+    console.print(f"picture: {result.picture}", highlight=False)

@@ -1,4 +1,4 @@
-"""The commands weights info and weights convert. Options and wiring only."""
+"""The commands weights info and weights convert: options and wiring only."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,6 +1,7 @@
-"""What STM is trained on: a batch of clips segmented frame by frame, and how wrong that is.
+"""The loss of STM: clips are segmented frame by frame and compared with their masks.
 
-``B`` clips, ``T`` frames, ``K`` the most objects of a clip, ``C = 1+K`` slots, ``H W`` pixels.
+``B`` clips, ``T`` frames, ``N`` objects of all clips, ``K`` the maximum of objects in a clip,
+``C = 1+K`` slots, ``H W`` pixels.
 """
 
 import math
@@ -14,7 +15,6 @@ from stmtrain.images.masks import VOID
 from stmtrain.model import STM, on_device, per_object, read_memory, slots
 
 __all__ = [
-    "clip_loss",
     "clip_losses",
     "dice_loss",
     "mean_jaccard",
@@ -28,26 +28,26 @@ def segment_clip(
 ) -> Iterator[Tensor]:
     """Segment frames 1..T-1 of a batch of clips, given the masks of frame 0.
 
-    The memory holds frame 0 with its true mask and every later frame with its predicted soft
-    mask. Source: Oh et al. 2019, section 3.4. Where BatchNorm is trained, the statistics of query
-    frames are those of all clips and times together, and memory frames are normalised per time.
+    The memory contains frame 0 with its true mask and every later frame with its predicted soft
+    mask. Source: Oh et al. 2019, section 3.4. If BatchNorm is trained, its statistics are taken
+    over the query frames of all times together, and over the memory frames of each time.
 
     Args:
         model: The network.
         frames: (B, T, 3, H, W) float, RGB in [0, 1].
         masks: (B, T, H, W) uint8, slot ids 0..; only frame 0 is used.
-        num_objects: (B,) int64, objects of each clip; best kept on the CPU.
+        num_objects: (B,) int64, objects of each clip; on the CPU, so that nothing waits.
         detach_memory: Stop the gradient at the predicted mask (stage 2).
 
     Yields:
         (B, 1+K, H, W) float32 logits over background and slots, one per frame from 1 on.
     """
-    # Made on the CPU, where reading it does not wait for the device.
+    # Computed on the CPU, where reading it does not wait for the device.
     owner = torch.repeat_interleave(torch.arange(len(frames)), num_objects.cpu())  # (N,)
     clip, slot = (on_device(index, masks.device) for index in (owner, slots(owner)))
     soft = (masks[clip, 0] == slot[:, None, None]).to(frames.dtype)  # (N, H, W)
     keys, values = (m.unsqueeze(2) for m in model.memorize(frames[:, 0], soft, owner))
-    # What is encoded of a query frame depends on no prediction: all of them at once.
+    # Encoding a query frame depends on no prediction: all of them are encoded at once.
     later = frames[:, 1:].transpose(0, 1).flatten(0, 1)  # (T-1)B 3 H W
     queries = model.encode_query(later).split(len(frames))
     last = frames.shape[1] - 1
@@ -74,20 +74,20 @@ def clip_losses(
     share: float = 1.0,
     dice: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of each clip and the last frame's logits.
+    """Return the loss of each clip, and the logits of the last frame.
 
-    Cross-entropy over background and slots, mean over a clip's pixels, summed over the frames
-    1..T-1 (Oh et al. 2019, section 3.4); void pixels (255) do not count. A clip's loss does not
-    depend on what else is in its batch: the mean over a batch is the same for any split of it.
+    The loss is the cross-entropy over background and slots, averaged over the pixels of a frame
+    and summed over frames 1..T-1 (Oh et al. 2019, section 3.4). Void pixels (255) are ignored. The
+    loss of a clip does not depend on the other clips of its batch, so that a batch can be split.
 
     Args:
         model: The network.
         frames: (B, T, 3, H, W) float, RGB in [0, 1].
         masks: (B, T, H, W) uint8, slot ids, 255 void.
-        num_objects: (B,) int64; best kept on the CPU.
+        num_objects: (B,) int64, on the CPU.
         detach_memory: See :func:`segment_clip`.
-        share: Share of a frame's pixels that count, those of the largest loss, in (0, 1].
-        dice: Weight of the dice loss beside the cross-entropy.
+        share: Share of a frame's pixels that count, those with the largest loss, in (0, 1].
+        dice: Weight of the dice loss, which is added to the cross-entropy.
 
     Returns:
         (B,) float32, and (B, 1+K, H, W) float32 logits of frame T-1.
@@ -103,24 +103,17 @@ def clip_losses(
     return total, logits
 
 
-def clip_loss(
-    model: STM, frames: Tensor, masks: Tensor, num_objects: Tensor, *, detach_memory: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the mean of :func:`clip_losses`, a scalar, and the last frame's logits."""
-    losses, logits = clip_losses(model, frames, masks, num_objects, detach_memory=detach_memory)
-    return losses.mean(), logits
-
-
 def pixel_loss(logits: Tensor, target: Tensor, share: float = 1.0) -> Tensor:
-    """Return the mean cross-entropy over each clip's known pixels, or over its hardest ``share``.
+    """Return each clip's mean cross-entropy over its known pixels, or over the hardest of them.
 
     Args:
         logits: (B, C, H, W) float32.
         target: (B, H, W) int64 in [0, C), 255 void.
-        share: In (0, 1]; below 1 the cross-entropy is bootstrapped (STCN, Cheng et al. 2021).
+        share: Share of known pixels that count, in (0, 1]; below 1 the cross-entropy is
+            bootstrapped (STCN, Cheng et al. 2021).
 
     Returns:
-        (B,) float32; 0 where every pixel is void.
+        (B,) float32; 0 if every pixel is void.
     """
     loss = F.cross_entropy(logits, target, ignore_index=VOID, reduction="none").flatten(1)  # B HW
     known = (target != VOID).flatten(1).sum(dim=1)  # B
@@ -134,7 +127,7 @@ def pixel_loss(logits: Tensor, target: Tensor, share: float = 1.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, target: Tensor, num_objects: Tensor) -> Tensor:
-    """Return 1 - dice coefficient, mean over each clip's objects; smoothed by one pixel.
+    """Return 1 - dice coefficient, averaged over each clip's objects; smoothed by one pixel.
 
     Args:
         logits: (B, 1+K, H, W) float32.
@@ -153,7 +146,7 @@ def dice_loss(logits: Tensor, target: Tensor, num_objects: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_jaccard(logits: Tensor, target: Tensor, num_objects: Tensor) -> Tensor:
-    """Return J, the region overlap, mean over each clip's objects; 1 where both are empty.
+    """Return J, the region overlap, averaged over each clip's objects; 1 if both are empty.
 
     Args:
         logits: (B, 1+K, H, W).

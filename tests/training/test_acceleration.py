@@ -22,7 +22,7 @@ from stmtrain.model.objects import on_device, other_masks
 from stmtrain.model.precision import autocast
 from stmtrain.training import acceleration
 from stmtrain.training.acceleration import adam, prepare
-from stmtrain.training.losses import clip_loss
+from stmtrain.training.losses import clip_losses
 from stmtrain.training.recipe import PRETRAIN, TrainRecipe
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def step(model: STM, clips: Clips, how: TrainRecipe = PRETRAIN) -> Step:
     """The loss of a batch and its gradients."""
     model.zero_grad()
     with autocast(clips[0].device, how.precision):
-        loss, _ = clip_loss(model, *clips, detach_memory=False)
+        loss = clip_losses(model, *clips, detach_memory=False)[0].mean()
     loss.backward()
     return float(loss.detach()), gradients(model)
 
@@ -377,7 +377,7 @@ def test_gpu_step_never_waits_for_the_device(
     torch.cuda.set_sync_debug_mode("error")
     try:
         with autocast(clips[0].device, precision):
-            loss, _ = clip_loss(ours, *clips, detach_memory=False)
+            loss = clip_losses(ours, *clips, detach_memory=False)[0].mean()
         loss.backward()
         optimizer.step()
     finally:

@@ -131,7 +131,7 @@ def test_a_batch_that_does_not_split_and_missing_gpus_are_usage_errors(
     options = _options(shards, tmp_path / "run")
     run = CliRunner().invoke(cli.app, [*options, "--gpus", "3"])
     assert run.exit_code == 2
-    assert "--gpus 3: expected a batch that can be split evenly, found 4 clips" in run.stderr
+    assert "--gpus 3: expected a batch that splits evenly, found 4 clips" in run.stderr
     monkeypatch.setattr(sys, "argv", ["stm", *options])
     if torch.cuda.device_count() < 4:
         run = CliRunner().invoke(cli.app, [*options, "--gpus", "4", "--device", "auto"])
