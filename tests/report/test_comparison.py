@@ -1,6 +1,5 @@
-"""Results beside each other: what is shared, what differs, where to look; and in the terminal."""
+"""Results next to each other: what is shared, what differs, and where to look."""
 
-import io
 import json
 import shutil
 from dataclasses import replace
@@ -10,18 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from stmdata.drawn.trees import draw_davis
-from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.protocol import DAVIS
 from stmtrain.datasets.video import Video
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
-from stmtrain.images.encode import encode_mask
-from stmtrain.report.charts import sparkline
 from stmtrain.report.comparison import Comparison, Difference, Result, compare, name_results
-from stmtrain.report.terminal import comparison_table, mean_j_over_time
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.scores import ObjectScore, Scores
 from tests.profiles import examples
@@ -29,28 +22,6 @@ from tests.profiles import examples
 
 def video_set(videos, dataset=""):
     return VideoSet(dataset, tuple(videos), DAVIS)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    """Three videos of 1, 2 and 3 objects, 12 frames of 80x112."""
-    root = tmp_path_factory.mktemp("davis")
-    draw_davis(root, videos=3, val=3, frames=12, size=(80, 112), ids=(1, 3, 4))
-    return find_dataset("davis2017").videos(root, "val")
-
-
-@pytest.fixture
-def folders(videos, tmp_path):
-    """A perfect result, and one that loses every object in frame 5 and lacks the last video."""
-    for name in ("good", "bad"):
-        for video in videos:
-            shutil.copytree(video.masks["00000"].parent, tmp_path / name / video.name)
-    shutil.rmtree(tmp_path / "bad" / videos[2].name)
-    for video in videos[:2]:
-        (tmp_path / "bad" / video.name / "00005.png").write_bytes(
-            encode_mask(np.zeros((80, 112), np.uint8))
-        )
-    return {"good": tmp_path / "good", "bad": tmp_path / "bad"}
 
 
 def test_means_are_compared_over_what_all_have(videos, folders):
@@ -176,23 +147,6 @@ def test_facts_come_from_results_json_and_are_checked_against_the_masks(videos, 
     assert note.startswith("results.json states J&F 81.80, its PNGs score 100.00")
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\ufffe"])
-def test_a_damaged_results_json_is_named(videos, folders, text):
-    (folders["good"] / "results.json").write_text(text)
-    with pytest.raises(DataError, match=r"results\.json: expected the output of stm eval"):
-        compare(folders, video_set(videos))
-
-
-def test_strange_facts_are_shortened(videos, folders):
-    record = {"protocol": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "x": "y" * 999, "scores": 5}
-    record |= {str(i): i for i in range(200)}
-    (folders["good"] / "results.json").write_text(json.dumps(record))
-    facts = compare({"good": folders["good"]}, video_set(videos)).results[0].facts
-    assert len(facts) == 120
-    assert facts["a b c d"] == "{'e': 1}"
-    assert len(facts["x"]) == 200
-
-
 def test_results_are_named(tmp_path):
     (tmp_path / "x=y").mkdir()
     assert name_results(["runs/a", "n=b"]) == {"a": name_results(["runs/a"])["a"]} | {
@@ -211,41 +165,3 @@ def test_a_result_without_any_video_is_refused(videos, folders, tmp_path):
         compare(folders | {"none": tmp_path / "none"}, video_set(videos))
     with pytest.raises(DataError, match="nothing: expected the folder of results"):
         compare({"nothing": tmp_path / "nothing"}, video_set(videos))
-
-
-def printed(comparison, width, encoding="utf-8"):
-    console = Console(width=width, file=io.StringIO())
-    console.print(comparison_table(comparison, width, encoding))
-    return console.file.getvalue()
-
-
-def test_the_terminal_shows_every_video_and_fits(videos, folders):
-    both = compare({"<b>[red]": folders["good"], "bad": folders["bad"]}, video_set(videos))
-    for width in (50, 80, 200):
-        text = printed(both, width)
-        assert max(map(len, text.splitlines())) <= width
-        assert all(video.name in text for video in videos)
-        assert "[red]" in text
-        assert "mean of 2 shared" in text
-        assert f"{100 * both.results[1].scores.j_and_f:.1f}" in text
-    assert "█" in text
-    assert "█" not in printed(both, 200, "ascii")
-    row = next(line for line in printed(both, 200).splitlines() if videos[2].name in line)
-    assert row.split()[1] == "100.0"
-    assert row.split().count("-") == 2
-
-
-def test_the_sparkline_shows_the_lowest():
-    values = [1.0] * 100
-    values[37] = 0.0
-    assert sparkline(values, 10) == "███▁██████"
-    assert sparkline([0.0, 0.5, 0.99], 20) == "▁▅█"
-
-
-def test_mean_j_over_time_keeps_the_order_of_frames():
-    objects = (
-        ObjectScore("v", 1, ("9", "10", "11"), (0.0, 0.5, 1.0), (1, 1, 1)),
-        ObjectScore("v", 2, ("10", "11"), (1.0, 0.0), (1, 1)),
-    )
-    found = mean_j_over_time(Scores(objects, binary=False))
-    assert list(found.items()) == [("9", 0.0), ("10", 0.75), ("11", 0.5)]

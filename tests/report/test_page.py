@@ -1,9 +1,7 @@
-"""The HTML report: whole, safe, self-contained, and with the numbers of ``stm score``."""
+"""The HTML report: complete, safe, self-contained, and with the numbers of ``stm score``."""
 
 import base64
 import hashlib
-import html
-import io
 import json
 import re
 import shutil
@@ -13,9 +11,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 from typer.testing import CliRunner
 
 from cli import app
@@ -26,13 +21,12 @@ from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import StmError
 from stmtrain.images.encode import encode_mask
 from stmtrain.report import page as module
-from stmtrain.report.charts import DASHES, dot_strip, line_chart
-from stmtrain.report.comparison import MOST_RESULTS, compare
-from stmtrain.report.error_pictures import ERROR_COLOURS, data_uri, error_picture, window
-from stmtrain.report.html import Markup, join, tag
+from stmtrain.report.comparison import compare
 from stmtrain.report.page import html_report, write_report
 
 EVIL = "<script>alert(1)</script>&\"'"
+
+
 VOID_TAGS = {"br", "img", "link", "meta"}
 
 
@@ -217,94 +211,6 @@ def test_a_browser_runs_the_script_under_the_policy(comparison, page, tmp_path):
     rows = [row for row in Page(done.stdout).rows if row[0] in names]
     assert [row[2] for row in rows] == [*sorted(row[2] for row in rows[:2]), "\N{EN DASH}"]
     assert [row[0] for row in rows] != [names[2], *names[:2]], "it was worst first on the mean"
-
-
-@given(st.text(), st.text())
-def test_markup_escapes_what_is_not_markup(text, value):
-    made = tag("p", text, title=value)
-    assert made == f'<p title="{html.escape(value)}">{html.escape(text)}</p>'
-    assert isinstance(made, Markup)
-    assert tag("div", made) == f"<div>{made}</div>"
-    assert join(made, None, [text, [made]]) == f"{made}{html.escape(text)}{made}"
-
-
-def test_markup_attributes():
-    assert tag("img", class_="a", aria_label="b", hidden=True, alt=None, width=2.50) == (
-        '<img class="a" aria-label="b" hidden width="2.5">'
-    )
-    assert tag("svg", viewBox="0 0 1 1", x=1 / 3) == '<svg viewBox="0 0 1 1" x="0.33"></svg>'
-
-
-def test_lines_differ_without_colour():
-    assert len(set(DASHES)) == len(DASHES) == MOST_RESULTS
-    frames = [f"{i:05d}" for i in range(1, 6)]
-    chart = line_chart(
-        {"a": [1, 0.5, 0, 0.5, 1], "b": [0] * 5}, {"a": 0, "b": 1}, frames, ["00003"], "J"
-    )
-    first, second = re.findall(r"<polyline[^>]*>", chart)
-    assert "stroke-dasharray" not in first
-    assert f'stroke-dasharray="{DASHES[1]}"' in second
-    heights = [float(y) for y in re.findall(r",([0-9.]+)", first)]
-    assert heights[0] == heights[4] < heights[1] == heights[3] < heights[2]
-    assert chart.count('class="mark"') == 1
-    one = line_chart({"a": [0.5]}, {"a": 0}, ["1"], [], "J")
-    assert one.count("<polyline") == 1
-    assert dot_strip({0: 0.0, 3: 1.0}, "x").count("<circle") == 2
-
-
-def test_errors_are_coloured_and_the_rest_is_grey():
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (60, 80, 3), np.uint8)
-    truth, predicted = np.zeros((2, 60, 80), np.uint8)
-    truth[10:50, 10:30] = 1
-    truth[10:50, 50:70] = 2
-    truth[:5] = 255
-    predicted[10:50, 20:40] = 1  # left half missed, right of it too much
-    predicted[10:50, 50:70] = 2
-    predicted[30:50, 50:70] = 1  # mistaken
-    predicted[:5] = 2
-    picture = error_picture(frame, truth, predicted, (60, 80)).astype(float)
-
-    def mean(rows, columns):
-        return picture[rows, columns].reshape(-1, 3).mean(0)
-
-    regions = {
-        "missed": (slice(12, 48), slice(12, 18)),
-        "extra": (slice(12, 48), slice(32, 38)),
-        "mistaken": (slice(32, 48), slice(52, 68)),
-    }
-    for kind, region in regions.items():
-        near = {k: np.abs(mean(*region) - colour).sum() for k, colour in ERROR_COLOURS.items()}
-        assert min(near, key=near.get) == kind
-    right = mean(slice(12, 28), slice(52, 68))
-    outside = mean(slice(52, 60), slice(0, 80))
-    void = mean(slice(0, 5), slice(0, 80))
-    assert np.ptp(right) < 20
-    assert right.mean() > outside.mean() + 60
-    assert np.allclose(outside, void, atol=8), "void is no error"
-    assert (picture[10, 10:30] == 255).all(), "the truth's contour"
-
-
-@given(
-    st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.01])
-)
-def test_the_window_shows_everything_in_the_frame_s_proportions(height, width, seed, share):
-    shown = np.random.default_rng(seed).uniform(size=(height, width)) < share
-    rows, columns = window(shown)
-    assert shown[rows, columns].sum() == shown.sum()
-    assert 0 <= rows.start < rows.stop <= height
-    assert 0 <= columns.start < columns.stop <= width
-    shares = (rows.stop - rows.start) / height, (columns.stop - columns.start) / width
-    assert abs(shares[0] - shares[1]) <= 1 / height + 1 / width
-
-
-def test_pictures_read_back():
-    picture = np.full((90, 160, 3), (10, 200, 90), np.uint8)
-    head, _, data = data_uri(picture).partition(",")
-    assert head == "data:image/webp;base64"
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-        assert image.size == (160, 90)
-        assert np.abs(np.asarray(image).astype(int) - picture).max() < 6
 
 
 def test_fields_of_the_recipe_in_which_results_agree_are_folded_away(comparison):
