@@ -1,12 +1,13 @@
 """Region similarity J, boundary accuracy F, and their statistics; NumPy only.
 
-In come two binary masks of one object in one frame, out go numbers in [0, 1] that equal those of
-the official DAVIS evaluation code. Definitions: Perazzi et al., *A Benchmark Dataset and
-Evaluation Methodology for Video Object Segmentation*, CVPR 2016, section 4.
+The measures of two binary masks of an object in a frame equal those of the official DAVIS
+evaluation code. Definitions: Perazzi et al., *A Benchmark Dataset and Evaluation Methodology for
+Video Object Segmentation*, CVPR 2016, section 4.
 
-Speed comes from bits. The two masks are cropped to what they cover and each becomes one Python
-integer, one bit per pixel, row after row. Contours, dilation and counting are then shifts and
-``bit_count``: exact, and an order of magnitude faster than dilating images.
+The implementation is fast because it works on bits. The two masks are cropped to the pixels that
+they cover, and each becomes one Python integer, one bit per pixel, row after row. Contours,
+dilation and counting are then shifts and ``bit_count``: exact, and an order of magnitude faster
+than dilating images.
 """
 
 import math
@@ -21,20 +22,18 @@ __all__ = [
     "RECALL_THRESHOLD",
     "TOLERANCE",
     "Statistics",
-    "boundary_f",
     "j_and_f",
-    "jaccard",
     "statistics",
 ]
 
 TOLERANCE = 0.008
-"""How far two contours may lie apart and still match, as a fraction of the frame's diagonal."""
+"""Largest distance at which two contours match, as a fraction of the frame's diagonal."""
 
 RECALL_THRESHOLD = 0.5
-"""A frame counts as found when its measure exceeds this."""
+"""An object counts as found in a frame if its measure there exceeds this."""
 
 DECAY_BINS = 4
-"""Decay is the mean of the first of so many equal parts of a video minus that of the last."""
+"""Decay is the mean over the first of this many equal parts of a video minus the last one's."""
 
 Mask = NDArray[np.bool_]
 
@@ -47,51 +46,29 @@ class Statistics(NamedTuple):
     decay: float
 
 
-def jaccard(prediction: Mask, truth: Mask, void: Mask | None = None) -> float:
-    """Intersection over union of one object's masks.
-
-    Args:
-        prediction: (H, W) bool.
-        truth: (H, W) bool.
-        void: (H, W) bool, pixels that do not count; None when all count.
-
-    Returns:
-        J in [0, 1]; 1 when both masks are empty.
-
-    Raises:
-        ValueError: A mask is not (H, W) bool, or the shapes differ.
-    """
-    prediction, truth = _without_void(prediction, truth, void)
-    return _jaccard(prediction, truth)
-
-
-def boundary_f(
-    prediction: Mask, truth: Mask, void: Mask | None = None, tolerance: float = TOLERANCE
-) -> float:
-    """F-measure of one object's contours.
-
-    Precision is the share of the predicted contour that has true contour within the tolerance,
-    recall the share of the true contour that has predicted contour within it.
-
-    Args:
-        prediction: (H, W) bool.
-        truth: (H, W) bool.
-        void: (H, W) bool, pixels that do not count; None when all count.
-        tolerance: Fraction of the frame's diagonal, rounded up to whole pixels.
-
-    Returns:
-        F in [0, 1]; 1 when neither mask has a contour, 0 when only one has.
-
-    Raises:
-        ValueError: A mask is not (H, W) bool, or the shapes differ.
-    """
-    return j_and_f(prediction, truth, void, tolerance)[1]
-
-
 def j_and_f(
     prediction: Mask, truth: Mask, void: Mask | None = None, tolerance: float = TOLERANCE
 ) -> tuple[float, float]:
-    """Both measures at once; arguments, results and errors as in the functions above."""
+    """Compare one object's mask with the ground truth.
+
+    J is the intersection over union of the masks. F is the F-measure of the contours: precision is
+    the share of the predicted contour that has true contour within the tolerance, recall the share
+    of the true contour that has predicted contour within it.
+
+    Args:
+        prediction: (H, W) bool.
+        truth: (H, W) bool.
+        void: (H, W) bool, pixels that are ignored; None if there are none.
+        tolerance: Distance at which contours match, as a fraction of the frame's diagonal; rounded
+            up to whole pixels.
+
+    Returns:
+        J, 1 if both masks are empty; F, 1 if neither mask has a contour and 0 if only one has.
+        Both are in [0, 1].
+
+    Raises:
+        ValueError: A mask is not (H, W) bool, or the shapes differ.
+    """
     prediction, truth = _without_void(prediction, truth, void)
     height, width = truth.shape
     radius = math.ceil(tolerance * math.sqrt(height**2 + width**2))
@@ -110,9 +87,9 @@ def statistics(values: Sequence[float] | NDArray[np.float64]) -> Statistics:
 
     Returns:
         Mean; recall, the share of frames above ``RECALL_THRESHOLD``; decay, the mean of the first
-        quarter minus that of the last (neighbouring quarters share a frame, as in the official
-        code). Frame positions are kept as integers of full width, where the official code's
-        8-bit ones overflow in videos of more than 256 frames.
+        quarter minus that of the last (adjacent quarters share a frame, as in the official code).
+        Frame positions are 64-bit integers, whereas the official code's 8-bit integers overflow
+        in videos of more than 256 frames.
 
     Raises:
         ValueError: No values.
@@ -120,7 +97,7 @@ def statistics(values: Sequence[float] | NDArray[np.float64]) -> Statistics:
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"expected one value per frame, at least one, found shape {array.shape}")
-    # Half a frame rounds up, not to even: the official code adds the same 1e-10.
+    # Halves round up, not to even: the official code adds the same 1e-10.
     edges = np.round(np.linspace(1, array.size, DECAY_BINS + 1) + 1e-10).astype(np.int64) - 1
     first, last = array[edges[0] : edges[1] + 1], array[edges[-2] : edges[-1] + 1]
     return Statistics(
@@ -147,9 +124,9 @@ def _jaccard(prediction: Mask, truth: Mask) -> float:
 
 
 def _box_of(mask: Mask) -> tuple[slice, slice] | None:
-    """Return the rows and columns that the mask covers, one more on each side; None if empty.
+    """Return the rows and columns that the mask covers plus one on each side; None if empty.
 
-    The margin keeps the contour, which lies one pixel up and left of the object, inside the box.
+    The margin keeps the contour, which is up to one pixel up and left of the object, in the box.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if not rows.size:
@@ -163,7 +140,7 @@ def _box_of(mask: Mask) -> tuple[slice, slice] | None:
 def _boundary_f(prediction: Mask, truth: Mask, radius: int) -> float:
     """F of two masks of one shape; ``radius`` in pixels."""
     height, width = truth.shape
-    # Bits of a row, then zeros: a row that grows sideways by the radius must not reach the next.
+    # A row is followed by zero bits: dilated by the radius, it must not reach the next row.
     stride = 8 * math.ceil((width + max(radius, 1)) / 8)
     row = ((1 << width) - 1).to_bytes(stride // 8, "little")
     inside = int.from_bytes(row * height, "little")
@@ -181,8 +158,8 @@ def _boundary_f(prediction: Mask, truth: Mask, radius: int) -> float:
 def _contour(mask: Mask, stride: int) -> int:
     """Return the pixels that differ from their right, lower or lower right neighbour, as bits.
 
-    The last row and column are repeated once, so that the frame's own edge is no contour. Bits
-    beyond the mask's width and height are left undefined.
+    The last row and column are repeated once, so that the frame's edge is not a contour. Bits
+    beyond the mask's width and height are undefined.
     """
     height, width = mask.shape
     padded = np.zeros((height + 1, stride), np.bool_)
@@ -194,10 +171,10 @@ def _contour(mask: Mask, stride: int) -> int:
 
 
 def _dilate(bits: int, radius: int, stride: int) -> int:
-    """Set every pixel within ``radius`` of a set one; the disk is x^2 + y^2 <= radius^2.
+    """Set every pixel within ``radius`` of a set pixel; the disk is x^2 + y^2 <= radius^2.
 
-    A disk is a stack of horizontal runs, so each needed run length is grown once, from the next
-    shorter one, and then moved to the rows above and below that have it.
+    A disk is a stack of horizontal runs. Each run length is grown once, from the next shorter one,
+    and then shifted to the rows above and below that have it.
     """
     half_widths = [math.isqrt(radius**2 - y**2) for y in range(radius + 1)]
     grown, reach = {0: bits}, 0

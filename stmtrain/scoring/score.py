@@ -1,13 +1,10 @@
-"""Score a folder of result masks against a data set's ground truth: J, F, recall, decay.
+"""Score a folder of result masks against the ground truth of a data set: J, F, recall, decay.
 
-In comes a folder ``<results>/<video>/<frame>.png``, whoever wrote it, and the videos of
-``trees``; out comes :class:`Scores`. For DAVIS the protocol is that of
-the official semi-supervised evaluation: the first and the last frame are not scored, and a scored
-frame without a result is an error, never an empty mask. Where the official tool stops at an id that
-the ground truth does not have, here it counts as background, and a note says so.
-
-YouTube-VOS is scored where its masks are public (the train split): each object in the frames that
-``meta.json`` lists for it, except the one that gives its mask.
+The results are ``<results>/<video>/<frame>.png``, written by any method. The protocol of the data
+set states which frames are scored (:mod:`stmtrain.datasets.protocol`); DAVIS is scored as by the
+official semi-supervised evaluation. A scored frame without a result is an error, never an empty
+mask. The official tool stops at an id that the ground truth does not have; here such an id counts
+as background, and a note reports it.
 """
 
 from collections import Counter
@@ -35,7 +32,7 @@ __all__ = ["VideoScore", "read_result", "score", "score_results", "score_video"]
 
 @dataclass(frozen=True)
 class VideoScore:
-    """One video's objects, and what a reader should know of its result files."""
+    """The scores of a video's objects, and notes on its result files for the reader."""
 
     objects: tuple[ObjectScore, ...]
     notes: tuple[str, ...] = ()
@@ -75,74 +72,71 @@ def score(
 
 
 def score_results(
-    results: Path,
-    videos: VideoSet,
-    workers: int = 1,
-    progress: Progress | None = None,
+    results: Path, videos: VideoSet, workers: int = 1, progress: Progress | None = None
 ) -> Scores:
-    """Score ``<results>/<video>/<frame>.png`` against every video's ground truth.
+    """Score ``<results>/<video>/<frame>.png`` against the ground truth of every video.
 
-    Palette, grey and 0/255 PNGs are read alike: by stored value. Ids that the ground truth does
-    not have are background. Frames that are not scored need not be there.
+    Palette, grey and 0/255 PNGs are all read by stored value. Ids that the ground truth does not
+    have count as background. Frames that are not scored may be missing.
 
     Args:
         results: The folder of results.
-        videos: Their ground truth and the protocol to score by.
-        workers: Processes; 1 works in this one. Numbers do not depend on it.
+        videos: Ground truth and the protocol to score by.
+        workers: Processes, 1 for this one; the scores do not depend on it.
         progress: Called after each video.
 
     Raises:
         UsageError: No videos, videos of several kinds, or ``workers`` below 1.
-        DataError: A result is missing, unreadable or of another size, or a ground truth is.
+        DataError: A result or ground truth is missing, unreadable or of the wrong size.
     """
-    if not videos.videos or videos.is_mixed():
-        raise UsageError(
-            f"videos: expected some, all of one data set's kind, found {len(videos.videos)} videos"
-        )
+    count = len(videos.videos)
+    if not count or videos.is_mixed():
+        raise UsageError(f"videos: expected some, all of one kind, found {count} videos")
     if workers < 1:
         raise UsageError(f"workers: expected 1 or more, found {workers}")
     if not results.is_dir():
         raise DataError(f"{results}: expected the folder of results, found none; check the path")
     for video in videos.videos:
-        _check_results(results, video, videos.protocol)  # cheap, and before minutes of work
+        _check_results(results, video, videos.protocol)  # takes seconds, scoring takes minutes
     scored: dict[int, VideoScore] = {}
     # The longest videos first, so that no worker has to finish one alone at the end.
-    order = sorted(range(len(videos.videos)), key=lambda i: -len(videos.videos[i].frames))
-    for index, score in map_unordered(_ScoreVideo(results, videos), order, workers):
-        scored[index] = score
+    order = sorted(range(count), key=lambda i: -len(videos.videos[i].frames))
+    for position, video_score in map_unordered(_ScoreVideo(results, videos), order, workers):
+        scored[position] = video_score
         if progress is not None:
-            progress(len(scored), len(videos.videos), "")
-    in_order = [scored[index] for index in sorted(scored)]
-    objects = tuple(score for video in in_order for score in video.objects)
+            progress(len(scored), count, "")
+    in_order = [scored[position] for position in range(count)]
+    objects = tuple(one for video_score in in_order for one in video_score.objects)
     if not objects:
         raise DataError(
             f"{videos.dataset}: expected an object with ground truth after its first frame in "
-            f"one of {len(videos.videos)} videos, found none; score another split"
+            f"one of {count} videos, found none; score another split"
         )
     return Scores(
         objects,
         binary=videos.videos[0].binary,
         dataset=videos.dataset,
         frames_excluded=videos.protocol.frames_excluded,
-        notes=tuple(note for video in in_order for note in video.notes),
+        notes=tuple(note for video_score in in_order for note in video_score.notes),
     )
 
 
 def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoScore:
     """Score one video; arguments and errors as in :func:`score_results`."""
     scored = protocol.scored_frames(video)
-    known = given_ids(video)
+    object_ids = given_ids(video)
     values: dict[int, list[tuple[float, float]]] = {object_id: [] for object_id in scored}
-    strange: Counter[int] = Counter()
+    unknown_ids: Counter[int] = Counter()
     for name in _in_order(video, scored):
         truth = video.read_mask(name)
-        predicted = read_result(results, video, name, truth.shape, known)
+        predicted = read_result(results, video, name, truth.shape, object_ids)
         void = truth == VOID
         for object_id, names in scored.items():
             if name in names:
                 own, true = predicted == object_id, truth == object_id
                 values[object_id].append(j_and_f(own, true, void if void.any() else None))
-        strange.update(_strange_ids(predicted, known))
+        present = np.flatnonzero(areas(predicted)).tolist()
+        unknown_ids.update(set(present) - {0, *object_ids})
     objects = tuple(
         ObjectScore(
             video.name,
@@ -153,8 +147,14 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
         )
         for object_id, pairs in values.items()
     )
-    unscored = sorted(set(known) - set(scored))
-    return VideoScore(objects, tuple(_notes(results, video, known, unscored, strange)))
+    notes = [
+        f"{video.name}: object {object_id} is not scored, only its first frame has a mask"
+        for object_id in sorted(set(object_ids) - set(scored))
+    ]
+    if unknown_ids:
+        notes.append(f"{video.name}: {_unknown_in_words(unknown_ids, object_ids)}")
+    notes.extend(_extra_files(results, video))
+    return VideoScore(objects, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -178,21 +178,21 @@ def read_result(
 ) -> NDArray[np.uint8]:
     """Read one result mask as it is scored.
 
-    In a binary video every non-zero pixel is object 1; where there is only one object, 255 means it
-    too (0/255 PNGs).
+    In a binary video every non-zero pixel is object 1. In a video of one object, 255 means that
+    object too (0/255 PNGs).
 
     Args:
         results: The folder of results.
-        video: Its ground truth.
+        video: The ground truth.
         frame_name: One of the video's frames.
         shape: (H, W) of the ground truth.
         object_ids: The video's :func:`~stmtrain.datasets.protocol.given_ids`.
 
     Returns:
-        (H, W) uint8 object ids, among them perhaps ids that the ground truth does not have.
+        (H, W) uint8 object ids, which may include ids that the ground truth does not have.
 
     Raises:
-        DataError: Unreadable, no label map, or of another size.
+        DataError: The file is unreadable, not a label map, or of the wrong size.
     """
     path = results / video.name / f"{frame_name}.png"
     mask = decode_mask(read_file(path, "write it again"), str(path))
@@ -215,49 +215,43 @@ def _in_order(video: VideoSource, scored: Mapping[int, Sequence[str]]) -> list[s
 
 
 def _check_results(results: Path, video: VideoSource, protocol: Protocol) -> None:
+    """Refuse a video without a result for every scored frame."""
     names = _in_order(video, protocol.scored_frames(video))
     folder = results / video.name
     if not folder.is_dir():
         nested = sorted(path.parent for path in results.glob(f"*/{video.name}") if path.is_dir())
-        advice = f"; pass {nested[0]}" if nested else "; run the method on the whole split"
+        advice = f"pass {nested[0]}" if nested else "run the method on the complete split"
         raise DataError(
-            f"{folder}: expected the results of video {video.name!r}, found no folder{advice}"
+            f"{folder}: expected the results of video {video.name!r}, found no folder; {advice}"
         )
-    there = {path.name for path in folder.iterdir()}
-    missing = [name for name in names if f"{name}.png" not in there]
+    present = {path.name for path in folder.iterdir()}
+    missing = [name for name in names if f"{name}.png" not in present]
     if missing:
-        others = sorted(there - {f"{name}.png" for name in video.frames})
-        beside = f" (beside others, such as {others[0]})" if others else ""
+        others = sorted(present - {f"{name}.png" for name in video.frames})
+        found = f" (but others, such as {others[0]})" if others else ""
         raise DataError(
             f"{folder}: expected a mask for each of {len(names)} scored frames, found none for "
-            f"{len(missing)}, the first is {missing[0]}.png{beside}; run the method on the whole "
+            f"{len(missing)}, the first is {missing[0]}.png{found}; run the method on the complete "
             "video and name its PNGs like the frames"
         )
 
 
-def _strange_ids(predicted: NDArray[np.uint8], known: Sequence[int]) -> list[int]:
-    """Return the ids of a result that are no object's."""
-    found = np.flatnonzero(areas(predicted)).tolist()
-    return sorted(set(found) - {0, *known})
+def _unknown_in_words(frames_of: Counter[int], object_ids: Sequence[int], most: int = 8) -> str:
+    """Describe ids that are not object ids, given the number of frames that have each."""
+    listed = ", ".join(map(str, sorted(frames_of)[:most]))
+    if len(frames_of) > most:
+        listed += ", ..."
+    return (
+        f"{listed} in up to {max(frames_of.values())} frames are none of its object ids "
+        f"({', '.join(map(str, object_ids))}) and count as background"
+    )
 
 
-def _notes(
-    results: Path,
-    video: VideoSource,
-    known: Sequence[int],
-    unscored: Sequence[int],
-    strange: Counter[int],
-) -> Iterator[str]:
-    for object_id in unscored:
-        yield f"{video.name}: object {object_id} is not scored, only its first frame has a mask"
-    if strange:
-        ids = ", ".join(map(str, sorted(strange)[:8])) + (", ..." if len(strange) > 8 else "")
-        yield (
-            f"{video.name}: {ids} in up to {max(strange.values())} frames are none of its "
-            f"object ids ({', '.join(map(str, known))}) and count as background"
-        )
-    there = sorted(path.stem for path in (results / video.name).glob("*.png"))
-    extra = [stem for stem in there if stem not in video.frames and not stem.startswith(".")]
+def _extra_files(results: Path, video: VideoSource) -> Iterator[str]:
+    """Note PNG files that are named like none of the frames."""
+    stems = sorted(path.stem for path in (results / video.name).glob("*.png"))
+    extra = [stem for stem in stems if stem not in video.frames and not stem.startswith(".")]
     if extra:
-        first = f"{extra[0]}.png"
-        yield f"{video.name}: {len(extra)} PNG files belong to no frame, the first is {first}"
+        yield (
+            f"{video.name}: {len(extra)} PNG files belong to no frame, the first is {extra[0]}.png"
+        )

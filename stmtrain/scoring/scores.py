@@ -1,7 +1,6 @@
-"""What a scoring found: J and F per object, video and set, as JSON, CSV and a table."""
+"""J and F per object, video and set, as JSON, CSV and a table."""
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,16 +55,16 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Measures of a whole set: every object counts the same, whatever its video's length.
+    """Measures of a set of videos: every object counts the same, whatever its video's length.
 
     Attributes:
         objects: In the order of the videos, then of their object ids; never empty.
         binary: Whether any non-zero pixel counted as the one object (DAVIS 2016).
-        dataset: What was scored, for people: ``DAVIS 2017 val``.
-        memory_every: How often the results' maker memorised a frame, N in the STM paper; None
-            when unknown, since masks do not tell.
-        frames_excluded: Which frames were not scored, for people.
-        notes: What a reader should know of the result files, one line each; not part of equality.
+        dataset: What was scored, for reports: ``DAVIS 2017 val``.
+        memory_every: Every how many frames the method memorised one, N in the STM paper; None if
+            unknown, since masks do not show it.
+        frames_excluded: Which frames were not scored, in words.
+        notes: Notes on the result files, one line each; not part of equality.
     """
 
     objects: tuple[ObjectScore, ...]
@@ -87,7 +86,7 @@ class Scores:
 
     @property
     def j_and_f(self) -> float:
-        """The mean of J's and F's means, the number that methods are ranked by."""
+        """Mean of J's and F's means, the number by which methods are ranked."""
         return (self.j.mean + self.f.mean) / 2
 
     def videos(self) -> "dict[str, Scores]":
@@ -98,7 +97,7 @@ class Scores:
         return {name: Scores(tuple(scores), self.binary) for name, scores in grouped.items()}
 
     def protocol(self) -> dict[str, Any]:
-        """Say how these numbers came about, as plain JSON values."""
+        """Describe how these numbers were obtained, as plain JSON values."""
         return {
             "dataset": self.dataset,
             "task": "semi-supervised",
@@ -146,28 +145,23 @@ class Scores:
         """Encode :meth:`to_mapping` as an indented UTF-8 JSON file."""
         return (json.dumps(self.to_mapping(), indent=1, ensure_ascii=False) + "\n").encode()
 
-    def global_csv(self) -> str:
-        """Return ``global_results-<split>.csv`` as the official tool writes it, 3 decimals."""
-        return _csv([GLOBAL_COLUMNS, tuple(f"{value:.3f}" for value in self._row())])
-
-    def sequence_csv(self) -> str:
-        """Return ``per-sequence_results-<split>.csv`` as the official tool writes it."""
-        rows = [
+    def write_csv(self, folder: Path, split: str) -> None:
+        """Write the CSV files of the official tool, 3 decimals, under their official names."""
+        sequences = [
             (f"{score.video}_{score.object_id}", f"{score.j.mean:.3f}", f"{score.f.mean:.3f}")
             for score in self.objects
         ]
-        return _csv([("Sequence", "J-Mean", "F-Mean"), *rows])
-
-    def write_csv(self, folder: Path, split: str) -> tuple[Path, Path]:
-        """Write both CSV files under their official names; return their paths."""
-        paths = (
-            folder / f"global_results-{split}.csv",
-            folder / f"per-sequence_results-{split}.csv",
-        )
+        tables: dict[str, list[Sequence[str]]] = {
+            f"global_results-{split}.csv": [
+                GLOBAL_COLUMNS,
+                tuple(f"{value:.3f}" for value in self._row()),
+            ],
+            f"per-sequence_results-{split}.csv": [("Sequence", "J-Mean", "F-Mean"), *sequences],
+        }
         folder.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, (self.global_csv(), self.sequence_csv()), strict=True):
-            path.write_text(text, encoding="utf-8", newline="")
-        return paths
+        for name, rows in tables.items():
+            with (folder / name).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
 
     def table(self) -> "Table":
         """Return a rich table in percent: one row per object, the set last."""
@@ -196,9 +190,3 @@ class Scores:
 
 def _mean(values: Sequence[Statistics]) -> Statistics:
     return Statistics(*(float(mean) for mean in np.mean(values, axis=0)))
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()

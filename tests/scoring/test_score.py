@@ -197,7 +197,7 @@ def rewrite(path, mask):
         ),
         (
             lambda r: [p.rename(p.with_name(f"frame{p.name}")) for p in (r / "long").iterdir()],
-            r"found none for 6, .* \(beside others, such as frame00000.png\)",
+            r"found none for 6, .* \(but others, such as frame00000.png\)",
         ),
         (
             lambda r: (r / "480p").mkdir() or [(r / v).rename(r / "480p" / v) for v in VIDEOS],
@@ -257,12 +257,11 @@ def test_reports_agree_and_state_the_protocol(davis, results, tmp_path):
     assert all(set(GLOBAL_COLUMNS) == set(of) for of in report["videos"].values())
     assert report["global"].keys() == report["videos"]["long"].keys()
 
-    whole, each = scores.write_csv(tmp_path, "val")
-    assert (whole.name, each.name) == ("global_results-val.csv", "per-sequence_results-val.csv")
-    head, row = whole.read_text().splitlines()
+    scores.write_csv(tmp_path / "csv", "val")
+    head, row = (tmp_path / "csv" / "global_results-val.csv").read_text().splitlines()
     assert head == "J&F-Mean,J-Mean,J-Recall,J-Decay,F-Mean,F-Recall,F-Decay"
     assert row.split(",")[0] == f"{scores.j_and_f:.3f}"
-    lines = each.read_text().splitlines()
+    lines = (tmp_path / "csv" / "per-sequence_results-val.csv").read_text().splitlines()
     assert lines[0] == "Sequence,J-Mean,F-Mean"
     assert [line.split(",")[0] for line in lines[1:]] == ["long_1", "long_2", "short_1"]
 

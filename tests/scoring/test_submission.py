@@ -162,11 +162,11 @@ FAULTS: dict[str, tuple[Callable[[Members], Members], str]] = {
     ),
     "wrapped": (
         _under("results/"),
-        "results/...: 8 masks lie here, expected <video>/<frame>.png",
+        "results/...: found 8 masks here, expected <video>/<frame>.png",
     ),
     "annotations": (
         _under("Annotations/480p/"),
-        "Annotations/480p/...: 8 masks lie here, expected <video>/<frame>.png",
+        "Annotations/480p/...: found 8 masks here, expected <video>/<frame>.png",
     ),
     "size": (
         _put("drawn-01/00001.png", png("P", (32, 24))),
@@ -186,7 +186,7 @@ FAULTS: dict[str, tuple[Callable[[Members], Members], str]] = {
     ),
     "jpeg": (
         _put("drawn-01/00001.png", b"\xff\xd8\xff\xe0" + b"x" * 99),
-        "drawn-01/00001.png: is no PNG",
+        "drawn-01/00001.png: is not a PNG",
     ),
     "cut": (
         lambda files: {**files, "drawn-01/00001.png": files["drawn-01/00001.png"][:-20]},
@@ -194,12 +194,12 @@ FAULTS: dict[str, tuple[Callable[[Members], Members], str]] = {
     ),
     "macosx": (
         _put("__MACOSX/drawn-01/._00001.png", b"x"),
-        "__MACOSX/drawn-01/._00001.png: is junk of an operating system",
+        "__MACOSX/drawn-01/._00001.png: is a file of the operating system",
     ),
-    "ds_store": (_put("drawn-01/.DS_Store", b"x"), "drawn-01/.DS_Store: is junk"),
-    "other file": (_put("results.json", b"{}"), "results.json: is no mask of a video"),
-    "outside": (_put("../drawn-01/00001.png", png("P")), "is a path that leads elsewhere"),
-    "absolute": (_put("/drawn-01/00001.png", png("P")), "is a path that leads elsewhere"),
+    "ds_store": (_put("drawn-01/.DS_Store", b"x"), "drawn-01/.DS_Store: is a file of the op"),
+    "other file": (_put("results.json", b"{}"), "results.json: is not a mask of a video"),
+    "outside": (_put("../drawn-01/00001.png", png("P")), "is a path that leads outside"),
+    "absolute": (_put("/drawn-01/00001.png", png("P")), "is a path that leads outside"),
     "large": (
         _put("drawn-01/00001.png", b"\0" * (2 << 20)),
         "drawn-01/00001.png: has 2097152 bytes, too many for a mask of this video",
@@ -297,7 +297,7 @@ def test_youtube_vos_ids_and_depth(youtube: VideoSet, tmp_path: Path) -> None:
         zipped(tmp_path / "c.zip", {**members(tmp_path / "a.zip"), "meta.json": extra.encode()}),
         youtube,
     )
-    assert found.startswith("meta.json: is no mask")
+    assert found.startswith("meta.json: is not a mask")
 
 
 def test_the_command_lists_faults_and_ends_with_1(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stmtrain.images.masks import VOID
 from stmtrain.model import STM
-from stmtrain.scoring.metrics import jaccard
+from stmtrain.scoring.metrics import j_and_f
 from stmtrain.training.losses import clip_losses, dice_loss, mean_jaccard, pixel_loss
 from tests.profiles import examples
 
@@ -82,7 +82,7 @@ def test_j_of_a_batch_is_that_of_the_metrics(case: tuple[int, ...]) -> None:
     for i, value in enumerate(mean_jaccard(logits, target, count).tolist()):
         truth, void = target[i].numpy(), target[i].numpy() == VOID
         scores = [
-            jaccard(predicted[i] == slot, truth == slot, void)
+            j_and_f(predicted[i] == slot, truth == slot, void)[0]
             for slot in range(1, int(count[i]) + 1)
         ]
         assert value == pytest.approx(np.mean(scores), abs=1e-6)
