@@ -25,8 +25,8 @@ import simplejpeg
 from benchmarks.common import report
 from stmdata.packing.pack import Job, pack
 from stmtrain.images.encode import encode_mask
-from stmtrain.shards.reader import read_manifest, read_sidecar
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
+from stmtrain.shards.store import LocalStore, read_manifest
 from stmtrain.training.recipe import PRETRAIN
 
 PER_SHARD, BATCH, LATER = 400, 8, 500  # clips of a shard, as in stm prepare-coco
@@ -57,7 +57,7 @@ def write_set(folder: Path, clips: int) -> Path:
     pack(folder, [Job("set-000000", tuple(range(PER_SHARD)))], _make, {"clips": clips})
     manifest = read_manifest(folder)
     (entry,) = manifest.shards
-    sidecar = read_sidecar(folder, entry, manifest)
+    sidecar = LocalStore(folder).sidecar(entry, manifest)
     entries = [replace(entry, sidecar_sha256="")]
     for number in range(1, -(-clips // PER_SHARD)):
         name = f"set-{number:06d}.tar"

@@ -20,8 +20,8 @@ from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_whole
 from stmtrain.settings import from_mapping
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, is_indexed
-from stmtrain.shards.reader import read_manifest
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
+from stmtrain.shards.store import read_manifest
 
 __all__ = ["forget_shards", "options_needed", "repair"]
 

@@ -1,9 +1,9 @@
-"""A local cache of files known by their sha256: whole or absent, shared by processes, bounded.
+"""A local cache of files by sha256, shared by processes and limited in size.
 
 A file is fetched into ``<sha256>.<bytes>.part`` under an exclusive lock, checked, synced and
-renamed to ``<sha256>``: a name without ``.part`` is a whole file. Whoever uses a file holds a
-shared lock through its descriptor, and only files that nobody holds are removed. The system drops
-the locks of a process however it ends; the part that it leaves is continued by the next one.
+renamed to ``<sha256>``: a name without ``.part`` is a complete file. Users of a file hold a shared
+lock on it through its descriptor, and only files without locks are removed. The operating system
+releases the locks of a process when it ends; the next process resumes the part that it left.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ __all__ = ["DEFAULT_GIGABYTES", "Cache", "default_folder", "user_cache"]
 DEFAULT_GIGABYTES = 50.0
 
 _POLL = 0.02
-_OURS = re.compile(r"[0-9a-f]{64}(\.(?P<bytes>\d+)(\.[0-9a-f]{8})?\.part)?")
+_NAME = re.compile(r"[0-9a-f]{64}(\.(?P<bytes>\d+)(\.[0-9a-f]{8})?\.part)?")
 
 
 def default_folder() -> Path:
@@ -37,7 +37,7 @@ def default_folder() -> Path:
 
 
 def user_cache(folder: Path | None = None, gigabytes: float = DEFAULT_GIGABYTES) -> "Cache":
-    """Return the cache that the options ``--cache`` and ``--cache-size`` mean."""
+    """Return the cache for the options ``--cache`` and ``--cache-size``."""
     return Cache(folder or default_folder(), int(gigabytes * 1e9))
 
 
@@ -45,7 +45,7 @@ class Cache:
     """Files by hash in one folder, at most ``limit`` bytes of them unless more are in use.
 
     Any number of threads and processes on one machine may share the folder: each file is fetched
-    by one of them while the others wait for it. Files of other programs are left alone.
+    by one of them while the others wait for it. Files of other programs are not touched.
 
     Example:
         >>> cache = Cache(Path("cache"), 10**9)  # doctest: +SKIP
@@ -53,16 +53,16 @@ class Cache:
     """
 
     def __init__(self, folder: Path, limit: int, *, patience: float = 120.0) -> None:
-        """Make the folder if need be.
+        """Create the folder if it does not exist.
 
         Args:
-            folder: Of the cache; on a file system with locks.
-            limit: Bytes that all files together may take; the least recently used leave first.
-            patience: Seconds without progress after which another process's fetch is given up on
-                and the file fetched once more.
+            folder: Folder of the cache, on a file system with locks.
+            limit: Total size of all files, bytes; the least recently used are removed first.
+            patience: If the fetch of another process makes no progress for this many seconds, the
+                file is fetched independently.
 
         Raises:
-            UsageError: The folder cannot be made or locked.
+            UsageError: The folder cannot be created or locked.
         """
         self.folder, self.limit, self._patience = folder, limit, patience
         try:
@@ -78,18 +78,18 @@ class Cache:
     def open(
         self, sha256: str, size: int | None, fetch: Callable[[BinaryIO], object], where: str
     ) -> int:
-        """Return a descriptor of the whole file; it stays readable whatever becomes of the cache.
+        """Return a descriptor of the complete file, readable even if it leaves the cache.
 
         Args:
             sha256: Hex digest of the file.
-            size: Its bytes, if known.
-            fetch: Brings a file to its full length. What it finds there is a beginning, kept from a
-                fetch that was interrupted.
+            size: Size of the file, bytes, if known.
+            fetch: Completes a file, which may already contain the beginning that an interrupted
+                fetch left.
             where: The file's name in error messages.
 
         Raises:
-            ShardError: What was fetched has another hash, twice.
-            UsageError: The file is larger than the whole cache.
+            ShardError: The fetched file has another hash, twice.
+            UsageError: The file is larger than the limit of the cache.
             StmError: The folder cannot be written.
         """
         self._check_size(size or 0, where)
@@ -107,18 +107,18 @@ class Cache:
     def borrow(
         self, size: int, fetch: Callable[[BinaryIO], object], where: str
     ) -> Iterator[BinaryIO]:
-        """Fetch a file, whatever its hash, for as long as the context lasts; it is not kept.
+        """Fetch a file of any hash for the duration of the context; it is not kept.
 
-        Meanwhile it counts as one of the cache's. What a killed process leaves goes when room is
-        needed, as any file does that nobody holds.
+        During that time it counts towards the limit. The file of a killed process is removed when
+        space is needed, like any file without a lock.
 
         Args:
-            size: Its bytes.
-            fetch: Brings the empty file to its full length.
+            size: Size of the file, bytes.
+            fetch: Fills the empty file.
             where: The file's name in error messages.
 
         Raises:
-            UsageError: The file is larger than the whole cache.
+            UsageError: The file is larger than the limit of the cache.
             StmError: The folder cannot be written.
         """
         self._check_size(size, where)
@@ -137,19 +137,19 @@ class Cache:
                 path.unlink(missing_ok=True)
 
     def used(self) -> int:
-        """Return the bytes that the files take, those being fetched counted as whole."""
+        """Return the size of all files, bytes; a file being fetched counts with its final size."""
         return sum(file.size for file in self._files())
 
     def _check_size(self, size: int, where: str) -> None:
         if size > self.limit:
             raise UsageError(
-                f"{where}: has {size / 1e9:.3g} GB, the cache may hold {self.limit / 1e9:.3g} GB; "
-                "give it more with --cache-size"
+                f"{where}: the file has {size / 1e9:.3g} GB, but the cache is limited to "
+                f"{self.limit / 1e9:.3g} GB; raise --cache-size"
             )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn what a disk has to say into an error for the user."""
+        """Turn an error of the file system into one for the user."""
         try:
             yield
         except OSError as error:
@@ -160,7 +160,7 @@ class Cache:
             ) from None
 
     def _take(self, sha256: str, size: int | None) -> int | None:
-        """Open a file that is there, hold it, and mark it as just used."""
+        """Open and lock a file of the cache and mark it as just used; None if it is absent."""
         path = self.folder / sha256
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -168,15 +168,15 @@ class Cache:
             return None
         if size is not None and os.fstat(descriptor).st_size != size:
             os.close(descriptor)
-            path.unlink(missing_ok=True)  # cut by hand or by a failing disk
+            path.unlink(missing_ok=True)  # truncated by hand or by a failing disk
             return None
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        with suppress(PermissionError):  # another user's file: it only looks older than it is
+        with suppress(PermissionError):  # another user's file: it will be removed somewhat early
             os.utime(descriptor)
         return descriptor
 
     def _claim(self, sha256: str, size: int) -> BufferedRandom | None:
-        """Open and lock the file's part; None if it was finished or removed while we waited."""
+        """Open and lock the file's part; None if it was completed or removed during the wait."""
         path = self.folder / f"{sha256}.{size}.part"
         part = path.open("a+b")
         if not self._locked(part, path):
@@ -192,9 +192,11 @@ class Cache:
         return None
 
     def _locked(self, part: BufferedRandom, path: Path) -> bool:
-        """Wait for the part as long as it grows; False if whoever holds it makes no progress.
+        """Lock the part, waiting while another process makes it grow.
 
-        Once the part is finished, its users hold it under its other name: nothing to wait for.
+        Returns:
+            False if the process that holds the lock makes no progress. True if the part is locked,
+            or if it no longer has its name: it was completed, and its users have locked it.
         """
         seen, since = -1, 0.0
         while _is_at(part, path):
@@ -211,10 +213,10 @@ class Cache:
     def _make(
         self, part: BufferedRandom, sha256: str, fetch: Callable[[BinaryIO], object], where: str
     ) -> int:
-        """Fetch, check and put in place; return a descriptor that holds the file."""
+        """Fetch, check and rename the part; return a descriptor with a shared lock."""
         path = Path(part.name)
         found = ""
-        # What an interrupted fetch left may be damaged: then two fresh tries are still to come.
+        # What an interrupted fetch left may be damaged, so two fetches from the start may follow.
         for _ in range(3 if os.fstat(part.fileno()).st_size else 2):
             self._make_room()
             fetch(part)
@@ -228,7 +230,7 @@ class Cache:
             path.unlink()
             raise ShardError(
                 f"{where}: expected sha256 {sha256}, found {found}, also when fetched again; the "
-                "file there is damaged or of another run, upload the set again"
+                "file on the server is damaged or of another run, upload the set again"
             )
         os.fsync(part.fileno())
         path.rename(self.folder / sha256)
@@ -238,10 +240,10 @@ class Cache:
         return descriptor
 
     def _make_room(self) -> None:
-        """Remove the least recently used files that nobody holds, until the rest is in the limit.
+        """Remove the least recently used files without locks until the limit is met.
 
-        When all that is left is in use, the limit is passed: to remove it would free nothing
-        before it is closed, and another process would fetch it again.
+        If all remaining files are in use, the limit is exceeded: removing a file that is in use
+        frees no space before it is closed, and another process would fetch it again.
         """
         with self._turn():
             files = sorted(self._files(), key=lambda file: file.used)
@@ -254,7 +256,7 @@ class Cache:
 
     def _files(self) -> Iterator["_File"]:
         for entry in os.scandir(self.folder):
-            name = _OURS.fullmatch(entry.name)
+            name = _NAME.fullmatch(entry.name)
             with suppress(FileNotFoundError):
                 if name is not None:
                     stat = entry.stat(follow_symlinks=False)
@@ -263,7 +265,7 @@ class Cache:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Let one process at a time make room; nobody waits for a stopped one for ever."""
+        """Let one process at a time make room, but wait only 10 s for one that is stopped."""
         with (self.folder / "lock").open("ab") as file:
             lock(file.fileno(), patience=10.0, required=True)
             yield
@@ -271,7 +273,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class _File:
-    """A file of the cache: its path, bytes, and when it was last used, seconds."""
+    """A file of the cache: its path, its size in bytes and the time of its last use in seconds."""
 
     path: Path
     size: int
@@ -279,7 +281,7 @@ class _File:
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether the open file still has this name: it may have been renamed or removed."""
+    """Return whether an open file still has this name; it may have been renamed or removed."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -287,7 +289,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def _remove_unused(path: Path) -> bool:
-    """Remove a file unless someone holds it; say whether it is gone."""
+    """Remove a file unless it is locked; return whether it is absent afterwards."""
     try:
         with path.open("rb") as file:
             if not lock(file.fileno(), required=True):

@@ -1,8 +1,8 @@
-"""The files of a folder behind a URL: requests that are bounded and retried, through fsspec.
+"""The files of a folder behind a URL: requests through fsspec, limited in time and retried.
 
-``fsspec`` and the package of a scheme are imported when the first URL is opened. Where credentials
-come from is theirs (environment, profiles, ``~/.config/fsspec``); no message shows a URL's user,
-password or query. A file is asked for in pieces, so a dropped connection costs one piece.
+``fsspec`` and the package for a scheme are imported when the first URL is opened. They determine
+where credentials come from (environment, profiles, ``~/.config/fsspec``). No message shows a URL's
+user, password or query. Files are requested in pieces, so a dropped connection costs one piece.
 """
 
 import os
@@ -28,24 +28,24 @@ _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCred
 
 
 class MissingFile(ShardError):
-    """A file is not on the server."""
+    """The file does not exist on the server."""
 
 
 class ShortFile(ShardError):
-    """A file ends before the bytes that were asked for."""
+    """The file ends before the requested bytes."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How failures are met.
+    """How failed requests are repeated.
 
     Attributes:
-        attempts: Failures in a row after which to give up.
-        first: Seconds to wait after the first failure; each further one doubles it.
-        longest: Seconds to wait at most. Each wait is shortened at random by up to a half, so that
-            many clients do not come back together.
-        timeout: Seconds that a request may take.
-        piece: Bytes asked for at a time.
+        attempts: Number of consecutive failures after which to give up.
+        first: Wait after the first failure, seconds; each further failure doubles it.
+        longest: Maximum wait, seconds. Each wait is shortened at random by up to a half, so that
+            many clients do not return at the same time.
+        timeout: Maximum duration of a request, seconds.
+        piece: Size of a request, bytes.
     """
 
     attempts: int = 6
@@ -55,19 +55,19 @@ class Retry:
     piece: int = 8 << 20
 
     def wait(self, failures: int) -> float:
-        """Return the seconds to wait after this many failures in a row."""
-        whole = min(self.longest, self.first * 2.0 ** (failures - 1))
-        return whole * (1.0 - secrets.randbelow(1001) / 2000)
+        """Return how long to wait after this many consecutive failures, seconds."""
+        longest = min(self.longest, self.first * 2.0 ** (failures - 1))
+        return longest * (1.0 - secrets.randbelow(1001) / 2000)
 
 
 class Remote:
-    """The files of one folder behind a URL; safe for threads."""
+    """The files of one folder behind a URL; thread-safe."""
 
     def __init__(self, url: str, retry: Retry | None = None) -> None:
-        """Load what the URL's scheme needs; nothing is asked of the server yet.
+        """Import the packages for the URL's scheme; no request is made.
 
         Raises:
-            UsageError: A needed package is not installed.
+            UsageError: A package is not installed.
         """
         self.url, self._retry = url, retry or Retry()
         scheme = urlsplit(url).scheme
@@ -81,51 +81,35 @@ class Remote:
                 f"{scheme}:// needs a package that is not installed ({error}); run "
                 f"pip install 'stm-toolkit[{_EXTRAS[scheme]}]'"
             ) from None
-        # The others have timeouts of their own.
         self._options: dict[str, Any] = (
             {"timeout": self._retry.timeout}
             if isinstance(self._files, AsyncFileSystem)
-            else {"cache_type": "none"}  # no reading ahead of a piece; timeouts of its own
+            else {"cache_type": "none"}  # no read-ahead; these file systems have their own timeouts
         )
 
     def where(self, name: str) -> str:
         """Return a file's URL for messages."""
         return shown(join_url(self.url, name))
 
-    def read(
-        self,
-        name: str,
-        parse: Callable[[bytes], T],
-        start: int | None = None,
-        end: int | None = None,
-    ) -> T:
-        """Read and parse a small file, or some bytes; what does not parse is asked for once more.
+    def read(self, name: str, parse: Callable[[bytes], T]) -> T:
+        """Read and parse a small file; if ``parse`` raises a ShardError, read it once more.
 
         Raises:
-            ShardError: The file is not there, or ``parse`` refuses it twice.
-            RemoteError: The server gives up, or refuses.
+            ShardError: The file does not exist, or ``parse`` raised it twice.
+            RemoteError: The server does not respond, fails repeatedly, or refuses access.
         """
-        retries = _Retries(self._retry, self.where(name))
-        refused = False
-        while True:
-            try:
-                data = self._ask(name, start, end)
-            except _Failure as failure:
-                retries.failed(str(failure))
-                continue
-            try:
-                return parse(data)
-            except ShardError:
-                if refused:
-                    raise
-                refused = True
+        data = self._read(name)
+        try:
+            return parse(data)
+        except ShardError:
+            return parse(self._read(name))  # it may have been damaged in transit
 
     def fetch(self, name: str, size: int, file: BinaryIO) -> None:
-        """Append to ``file`` what it lacks of the ``size`` bytes of a remote file.
+        """Append to ``file`` what is missing of the ``size`` bytes of a remote file.
 
         Raises:
-            ShardError: The file is not there.
-            RemoteError: The server gives up, or refuses.
+            ShardError: The remote file does not exist, or is shorter than ``size``.
+            RemoteError: The server does not respond, fails repeatedly, or refuses access.
         """
         retries = _Retries(self._retry, self.where(name))
         at = file.seek(0, os.SEEK_END)
@@ -134,44 +118,53 @@ class Remote:
         while at < size:
             end = min(at + self._retry.piece, size)
             try:
-                data = self._ask(name, at, end)
+                data = self._request(name, at, end)
             except _Failure as failure:
                 retries.failed(f"{failure} at byte {at} of {size}")
                 continue
             if len(data) > end - at:  # a server without byte ranges sends everything
                 data, end = data[at:size], size
             file.write(data[: end - at])
-            file.flush()  # others watch it grow
+            file.flush()  # other processes watch it grow
             if len(data) == end - at:
                 retries.count = 0
             else:
-                reason = f"{len(data)} bytes at byte {at} where {end - at} were asked for"
-                retries.failed(reason)
+                retries.failed(f"{len(data)} of {end - at} requested bytes at byte {at}")
             at = file.tell()
 
     def rest(self, name: str, size: int) -> bytes:
-        """Return the first 512 bytes that a remote file has behind ``size``; commonly none.
+        """Return up to 512 bytes of a remote file after the first ``size``, usually none.
 
-        The last byte is asked for too: to some servers a range that holds nothing is an error.
+        The byte before is requested too, because an empty range is an error for some servers.
         """
-        data = self.read(name, bytes, size - 1, size + _REST)
-        return data[1:] if len(data) <= 1 + _REST else data[size:]  # else it has no byte ranges
+        data = self._read(name, size - 1, size + _REST)
+        if len(data) > 1 + _REST:  # the server ignores byte ranges and sent the complete file
+            return data[size:]
+        return data[1:]
 
-    def _ask(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        """Make one request; failures that may pass are :class:`_Failure`, others final errors."""
+    def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        retries = _Retries(self._retry, self.where(name))
+        while True:
+            try:
+                return self._request(name, start, end)
+            except _Failure as failure:
+                retries.failed(str(failure))
+
+    def _request(self, name: str, start: int | None, end: int | None) -> bytes:
+        """Make one request; a temporary failure raises :class:`_Failure`."""
         options = self._options if start is None else {**self._options, "start": start, "end": end}
         try:
             return bytes(self._files.cat_file(join_url(self.url, name), **options))
-        except Exception as error:  # noqa: BLE001 - each backend has its own kinds of errors
-            self._sort_out(error, self.where(name))
+        except Exception as error:  # noqa: BLE001 - every backend raises its own errors
+            self._classify(error, self.where(name))
 
-    def _sort_out(self, error: Exception, where: str) -> NoReturn:
-        """Tell what may pass from what will not."""
+    def _classify(self, error: Exception, where: str) -> NoReturn:
+        """Raise :class:`_Failure` for a temporary failure, and an error for any other."""
         status = _status(error)
         if isinstance(error, FileNotFoundError) or status in (404, 410):
             raise MissingFile(
-                f"{where}: not on the server; check the URL, or upload the whole set (manifest.json"
-                " last)"
+                f"{where}: not on the server; check the URL, or upload the complete set "
+                "(manifest.json last)"
             ) from None
         name = type(error).__name__
         if isinstance(error, PermissionError) or status in (401, 403) or name in _NO_CREDENTIALS:
@@ -192,11 +185,11 @@ class Remote:
 
 
 class _Failure(Exception):
-    """A request failed in a way that may pass."""
+    """A request failed, but may succeed if it is repeated."""
 
 
 class _Retries:
-    """Failures in a row of one file."""
+    """Counts the consecutive failures of the requests for one file."""
 
     def __init__(self, retry: Retry, where: str) -> None:
         self.count = 0
@@ -208,7 +201,7 @@ class _Retries:
         if self.count >= self._retry.attempts:
             raise RemoteError(
                 f"{self._where}: gave up after {self.count} attempts ({reason}); check the network "
-                "and the server, then run the same command again, it goes on where it stopped"
+                "and the server, then run the same command again to resume"
             )
         time.sleep(self._retry.wait(self.count))
 
@@ -216,8 +209,8 @@ class _Retries:
 def _status(error: BaseException) -> int | None:
     """Find the HTTP status in an error of any backend."""
     response = getattr(error, "response", None)
-    for source, name in ((error, "status"), (response, "status_code"), (error, "code")):
-        found = getattr(source, name, None)
+    for owner, name in ((error, "status"), (response, "status_code"), (error, "code")):
+        found = getattr(owner, name, None)
         if isinstance(found, int):
             return found
     # s3fs translates botocore's errors and keeps them as the cause.
@@ -229,7 +222,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    """Say what happened in one line, without secrets."""
+    """Describe an error in one line, without secrets."""
     text = " ".join(str(error).split())
     text = re.sub(r"//[^\s/@'\"]+@", "//", text)
     text = re.sub(r"\?[^\s'\")]+", "", text)

@@ -1,7 +1,8 @@
-"""The index of a shard in little memory: about 120 bytes for a clip of three frames. Torch-free.
+"""The index of a shard in compact form: about 120 bytes for a clip of three frames.
 
-As objects a million clips would take 1.7 GB. Packed, a set's whole index can stay in memory, so
-that each sidecar is read once in a run, however widely the samples are shuffled.
+As Python objects, the index of a million clips would take 1.7 GB. In compact form the index of a
+complete set stays in memory, so that each sidecar is read once per run, however widely the samples
+are shuffled. Free of torch.
 """
 
 from array import array
@@ -17,13 +18,16 @@ T = TypeVar("T")
 
 
 class PackedIndex(Sequence[SampleIndex]):
-    """A read-only sequence of records, rebuilt when asked for; a long video costs no more."""
+    """A read-only sequence of ``SampleIndex`` objects, which are created on access.
+
+    Access takes the same time for a long video as for a short one.
+    """
 
     def __init__(self, rows: Sequence[SampleIndex]) -> None:
         self._keys = " ".join(row.key for row in rows).encode()
         self._key_ends, self._member_ends = array("Q"), array("Q")
         self._offsets, self._sizes, self._crcs = array("Q"), array("Q"), array("Q")
-        # Suffixes, and whether CRCs are known: most samples of a shard have one in common.
+        # Member suffixes, and whether CRCs are known: most samples of a shard share them.
         self._shapes: dict[tuple[tuple[str, ...], bool], int] = {}
         self._shape = array("Q")
         self._records: dict[int, SampleRecord] = {}
@@ -57,11 +61,11 @@ class PackedIndex(Sequence[SampleIndex]):
     @overload
     def __getitem__(self, number: slice) -> Sequence[SampleIndex]: ...
     def __getitem__(self, number: int | slice) -> SampleIndex | Sequence[SampleIndex]:
-        """Return the record at ``number``."""
+        """Return the row at ``number``."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
-            raise IndexError(f"record {number} of {len(self)}")
+            raise IndexError(f"row {number} of {len(self)}")
         number %= len(self)
         start = self._member_ends[number - 1] if number else 0
         columns, has_crcs = self._known[self._shape[number]]
@@ -74,12 +78,12 @@ class PackedIndex(Sequence[SampleIndex]):
         )
 
     def key(self, number: int) -> str:
-        """Return the key of the record at ``number``, which must be in ``[0, len(self))``."""
+        """Return the sample key at ``number``, which must be in ``[0, len(self))``."""
         start = self._key_ends[number - 1] + 1 if number else 0
         return self._keys[start : self._key_ends[number]].decode()
 
     def _shrink(self) -> None:
-        """Keep each column in the narrowest integers that hold it."""
+        """Store each column in the narrowest integers that can represent it."""
         for name in ("_key_ends", "_member_ends", "_offsets", "_sizes", "_crcs", "_shape"):
             column = getattr(self, name)
             narrow = next(c for c in "BHIQ" if max(column, default=0) < 1 << 8 * array(c).itemsize)
@@ -87,7 +91,7 @@ class PackedIndex(Sequence[SampleIndex]):
 
 
 class _Row(Mapping[str, T]):
-    """What the columns say of a sample, by suffix; looked up when it is asked for."""
+    """The values of a sample by member suffix, looked up in the columns on access."""
 
     __slots__ = ("_columns", "_value")
 

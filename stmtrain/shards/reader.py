@@ -1,9 +1,9 @@
-"""Read a shard set: manifest, member index, byte-range reads. Torch-free.
+"""Read a shard set: its manifest, the index of its members, and byte ranges. Free of torch.
 
-A set is a folder with ``manifest.json``, or a URL whose shards come through a local cache; sidecars
-are read when their shard is first touched, so opening costs the same for ten clips and for a
-million. Reads are ``os.pread`` on descriptors that threads share. Nothing is extracted, and nothing
-outside the folder is opened.
+A set is a folder with ``manifest.json``, or the URL of one, whose shards are read through a local
+cache. A sidecar is read when its shard is first used, so opening a set takes the same time for ten
+clips and for a million. Reads are ``os.pread`` on descriptors that threads share. Nothing is
+extracted to disk, and nothing outside the folder is opened.
 """
 
 import hashlib
@@ -22,30 +22,30 @@ from stmtrain.shards.arrays import SampleArrays, decode_sample
 from stmtrain.shards.index import PackedIndex
 from stmtrain.shards.manifest import Manifest, SampleIndex
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, SampleRecord
-from stmtrain.shards.store import LocalStore, Store, open_store, read_manifest, read_sidecar
+from stmtrain.shards.store import LocalStore, Store, open_store
 
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["OpenShard", "ShardSet", "open_shards", "read_manifest", "read_sidecar"]
+__all__ = ["OpenShard", "ShardSet", "open_shards"]
 
 _OPEN_SHARDS = 128
-_BETWEEN = 4096  # bytes per member that may be read in vain to save a read
+_BETWEEN = 4096  # unneeded bytes per member that may be read to save a second read
 
 
 class ShardSet:
     """A complete shard set, addressed by sample index in ``[0, len(self))``.
 
-    Indices follow the manifest's shard order and the order inside each tar. Safe for threads: the
-    state is a bounded cache of open shards, and the packed index of every shard that was touched.
+    Indices follow the order of the shards in the manifest and of the samples in each tar. Thread-
+    safe: the state is a limited number of open shards, and the index of every shard that was used.
 
     Attributes:
-        name: Its folder, or its URL without secrets.
-        manifest: What it holds.
-        manifest_sha256: Hex digest of the manifest's bytes. The manifest holds the hash of every
-            shard, so this one identifies the whole set.
-        shard_sizes: Samples of each shard.
-        remote: Whether it is behind a URL.
+        name: The folder, or the URL without secrets.
+        manifest: The manifest of the set.
+        manifest_sha256: Hex digest of the manifest's bytes. The manifest contains the hash of every
+            shard, so this digest identifies the complete set.
+        shard_sizes: Number of samples in each shard.
+        remote: Whether the set is behind a URL.
     """
 
     def __init__(self, store: Store) -> None:
@@ -66,13 +66,13 @@ class ShardSet:
 
         Args:
             location: Folder, or ``s3://``, ``gs://``, ``hf://``, ``https://`` URL of the folder.
-            cache: Where shards from a URL are kept; without one, in the user's cache folder.
+            cache: Cache for shards from a URL; by default in the user's cache folder.
 
         Raises:
-            ShardError: No manifest (not a set, or one that is still being made), another format
-                version, or a shard that is missing or has another size than the manifest says.
-            UsageError: A URL of another kind, or a package that it needs is not installed.
-            RemoteError: The server does not answer, or refuses.
+            ShardError: There is no manifest (no shard set, or one that is incomplete), it has
+                another format version, or a shard is missing or has the wrong size.
+            UsageError: The URL has an unknown scheme, or a package for it is not installed.
+            RemoteError: The server does not respond, or refuses access.
         """
         store = open_store(location, cache)
         shard_set = cls(store)
@@ -93,7 +93,7 @@ class ShardSet:
         return decode_sample(self.read(index), self.where(index))
 
     def where(self, index: int) -> str:
-        """Name a sample for an error message: set, shard and sample key."""
+        """Return the name of a sample in messages: set, shard and sample key."""
         number, local = self._locate(index)
         if number not in self._indices:
             self._shard(number)
@@ -118,11 +118,11 @@ class ShardSet:
 
         Args:
             index: Sample index.
-            frames: Frame names; all of them when ``None``.
-            record: The sample's record, if it was read already.
+            frames: Frame names; None for all frames.
+            record: The sample's record, if it has been read already.
 
         Raises:
-            ShardError: A member is missing, shorter than its index says, or damaged.
+            ShardError: A member is missing, shorter than its index states, or damaged.
         """
         shard, row = self._record(index)
         record = self._record_of(shard, row) if record is None else record
@@ -137,11 +137,11 @@ class ShardSet:
         )
 
     def fetch(self, shard: int) -> None:
-        """Make sure that a shard is here, in the manifest's order; waits for the network."""
+        """Open a shard by its number in the manifest; this may wait for the network."""
         self._shard(shard)
 
     def release(self, shard: int) -> None:
-        """Let go of a shard that is not needed soon, so that its cache may remove it."""
+        """Close a shard that is not needed soon, so that the cache may remove it."""
         with self._lock:
             self._open.pop(shard, None)
 
@@ -167,7 +167,7 @@ class ShardSet:
             if shard is not None:
                 self._open.move_to_end(number)
                 return shard
-        # Not under the lock: it may wait for the network, and readers of other shards must not.
+        # Not under the lock: opening may wait for the network, and other readers must not.
         entry = self.manifest.shards[number]
         index = self._indices.get(number)
         if index is None:
@@ -175,8 +175,8 @@ class ShardSet:
         opened = OpenShard(self._store.where(entry.name), index, self._store.open(entry))
         with self._lock:
             self._indices[number] = index
-            # Another thread may have been faster. Readers that still hold a shard keep it alive
-            # when it leaves here; the last one closes it.
+            # Another thread may have been faster. A shard that leaves this dictionary is closed
+            # when its last reader has finished.
             shard = self._open.setdefault(number, opened)
             if len(self._open) > _OPEN_SHARDS:
                 self._open.popitem(last=False)
@@ -189,7 +189,7 @@ class ShardSet:
         record = SampleRecord.from_json(shard.member(row, "json"), where)
         if record.sample_key != row.key:
             raise ShardError(
-                f"{where}: its record says {record.sample_key!r}; the shard is damaged, "
+                f"{where}: its record states the key {record.sample_key!r}; the shard is damaged, "
                 'run "stm shards verify"'
             )
         return record
@@ -226,14 +226,14 @@ def open_shards(
 
 
 class OpenShard:
-    """One tar's descriptor and index; reads at byte offsets, so threads need no lock."""
+    """The descriptor and index of a tar; reads are at byte offsets, so threads need no lock."""
 
     def __init__(self, path: str, index: Sequence[SampleIndex], descriptor: int) -> None:
-        """Take over an open descriptor; ``path`` is what messages call the tar."""
+        """Take ownership of an open descriptor; ``path`` is the tar's name in messages."""
         self.path, self.index, self._descriptor = path, index, descriptor
 
     def members(self, row: SampleIndex, suffixes: Sequence[str]) -> list[bytes]:
-        """Read several members as :meth:`member` does, in one piece where they lie together."""
+        """Read several members like :meth:`member`, in one read if they are close together."""
         known = row.members
         places = [known[suffix] for suffix in suffixes if suffix in known]
         start = min((offset for offset, _ in places), default=0)
@@ -244,13 +244,13 @@ class OpenShard:
             found = [data[offset - start : offset - start + size] for offset, size in places]
             if len(data) == stop - start and all(map(row.is_whole, suffixes, found)):
                 return found
-        return [self.member(row, suffix) for suffix in suffixes]  # also to name what is wrong
+        return [self.member(row, suffix) for suffix in suffixes]  # which also names any fault
 
     def member(self, row: SampleIndex, suffix: str) -> bytes:
         """Read one member's bytes.
 
         Raises:
-            ShardError: It is not there, cut, or has another CRC than when it was written.
+            ShardError: It is missing, truncated, or its CRC differs from that in the sidecar.
         """
         try:
             offset, size = row.members[suffix]
@@ -263,12 +263,12 @@ class OpenShard:
         if len(data) != size:
             raise ShardError(
                 f"{self.path}, {row.place(suffix)}: found {len(data)} of {size} bytes; the "
-                "shard is cut short, run the command that made it again"
+                "shard is truncated, run the command that made it again"
             )
         if not row.is_whole(suffix, data):
             raise ShardError(
                 f"{self.path}, {row.place(suffix)}: crc32 is {zlib.crc32(data):08x}, expected "
-                f"{row.crc32[suffix]:08x}; the shard is damaged since it was written, run "
+                f"{row.crc32[suffix]:08x}; the shard was damaged after it was written, run "
                 '"stm shards verify"'
             )
         return data

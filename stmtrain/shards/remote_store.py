@@ -1,4 +1,4 @@
-"""A shard set behind a URL: read through a local cache by hash, or as the server has it now."""
+"""A shard set behind a URL: through a local cache, or as it is on the server now."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +22,7 @@ class RemoteStore:
     remote = True
 
     def __init__(self, url: str, cache: Cache | None = None, retry: Retry | None = None) -> None:
-        """Load what the URL's scheme needs; without a cache, the user's is taken when needed."""
+        """Import the packages for the URL's scheme; the default cache is the user's."""
         self._remote, self._given = Remote(url, retry), cache
         self.name = shown(url)
         self._refused: dict[str, str] = {}
@@ -32,7 +32,7 @@ class RemoteStore:
         return self._given or user_cache()
 
     def manifest(self) -> bytes:
-        """Fetch the manifest; never from the cache, so that a set that changed is noticed."""
+        """Fetch the manifest, never from the cache, so that a changed set is noticed."""
         where = self._remote.where(MANIFEST_NAME)
 
         def check(data: bytes) -> bytes:
@@ -42,14 +42,14 @@ class RemoteStore:
         return self._remote.read(MANIFEST_NAME, check)
 
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-        """Return a shard's sidecar, from the cache or fetched."""
+        """Return a shard's sidecar, from the cache or the server."""
         name = sidecar_name(entry.name)
         where = self._remote.where(name)
 
         def parse(data: bytes) -> Sidecar:
             return parse_sidecar(data, where, entry, manifest)
 
-        if not entry.sidecar_sha256:  # a set from before its hash was recorded
+        if not entry.sidecar_sha256:  # an old set, whose manifest does not have this hash
             return self._remote.read(name, parse)
 
         def fetch(file: BinaryIO) -> None:
@@ -61,7 +61,7 @@ class RemoteStore:
             return parse(file.read())
 
     def open(self, entry: ShardEntry) -> int:
-        """Return a descriptor of a shard, from the cache or fetched."""
+        """Return a descriptor of a shard, from the cache or the server."""
 
         def fetch(file: BinaryIO) -> None:
             self._remote.fetch(entry.name, entry.bytes, file)
@@ -73,7 +73,7 @@ class RemoteStore:
         return self._remote.where(name)
 
     def file(self, name: str) -> bytes | None:
-        """Fetch a small file, past the cache; None where there is none."""
+        """Fetch a small file, without the cache; None if it does not exist."""
         try:
             return self._remote.read(name, bytes)
         except MissingFile:
@@ -81,14 +81,14 @@ class RemoteStore:
 
     @contextmanager
     def shard(self, entry: ShardEntry) -> Iterator[BinaryIO]:
-        """Fetch a shard as the server has it now, for as long as the context lasts.
+        """Fetch a shard as it is on the server now, for the duration of the context.
 
-        It is not taken from the cache, nor kept there; one that is shorter or longer than the
-        manifest says is as short, or goes on.
+        It is neither taken from the cache nor kept there. It may be shorter or longer than the
+        manifest states; at most 512 bytes beyond that size are fetched.
         """
 
         def fetch(file: BinaryIO) -> None:
-            with suppress(ShortFile):  # what came says where it ends
+            with suppress(ShortFile):  # the file then ends with the bytes that were received
                 self._remote.fetch(entry.name, entry.bytes, file)
                 file.write(self._remote.rest(entry.name, entry.bytes))
 
@@ -96,13 +96,13 @@ class RemoteStore:
             yield file
 
     def names(self) -> Sequence[str]:
-        """List nothing: not every server can."""
+        """Return nothing: not every server can list files."""
         return ()
 
     def _cached(
         self, name: str, sha256: str, size: int | None, fetch: Callable[[BinaryIO], None]
     ) -> int:
-        """Open through the cache; what the server has wrong is not fetched again and again."""
+        """Open a file through the cache, unless the server's copy was found to be damaged."""
         if name in self._refused:
             raise ShardError(self._refused[name])
         try:

@@ -1,4 +1,4 @@
-"""Where the files of a shard set are: the interface, and a folder. Torch-free."""
+"""The files of a shard set: the interface of stores, and a local folder. Free of torch."""
 
 import hashlib
 import os
@@ -15,26 +15,26 @@ from stmtrain.shards.urls import parse_location
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["LocalStore", "Store", "open_store", "parse_sidecar", "read_manifest", "read_sidecar"]
+__all__ = ["LocalStore", "Store", "open_store", "parse_sidecar", "read_manifest"]
 
 
 class Store(Protocol):
-    """Where the files of a shard set are.
+    """Access to the files of a shard set.
 
-    Readers use :meth:`manifest`, :meth:`sidecar` and :meth:`open`, which may answer from a cache;
-    those who check a set use :meth:`file` and :meth:`shard`, which show what is there now.
+    Readers use :meth:`manifest`, :meth:`sidecar` and :meth:`open`, which may use a cache. Checks of
+    a set use :meth:`file` and :meth:`shard`, which read what is stored now.
     """
 
     @property
     def name(self) -> str:
-        """What messages call the set: its folder, or its URL without secrets."""
+        """The set's name in messages: its folder, or its URL without secrets."""
 
     @property
     def remote(self) -> bool:
-        """Whether opening a shard may mean to wait for a network."""
+        """Whether opening a shard may wait for a network."""
 
     def where(self, name: str) -> str:
-        """What messages call a file of the set."""
+        """Return the name of a file of the set in messages."""
 
     def manifest(self) -> bytes:
         """Read the manifest."""
@@ -43,16 +43,16 @@ class Store(Protocol):
         """Read a shard's sidecar and check it against the manifest."""
 
     def open(self, entry: ShardEntry) -> int:
-        """Return a descriptor of a whole shard; its owner closes it."""
+        """Return a descriptor of a complete shard; the caller closes it."""
 
     def file(self, name: str) -> bytes | None:
-        """Read a small file as it is now; None where there is none."""
+        """Read a small file as it is now; None if it does not exist."""
 
     def shard(self, entry: ShardEntry) -> AbstractContextManager[BinaryIO]:
-        """Open a shard as it is now, whatever its bytes."""
+        """Open a shard as it is now, even if it is damaged."""
 
     def names(self) -> Sequence[str]:
-        """List the files there, as far as that can be known."""
+        """List the files, as far as the store can list them."""
 
 
 def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
@@ -60,10 +60,10 @@ def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
 
     Args:
         location: Folder, or URL of one.
-        cache: Where shards from a URL are kept; without one, in the user's cache folder.
+        cache: Cache for shards from a URL; by default in the user's cache folder.
 
     Raises:
-        UsageError: A URL of another kind, or a package that it needs is not installed.
+        UsageError: The URL has an unknown scheme, or a package for it is not installed.
     """
     location = parse_location(location) if isinstance(location, str) else location
     if isinstance(location, Path):
@@ -74,7 +74,7 @@ def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
 
 
 class LocalStore:
-    """A folder."""
+    """The files of a shard set in a folder."""
 
     remote = False
 
@@ -87,12 +87,35 @@ class LocalStore:
         return str(self.folder / name)
 
     def manifest(self) -> bytes:
-        """Read the manifest; its absence means that the set is incomplete or is not one."""
-        return _manifest_bytes(self.folder)
+        """Read the manifest.
+
+        Raises:
+            ShardError: There is none: the set is incomplete, or this is no shard set.
+        """
+        path = self.folder / MANIFEST_NAME
+        if path.is_file():
+            return path.read_bytes()
+        if not self.folder.is_dir():
+            raise ShardError(
+                f"{self.name}: expected a folder of shards, found nothing; check --shards"
+            )
+        if (self.folder / CONFIG_NAME).is_file():
+            raise ShardError(
+                f"{self.name}: the set is incomplete (no {MANIFEST_NAME}); run the command that "
+                "makes it again to resume"
+            )
+        raise ShardError(f"{self.name}: no {MANIFEST_NAME}; expected a folder made by stm")
 
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
         """Read a shard's sidecar and check it against the manifest."""
-        return read_sidecar(self.folder, entry, manifest)
+        path = self.folder / sidecar_name(entry.name)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ShardError(
+                f"{path}: sidecar cannot be read ({error.strerror}); pack it again"
+            ) from None
+        return parse_sidecar(data, str(path), entry, manifest)
 
     def open(self, entry: ShardEntry) -> int:
         """Open a shard."""
@@ -103,7 +126,7 @@ class LocalStore:
             raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
 
     def file(self, name: str) -> bytes | None:
-        """Read a small file; None where there is none."""
+        """Read a small file; None if it does not exist."""
         try:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
@@ -122,46 +145,28 @@ class LocalStore:
         return sorted(path.name for path in self.folder.iterdir())
 
     def check_sizes(self, manifest: Manifest) -> None:
-        """Refuse a set with a shard that is missing or has another size than the manifest says."""
+        """Check that all shards exist and have the sizes in the manifest.
+
+        Raises:
+            ShardError: A shard is missing or has another size.
+        """
         for entry in manifest.shards:
             path = self.folder / entry.name
             if not path.is_file() or path.stat().st_size != entry.bytes:
                 found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
                 raise ShardError(
                     f"{path}: expected a shard of {entry.bytes} bytes, found {found}; "
-                    "run the command that made this set again, it remakes what is missing"
+                    "run the command that made this set again to rebuild what is missing"
                 )
 
 
-def _manifest_bytes(folder: Path) -> bytes:
-    path = folder / MANIFEST_NAME
-    if not folder.is_dir():
-        raise ShardError(f"{folder}: expected a folder of shards, found nothing; check --shards")
-    if not path.is_file():
-        if (folder / CONFIG_NAME).is_file():
-            raise ShardError(
-                f"{folder}: the set is incomplete (no {MANIFEST_NAME}); run the command that "
-                "makes it again, it goes on where it stopped"
-            )
-        raise ShardError(f"{folder}: no {MANIFEST_NAME}; expected a folder made by stm")
-    return path.read_bytes()
-
-
 def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest; its absence means that the set is incomplete or is not one."""
-    return Manifest.from_json(_manifest_bytes(folder), str(folder / MANIFEST_NAME))
+    """Read the manifest of the set in a folder.
 
-
-def read_sidecar(folder: Path, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-    """Read a shard's sidecar and check that it belongs to the manifest."""
-    path = folder / sidecar_name(entry.name)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ShardError(
-            f"{path}: sidecar cannot be read ({error.strerror}); pack it again"
-        ) from None
-    return parse_sidecar(data, str(path), entry, manifest)
+    Raises:
+        ShardError: There is none, or it is malformed.
+    """
+    return Manifest.from_json(LocalStore(folder).manifest(), str(folder / MANIFEST_NAME))
 
 
 def parse_sidecar(data: bytes, path: str, entry: ShardEntry, manifest: Manifest) -> Sidecar:

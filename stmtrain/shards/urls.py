@@ -1,4 +1,4 @@
-"""Where shards may be: a folder or a URL of a known scheme, told apart and shown safely."""
+"""Locations of shard sets: folders and URLs of known schemes, and their names in messages."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def parse_location(text: str) -> Path | str:
     """Return a folder as a path and a URL as text.
 
     Raises:
-        UsageError: A URL of an unknown scheme, a chain of them, a pipe, or one without a host.
+        UsageError: A URL of an unknown scheme, a chained URL, a pipe, or a URL without a host.
 
     Example:
         >>> parse_location("s3://bucket/davis/")
@@ -39,7 +39,7 @@ def parse_location(text: str) -> Path | str:
         )
     parts = urlsplit(text)
     if not parts.netloc:
-        raise UsageError(f"{shown(text)}: expected a host or bucket behind {scheme}://")
+        raise UsageError(f"{shown(text)}: expected a host or bucket after {scheme}://")
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
 
 
@@ -55,15 +55,15 @@ def join_url(folder: str, name: str) -> str:
 
 
 def name_of(location: Path | str) -> str:
-    """Return what messages call a location: its folder, or its URL without secrets."""
+    """Return the name of a location in messages: its folder, or its URL without secrets."""
     return str(location) if isinstance(location, Path) else shown(location)
 
 
 def local_folder(text: str, command: str) -> Path:
-    """Return a folder as a path, for a command that works on the files in place.
+    """Return a folder as a path, for a command that changes files in place.
 
     Raises:
-        UsageError: It is a URL.
+        UsageError: The location is a URL.
     """
     location = parse_location(text)
     if isinstance(location, str):
@@ -75,9 +75,10 @@ def local_folder(text: str, command: str) -> Path:
 
 
 def split_weight(text: str) -> tuple[str, str]:
-    """Split ``LOCATION=WEIGHT``; the weight is empty where there is none.
+    """Split ``LOCATION=WEIGHT``; the weight is empty if there is none.
 
-    In a URL's query only a second ``=`` separates: ``?key=abc`` has no weight, ``?key=abc=2`` has.
+    In the query of a URL only the second ``=`` of a pair separates: ``?key=abc`` has no weight,
+    ``?key=abc=2`` has the weight 2.
     """
     location, equals, weight = text.rpartition("=")
     last_pair = re.split(r"[?&]", location)[-1]
@@ -90,7 +91,7 @@ def split_weight(text: str) -> tuple[str, str]:
 
 
 def shown(url: str) -> str:
-    """Return a URL without what may be secret in it: user, password, query."""
+    """Return a URL without the parts that may be secret: user, password and query."""
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=netloc, query="", fragment=""))

@@ -166,7 +166,7 @@ def test_the_cache_stays_in_its_limit(server: Server, folder: Path, tmp_path: Pa
         assert file.seek(0, 2) == entry.bytes
         assert entry.bytes <= cache.used() <= cache.limit
     assert max(seen) <= cache.limit
-    with pytest.raises(UsageError, match="give it more with --cache-size"):
+    with pytest.raises(UsageError, match="raise --cache-size"):
         verify(server.url, cache=Cache(tmp_path / "tiny", max(sizes) - 1))
 
 
@@ -213,7 +213,7 @@ def test_verify(server: Server, folder: Path, tmp_path: Path) -> None:
     assert "hidden" not in found.output
     refused = check("--cache-size", 0.00001)
     assert refused.exit_code == 2
-    assert "give it more with --cache-size" in refused.stderr
+    assert "raise --cache-size" in refused.stderr
 
 
 @pytest.mark.parametrize(("size", "workers"), [(9.0, 5), (2.5, 2), (1.5, 1)])
