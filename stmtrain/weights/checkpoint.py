@@ -83,14 +83,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def keep_as(path: Path, name: str) -> None:
     """Keep the file at ``path`` under another name next to it, which appears complete."""
-    kept = path.with_name(name)
-    temporary = kept.with_name(name + ".tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f"{path.name}.kept.tmp")
+    temporary.unlink(missing_ok=True)  # from a process that was killed here
     try:
         temporary.hardlink_to(path)  # the next checkpoint replaces the name, not the content
     except OSError:
         shutil.copyfile(path, temporary)  # a file system without hard links
-    temporary.replace(kept)
+    temporary.replace(path.with_name(name))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

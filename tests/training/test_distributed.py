@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import cli
-from stmdata.packing.videos import pack_davis
 from stmtrain.errors import UsageError
 from stmtrain.model import STM
-from stmtrain.training.distributed import SINGLE, Ranks, ranks_of, without_option
+from stmtrain.training.distributed import SINGLE, Ranks, ranks_of, usable_device, without_option
 from stmtrain.weights.checkpoint import load_checkpoint
 
 
@@ -52,11 +51,9 @@ def test_an_option_is_taken_out_of_a_command_line(
     assert without_option([*before, *option, *after], "--gpus") == before + after
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
-    out = tmp_path_factory.mktemp("shards") / "davis"
-    pack_davis(davis_tree, 2017, "train", out, workers=1)
-    return out
+def test_an_unusable_device_is_refused() -> None:
+    with pytest.raises(UsageError, match="--device nonsense"):
+        usable_device("nonsense")
 
 
 def _options(shards: Path, out: Path) -> list[str]:

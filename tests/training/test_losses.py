@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from stmtrain.images.masks import VOID
 from stmtrain.model import STM
 from stmtrain.scoring.metrics import j_and_f
-from stmtrain.training.losses import clip_losses, dice_loss, mean_jaccard, pixel_loss
+from stmtrain.training.losses import clip_losses, dice_loss, mean_jaccard, pixel_loss, segment_clip
 from tests.profiles import examples
+from tests.training.runs import moving_squares
 
 CASES = st.tuples(st.integers(0, 99), st.integers(1, 3), st.integers(1, 3))
 
@@ -114,3 +115,30 @@ def test_a_clips_loss_does_not_depend_on_its_batch(seed: int, share: float, dice
             for i in range(3)
         ]
     torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_detaching_cuts_the_gradient_through_the_predicted_mask() -> None:
+    torch.manual_seed(0)
+    model = STM("resnet18").eval()
+    frames, masks, count = moving_squares()
+    gradients = []
+    for detach in (False, True):
+        model.zero_grad()
+        last = list(segment_clip(model, frames, masks, count, detach_memory=detach))[-1]
+        last.square().mean().backward()
+        gradients.append(model.Decoder.pred2.weight.grad.clone())
+    assert not torch.allclose(gradients[0], gradients[1])
+
+
+def test_void_pixels_do_not_count() -> None:
+    torch.manual_seed(0)
+    model = STM("resnet18").eval()
+    frames, masks, count = moving_squares()
+    with torch.no_grad():
+        loss, logits = clip_losses(model, frames, masks, count, detach_memory=True)
+        everywhere = masks.clone()
+        everywhere[:, 1:] = 255
+        nothing, _ = clip_losses(model, frames, everywhere, count, detach_memory=True)
+    assert logits.shape == (1, 3, 48, 48)
+    assert loss > 0
+    assert nothing == 0

@@ -1,9 +1,6 @@
 """``stm weights``: the same weights in another file, and what a file holds."""
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +14,7 @@ from stmtrain.model import STM
 from stmtrain.weights.checkpoint import load_model_and_origin
 from stmtrain.weights.convert import convert, inspect
 from stmtrain.weights.files import read_state, write_state
+from tests.weights.files import same, save
 
 State = dict[str, Tensor]
 
@@ -39,29 +37,12 @@ def state() -> State:
     return state
 
 
-def same(a: State, b: State) -> bool:
-    """Bit by bit: 0 and -0 are not the same."""
-    return a.keys() == b.keys() and all(
-        a[k].dtype == b[k].dtype and a[k].shape == b[k].shape and _bits(a[k]) == _bits(b[k])
-        for k in a
-    )
-
-
-def _bits(tensor: Tensor) -> bytes:
-    return tensor.contiguous().numpy().tobytes()
-
-
-def saved(value: Any, path: Path) -> Path:
-    torch.save(value, path)
-    return path
-
-
 def prefixed(state: State) -> State:
     return {f"module.{name}": tensor for name, tensor in state.items()}
 
 
 def test_there_and_back_every_bit_is_kept(state: State, tmp_path: Path) -> None:
-    official = saved(prefixed(state), tmp_path / "official.pth")
+    official = save(prefixed(state), tmp_path / "official.pth")
     plain, safe, back = (tmp_path / name for name in ("plain.pth", "w.safetensors", "back.pt"))
     for source, target in ((official, plain), (official, safe), (safe, back)):
         result = stm("weights", "convert", source, target)
@@ -76,7 +57,7 @@ def test_there_and_back_every_bit_is_kept(state: State, tmp_path: Path) -> None:
 
 def test_the_largest_backbone_converts(tmp_path: Path) -> None:
     name = "resnest101"
-    source = saved({"state_dict": prefixed(STM(name).state_dict())}, tmp_path / "w.pth")
+    source = save({"state_dict": prefixed(STM(name).state_dict())}, tmp_path / "w.pth")
     lines: list[str] = []
     convert(source, tmp_path / "w.safetensors", lines.append, None, backbone=name)
     assert len(lines) == 1
@@ -87,28 +68,10 @@ def test_the_largest_backbone_converts(tmp_path: Path) -> None:
     assert same(dict(model.state_dict()), read_state(source))
 
 
-def test_safetensors_are_the_same_bytes_every_time(tmp_path: Path) -> None:
-    contents = set()
-    for _ in range(16):  # the library's own order of metadata changes from call to call
-        write_state(
-            tmp_path / "w.safetensors", {"b": torch.ones(2)}, {"model": "STM", "backbone": "x"}
-        )
-        contents.add((tmp_path / "w.safetensors").read_bytes())
-    (content,) = contents
-    size = int.from_bytes(content[:8], "little")
-    assert size % 8 == 0  # tensors are aligned
-    header = json.loads(content[8 : 8 + size])
-    assert list(header["__metadata__"].items()) == [
-        ("backbone", "x"),
-        ("format", "pt"),
-        ("model", "STM"),
-    ]
-
-
 def test_half_precision_stays_half(state: State, tmp_path: Path) -> None:
     half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()}
     target = tmp_path / "w.safetensors"
-    convert(saved(half, tmp_path / "w.pth"), target, lambda _: None, None)
+    convert(save(half, tmp_path / "w.pth"), target, lambda _: None, None)
     assert {str(t.dtype) for t in read_state(target).values()} == {"torch.bfloat16", "torch.int64"}
 
 
@@ -116,7 +79,7 @@ def test_what_differs_is_listed_and_nothing_is_written(state: State, tmp_path: P
     names = [name for name in state if name.startswith("Decoder.RF2.")]
     wrong = {name: tensor for name, tensor in state.items() if name not in names}
     wrong |= {"extra": torch.zeros(1), "KV_Q_r4.Key.bias": torch.zeros(31)}
-    source, target = saved(wrong, tmp_path / "w.pth"), tmp_path / "out" / "w.safetensors"
+    source, target = save(wrong, tmp_path / "w.pth"), tmp_path / "out" / "w.safetensors"
     result = stm("weights", "convert", source, target)
     assert result.exit_code == 1
     lines = result.output.splitlines()
@@ -141,14 +104,14 @@ def test_what_differs_is_listed_and_nothing_is_written(state: State, tmp_path: P
 def test_backbone_that_was_asked_for_is_the_one_that_is_checked(
     state: State, tmp_path: Path
 ) -> None:
-    source = saved(state, tmp_path / "w.pth")
+    source = save(state, tmp_path / "w.pth")
     result = stm("weights", "convert", source, tmp_path / "o.pth", "--backbone", "resnet50")
     assert result.exit_code == 1
     assert result.output.rstrip().endswith("choose --backbone resnet18")
     result = stm("weights", "convert", source, tmp_path / "o.pth", "--backbone", "vgg")
     assert result.exit_code == 2
     assert "expected --backbone of resnet50, resnet18, resnest101, found 'vgg'" in result.output
-    other = saved({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    other = save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
     result = stm("weights", "convert", other, tmp_path / "o.pth")
     assert result.exit_code == 1
     assert "found 1 tensors of another model" in result.output
@@ -163,7 +126,7 @@ def test_a_checkpoint_gives_its_model_or_its_averaged_weights(state: State, tmp_
         "recipe": {"name": "main"},
         "optimizer": {},
     }
-    source, target = saved(value, tmp_path / "checkpoint.pt"), tmp_path / "w.pth"
+    source, target = save(value, tmp_path / "checkpoint.pt"), tmp_path / "w.pth"
     result = stm("weights", "convert", source, target)
     assert (
         "averaged weights of this checkpoint are not included; --ema selects them" in result.output
@@ -183,7 +146,7 @@ def test_a_checkpoint_gives_its_model_or_its_averaged_weights(state: State, tmp_
 
 def test_absent_counters_are_written_as_zero(state: State, tmp_path: Path) -> None:
     old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    source, target = saved(prefixed(old), tmp_path / "old.pth"), tmp_path / "w.pth"
+    source, target = save(prefixed(old), tmp_path / "old.pth"), tmp_path / "w.pth"
     result = stm("weights", "convert", source, target)
     count = len(state) - len(old)
     assert f"note: {count} counters of BatchNorm were absent and are zero" in result.output
@@ -196,7 +159,7 @@ def test_absent_counters_are_written_as_zero(state: State, tmp_path: Path) -> No
 
 
 def test_nan_is_kept_and_said(state: State, tmp_path: Path) -> None:
-    source = saved(
+    source = save(
         {**state, "Decoder.pred2.bias": torch.tensor([1.0, torch.nan])}, tmp_path / "w.pth"
     )
     result = stm("weights", "convert", source, tmp_path / "o.pth")
@@ -207,7 +170,7 @@ def test_nan_is_kept_and_said(state: State, tmp_path: Path) -> None:
 
 
 def test_existing_files_and_other_suffixes_are_refused(state: State, tmp_path: Path) -> None:
-    source, target = saved(state, tmp_path / "w.pth"), tmp_path / "o.pth"
+    source, target = save(state, tmp_path / "w.pth"), tmp_path / "o.pth"
     target.write_bytes(b"mine")
     result = stm("weights", "convert", source, target)
     assert result.exit_code == 2
@@ -220,7 +183,7 @@ def test_existing_files_and_other_suffixes_are_refused(state: State, tmp_path: P
 
 def test_info_names_other_models_and_refuses_what_is_damaged(tmp_path: Path) -> None:
     resnet = {"layer1.0.conv1.weight": torch.zeros(64, 64, 1, 1)}
-    result = stm("weights", "info", saved(resnet, tmp_path / "r.pth"))
+    result = stm("weights", "info", save(resnet, tmp_path / "r.pth"))
     assert result.exit_code == 0
     assert "model: a ResNet for classification (18 or 34 layers)" in result.output
     assert "names and shapes" not in result.output
@@ -229,34 +192,6 @@ def test_info_names_other_models_and_refuses_what_is_damaged(tmp_path: Path) -> 
     assert result.exit_code == 1
     assert result.output.startswith("stm: ")
     assert len(result.output.splitlines()) == 1
-
-
-def test_views_are_written_without_the_storage_behind_them(tmp_path: Path) -> None:
-    storage = torch.arange(10**6, dtype=torch.float32).reshape(1000, 1000)
-    row = storage[0, :3]
-    views = {"a": row, "b": storage[:2, :3].t(), "c": row}
-    for name in ("w.pth", "w.safetensors"):
-        write_state(tmp_path / name, views, {})
-        assert same(read_state(tmp_path / name), views)
-        assert (tmp_path / name).stat().st_size < 10_000
-
-
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_a_write_that_fails_leaves_the_old_file(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / name
-    write_state(path, {"a": torch.ones(2)}, {})
-    before = path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_state(path, {"a": torch.zeros(2)}, {})
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_damaged_source_is_refused_before_anything_is_written(state: State, tmp_path: Path) -> None:

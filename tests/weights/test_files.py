@@ -1,0 +1,201 @@
+"""Files of weights: damaged and hostile ones are refused in one line, written ones are exact."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stmtrain.errors import CheckpointError, StmError
+from stmtrain.weights.files import load_file, read_state, write_state
+from tests.profiles import examples
+from tests.weights.files import refusal, same, save, write_safetensors
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("evil-was-here"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "EOFError"),
+        (b"not a checkpoint", "UnpicklingError|KeyError"),
+        (b"PK\x03\x04 neither", "RuntimeError"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "UnpicklingError"),
+        (pickle.dumps(Evil()), "UnpicklingError"),
+    ],
+    ids=["empty", "text", "zip", "png", "code"],
+)
+def test_what_is_no_checkpoint_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    message = refusal(load_file, path)
+    assert message.startswith(f"{path}: expected a PyTorch checkpoint of plain tensors")
+    assert any(name in message for name in reason.split("|")), message
+    assert not Path("evil-was-here").exists()
+
+
+def test_missing_files_and_other_contents_are_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(load_file, tmp_path / "none.pth")
+    assert "Is a directory" in refusal(load_file, tmp_path)
+    assert "found Tensor" in refusal(read_state, save(torch.ones(1), tmp_path / "t.pth"))
+    assert "found a dict of nothing" in refusal(read_state, save({}, tmp_path / "e.pth"))
+    message = refusal(read_state, save({"lr": 1, "step": 2}, tmp_path / "d.pth"))
+    assert "expected a state dict (tensor by name)" in message
+    assert "found a dict of lr, step" in message
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.ones(3, dtype=torch.complex64),
+        torch.ones(3, device="meta"),
+        torch.ones(1).expand(10**12),
+    ],
+    ids=["sparse", "complex", "meta", "four bytes as a terabyte"],
+)
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, tensor: Tensor) -> None:
+    message = refusal(read_state, save({"odd": tensor}, tmp_path / "w.pth"))
+    assert "expected dense tensors of real numbers, found odd (" in message
+
+
+def test_names_that_would_upset_a_terminal_are_refused(tmp_path: Path) -> None:
+    message = refusal(read_state, save({"a\x1b[2J\n": torch.ones(1)}, tmp_path / "w.pth"))
+    assert "found a dict of 'a\\x1b[2J\\n'" in message
+    refusal(read_state, save({"a" * 10**5: torch.ones(1)}, tmp_path / "w.pth"))
+
+
+SMALL_STATE = {"a.weight": torch.ones(3, 4), "b": torch.ones((), dtype=torch.int64)}
+
+
+def test_safetensors_cut_at_any_byte_are_refused(tmp_path: Path) -> None:
+    whole = write_safetensors(SMALL_STATE, tmp_path / "w.safetensors").read_bytes()
+    cut = tmp_path / "cut.safetensors"
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        message = refusal(read_state, cut)
+        assert "expected a safetensors file of plain tensors" in message
+    assert "No such file" in refusal(load_file, tmp_path / "none.safetensors")
+
+
+HEADER_VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(), st.text(max_size=3)
+)
+
+
+@given(data=st.data())
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_safetensors_with_any_header_load_or_are_refused_in_one_line(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    """Flipped bytes seldom leave valid JSON, so that its values are changed one by one too."""
+    path = write_safetensors(SMALL_STATE, tmp_path / "w.safetensors")
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[:8], "little")
+    if data.draw(st.booleans()):
+        for position in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+            content[position] = data.draw(st.integers(0, 255))
+    else:
+        header = json.loads(content[8 : 8 + size])
+        entry = header[data.draw(st.sampled_from(sorted(SMALL_STATE)))]
+        dtypes = st.sampled_from(["F8_E8M0", "F4", "U64", "BOOL", "C64", "F64", "I8"])
+        lists = st.lists(HEADER_VALUES, max_size=3)
+        entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(HEADER_VALUES | lists | dtypes)
+        text = json.dumps(header).encode()
+        content = len(text).to_bytes(8, "little") + text + content[8 + size :]
+    path.write_bytes(content)
+    message = ""
+    try:
+        read_state(path)
+    except CheckpointError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
+    value = {"a.weight": torch.ones(3, 4)}
+    whole = save(value, tmp_path / "w.pth", _use_new_zipfile_serialization=False).read_bytes()
+    cut = tmp_path / "cut.pth"
+    for length in range(len(whole)):
+        cut.write_bytes(whole[:length])
+        refusal(read_state, cut)
+
+
+@given(data=st.data())
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_files_load_or_are_refused_in_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    zipped = data.draw(st.booleans())
+    value = {"model": {"a.weight": torch.ones(3, 4), "b": torch.ones(())}, "step": 3}
+    path = save(value, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        where = data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4))
+        for position in where:
+            content[position] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    message = ""
+    try:
+        read_state(path)
+    except CheckpointError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+def test_safetensors_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    contents = set()
+    for _ in range(16):  # the library's own order of metadata changes from call to call
+        write_state(
+            tmp_path / "w.safetensors", {"b": torch.ones(2)}, {"model": "STM", "backbone": "x"}
+        )
+        contents.add((tmp_path / "w.safetensors").read_bytes())
+    (content,) = contents
+    size = int.from_bytes(content[:8], "little")
+    assert size % 8 == 0  # tensors are aligned
+    header = json.loads(content[8 : 8 + size])
+    assert list(header["__metadata__"].items()) == [
+        ("backbone", "x"),
+        ("format", "pt"),
+        ("model", "STM"),
+    ]
+
+
+def test_views_are_written_without_the_storage_behind_them(tmp_path: Path) -> None:
+    storage = torch.arange(10**6, dtype=torch.float32).reshape(1000, 1000)
+    row = storage[0, :3]
+    views = {"a": row, "b": storage[:2, :3].t(), "c": row}
+    for name in ("w.pth", "w.safetensors"):
+        write_state(tmp_path / name, views, {})
+        assert same(read_state(tmp_path / name), views)
+        assert (tmp_path / name).stat().st_size < 10_000
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_write_that_fails_leaves_the_old_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    write_state(path, {"a": torch.ones(2)}, {})
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StmError, match=rf"{name}: cannot be written .*No space left"):
+        write_state(path, {"a": torch.zeros(2)}, {})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [name]
