@@ -1,7 +1,7 @@
-"""Bytes to pixels, the only image decoder: RGB frames and label maps. Torch-free.
+"""The only image decoder: bytes to RGB frames and label maps. Free of torch.
 
-Input is untrusted: the header is checked against ``MAX_PIXELS`` before any pixel is decoded, and
-every failure names the place.
+Input is untrusted: the size in the header is checked against ``MAX_PIXELS`` before any pixel is
+decoded, and every error names the file or sample.
 """
 
 import io
@@ -18,9 +18,9 @@ from stmtrain.images.png import read_plain_png
 __all__ = ["MAX_PIXELS", "decode_frame", "decode_mask", "decode_still", "frame_size"]
 
 MAX_PIXELS = 64_000_000
-"""Largest image that is decoded, pixels: an 8K frame has 33 million."""
+"""Size of the largest image that is decoded, pixels; an 8K frame has 33 million."""
 
-# Not whatever Pillow could open: for some formats it starts other programs.
+# Not every format that Pillow can open: for some it starts other programs.
 _STILL_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 _MASK_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
 _OPEN_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
@@ -45,14 +45,15 @@ def decode_frame(
     Args:
         data: JPEG bytes.
         where: File, or shard and sample; opens the error message.
-        out: (H, W, 3) uint8 to decode into, of the size that the record says; straight, without a
-            copy, if it has no gaps. Its pixels are undefined after an error.
+        out: (H, W, 3) uint8 to decode into, of the size that the record states; without a copy if
+            it is contiguous. Its pixels are undefined after an error.
 
     Returns:
         (H, W, 3) uint8, RGB; ``out`` if given.
 
     Raises:
-        DataError: Not a JPEG, truncated, of another size than ``out``, or above ``MAX_PIXELS``.
+        DataError: It is not a JPEG, truncated, larger than ``MAX_PIXELS``, or its size is not that
+            of ``out``.
     """
     size = frame_size(data, where)
     direct = None
@@ -71,13 +72,13 @@ def decode_frame(
 
 
 def decode_still(data: bytes, where: str) -> NDArray[np.uint8]:
-    """Decode a still image of a common kind (PNG, grey or CMYK JPEG, ...) to (H, W, 3) RGB."""
+    """Decode a still image of a common format (PNG, grey or CMYK JPEG, ...) to (H, W, 3) RGB."""
     try:
         with Image.open(io.BytesIO(data), formats=_STILL_FORMATS) as image:
             _check_pixels(image, where)
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
-        raise DataError(f"{where}: expected an image, this is none; replace the file") from None
+        raise DataError(f"{where}: expected an image, found other data; replace it") from None
     except _OPEN_ERRORS as error:
         raise DataError(f"{where}: expected an image ({error}); replace the file") from None
 
@@ -85,27 +86,27 @@ def decode_still(data: bytes, where: str) -> NDArray[np.uint8]:
 def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Decode a label map: palette or grey PNG, with or without an alpha channel.
 
-    The palette's colours are ignored, its indices are the ids. DAVIS-2016 has grey masks and one
-    file with an alpha channel; alpha is dropped.
+    The colours of the palette are ignored; its indices are the ids. An alpha channel is dropped:
+    DAVIS-2016 has grey masks and one file with alpha.
 
     Args:
         data: PNG bytes (or BMP, GIF, TIFF).
         where: File, or shard and sample; opens the error message.
-        out: (H, W) uint8 to decode into, of the size that the record says.
+        out: (H, W) uint8 to decode into, of the size that the record states.
 
     Returns:
         (H, W) uint8 as stored: ids for palette images, grey levels for grey ones; ``out`` if given.
 
     Raises:
-        DataError: Not an image, damaged, a colour image, of another size than ``out``, or too
-            large.
+        DataError: It is not an image, damaged, a colour image, too large, or its size is not that
+            of ``out``.
     """
     try:
         mask = read_plain_png(data, MAX_PIXELS)
         if mask is None:
             mask = _mask_by_pillow(data, where)
     except UnidentifiedImageError:
-        raise DataError(f"{where}: expected a mask PNG, this is none; replace the file") from None
+        raise DataError(f"{where}: expected a mask PNG, found other data; replace it") from None
     except _OPEN_ERRORS as error:
         raise DataError(f"{where}: expected a mask PNG ({error}); replace the file") from None
     if out is None:
@@ -131,7 +132,7 @@ def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
 def _check_size(found: tuple[int, ...], out: NDArray[np.uint8], where: str) -> None:
     if found != out.shape[:2]:
         raise DataError(
-            f"{where}: expected {out.shape[1]}x{out.shape[0]} pixels as its record says, found "
+            f"{where}: expected {out.shape[1]}x{out.shape[0]} pixels as its record states, found "
             f'{found[1]}x{found[0]}; run "stm shards verify"'
         )
 

@@ -1,6 +1,6 @@
-"""Pictures of clips: masks over frames, strips, contact sheets, animated GIFs. No torch.
+"""Pictures of clips: masks over frames, strips, contact sheets and animated GIFs. Free of torch.
 
-In come RGB frames and label maps, out come RGB arrays; only the ``save_`` functions touch files.
+RGB frames and label maps become RGB arrays; only the ``save_`` functions write files.
 """
 
 import io
@@ -23,6 +23,7 @@ __all__ = [
     "ClipView",
     "animation",
     "contact_sheet",
+    "contours",
     "fit",
     "label_places",
     "overlay",
@@ -36,7 +37,7 @@ Pixels = NDArray[np.uint8]
 COLOURS: Pixels = np.interp(DAVIS_PALETTE, (0, 64, 128, 192, 224), (50, 125, 210, 240, 255)).astype(
     np.uint8
 )
-"""(256, 3) uint8 RGB: the DAVIS palette lightened, so that it shows on dark pictures."""
+"""(256, 3) uint8 RGB: the DAVIS palette, lightened to be visible on dark pictures."""
 
 _PAPER, _INK, _FAINT = (24, 24, 28), (240, 240, 240), (150, 150, 158)
 _GAP = 6
@@ -46,14 +47,14 @@ _LINE = 18
 
 @dataclass(frozen=True)
 class ClipView:
-    """A clip to look at.
+    """A clip to be drawn.
 
     Attributes:
-        caption: What it is, for instance its sample key.
+        caption: For instance its sample key.
         names: T frame names.
         frames: T frames (H,W,3) uint8 RGB.
-        masks: T masks (H,W) uint8 of object ids, ``None`` where a frame has none.
-        object_ids: The ids that the legend lists.
+        masks: T masks (H,W) uint8 of object ids; ``None`` for a frame without a mask.
+        object_ids: The ids in the legend.
     """
 
     caption: str
@@ -64,11 +65,11 @@ class ClipView:
 
 
 def overlay(frame: Pixels, mask: Pixels | None, alpha: float = 0.45, ids: bool = True) -> Pixels:
-    """Draw a label map over its frame: tinted objects, contour lines, ids written on them.
+    """Draw a label map over its frame: tinted objects with contour lines and ids.
 
     Args:
         frame: (H,W,3) uint8 RGB.
-        mask: (H,W) uint8 object ids, 0 background, 255 void; ``None`` leaves the frame as it is.
+        mask: (H,W) uint8 object ids, 0 background, 255 void; ``None`` draws nothing.
         alpha: Weight of the colour inside an object, 0..1; contours are solid.
         ids: Write the object ids.
 
@@ -86,22 +87,23 @@ def overlay(frame: Pixels, mask: Pixels | None, alpha: float = 0.45, ids: bool =
     inside = mask > 0
     tint = COLOURS[mask[inside]]
     out[inside] = (frame[inside] * (1 - alpha) + tint * alpha + 0.5).astype(np.uint8)
-    edge = _contours(mask, width=max(1, round(min(mask.shape) / 200)))
+    edge = contours(mask, width=max(1, round(min(mask.shape) / 200)))
     out[edge] = COLOURS[mask[edge]]
     return _write_ids(out, mask) if ids else out
 
 
 def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
-    """Find a place well inside each object, void excepted, where its id can be written.
+    """Find a position well inside each object, where its id can be written.
 
-    It is the pixel of the object with most of the object around it, near by and in a square of the
-    object's area: on the larger part of a torn object, never in the hole of a ring.
+    It is the pixel of the object that is surrounded by most of the object, both nearby and in a
+    square of the object's area: on the larger part of a divided object, and not in the hole of a
+    ring.
 
     Args:
         mask: (H,W) uint8 object ids.
 
     Returns:
-        Object id to (row, column), for the ids in the mask.
+        Object id to (row, column), for the ids in the mask, without void.
     """
     places = {}
     for number in ids_present(mask):
@@ -118,20 +120,20 @@ def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
 
 
 def fit(view: ClipView, height: int) -> ClipView:
-    """Scale a clip's frames (smoothly) and masks (nearest pixel) to a height in pixels."""
+    """Scale the frames (bilinear) and masks (nearest pixel) of a clip to a height in pixels."""
 
     def scaled(pixels: Pixels, method: Image.Resampling) -> Pixels:
         width = max(1, round(pixels.shape[1] * height / pixels.shape[0]))
         return np.asarray(Image.fromarray(pixels).resize((width, height), method))
 
-    # Pillow's bilinear filter widens when it scales down, so nothing is skipped.
+    # Pillow's bilinear filter covers all pixels when it scales down.
     frames = [scaled(frame, Image.Resampling.BILINEAR) for frame in view.frames]
     masks = [None if m is None else scaled(m, Image.Resampling.NEAREST) for m in view.masks]
     return replace(view, frames=frames, masks=masks)
 
 
 def strip(pictures: Sequence[Pixels], gap: int = _GAP) -> Pixels:
-    """Put pictures side by side, tops aligned, ``gap`` dark pixels between them; (H,W,3) uint8."""
+    """Put pictures side by side, aligned at the top, with ``gap`` dark pixels in between."""
     height = max(p.shape[0] for p in pictures)
     width = sum(p.shape[1] for p in pictures) + gap * (len(pictures) - 1)
     out = np.full((height, width, 3), _PAPER, np.uint8)
@@ -143,12 +145,12 @@ def strip(pictures: Sequence[Pixels], gap: int = _GAP) -> Pixels:
 
 
 def contact_sheet(views: Sequence[ClipView], height: int = 180, columns: int = 6) -> Pixels:
-    """Draw the clips below each other: caption and legend, then the frames, each above its name.
+    """Draw clips below each other: caption and legend, then the frames, each above its name.
 
     Args:
         views: Clips, at least one.
         height: Height of a frame on the sheet, pixels.
-        columns: Frames in a line; a longer clip goes on in the next line.
+        columns: Frames per line; a longer clip continues on the next line.
 
     Returns:
         (H,W,3) uint8 RGB.
@@ -165,10 +167,10 @@ def contact_sheet(views: Sequence[ClipView], height: int = 180, columns: int = 6
 
 
 def animation(views: Sequence[ClipView], height: int = 160) -> list[Pixels]:
-    """Draw the clips side by side, one picture per time step; a shorter clip starts again.
+    """Draw clips side by side, one picture per time step; a shorter clip is repeated.
 
     Returns:
-        As many (H,W,3) uint8 RGB pictures of one size as the longest clip has frames.
+        (H,W,3) uint8 RGB pictures of one size, as many as the longest clip has frames.
     """
     fitted = [fit(view, height) for view in views]
     titles = [_title(view) for view in fitted]
@@ -181,7 +183,7 @@ def animation(views: Sequence[ClipView], height: int = 160) -> list[Pixels]:
 
 
 def save_png(path: Path, picture: Pixels) -> None:
-    """Write (H,W,3) uint8 as PNG; the file appears under its name when it is complete."""
+    """Write (H,W,3) uint8 as PNG; the file is complete or absent."""
     _save(path, Image.fromarray(picture), {"format": "PNG"})
 
 
@@ -189,11 +191,11 @@ def save_gif(path: Path, pictures: Sequence[Pixels], milliseconds: int = 120) ->
     """Write pictures of one size as an endless animated GIF.
 
     Args:
-        path: Target; it appears under its name when it is complete.
+        path: Target; it is complete or absent.
         pictures: (H,W,3) uint8 RGB, at least one.
-        milliseconds: How long each is shown; GIF counts in steps of 10.
+        milliseconds: Duration of each picture, rounded to steps of 10.
     """
-    # One palette for all steps: with a palette each, still backgrounds flicker.
+    # One palette for all pictures; with one palette each, backgrounds would flicker.
     sample = np.concatenate([p[::4, ::4] for p in pictures])
     palette = Image.fromarray(np.ascontiguousarray(sample)).quantize(
         255, method=Image.Quantize.MEDIANCUT
@@ -212,8 +214,8 @@ def _save(path: Path, image: Image.Image, options: dict[str, Any]) -> None:
     write_whole(path, out.getvalue())
 
 
-def _contours(mask: Pixels, width: int) -> NDArray[np.bool_]:
-    """Mark the pixels of objects within ``width`` pixels (4-connected) of another label."""
+def contours(mask: Pixels, width: int) -> NDArray[np.bool_]:
+    """Mark the pixels of objects that have another label within ``width`` rows or columns."""
     edge = np.zeros(mask.shape, bool)
     for shift in range(1, width + 1):
         down = mask[shift:] != mask[:-shift]
@@ -226,7 +228,7 @@ def _contours(mask: Pixels, width: int) -> NDArray[np.bool_]:
 
 
 def _share(own: NDArray[np.bool_], half: int) -> NDArray[np.float64]:
-    """Return how much of the square of ``half`` pixels to each side of a pixel is set, 0..1."""
+    """Return the set share of the square that extends ``half`` pixels around each pixel, 0..1."""
     height, width = own.shape
     total = np.zeros((height + 1, width + 1), np.int64)
     total[1:, 1:] = own.cumsum(0).cumsum(1)
@@ -273,7 +275,7 @@ def _title(view: ClipView) -> Pixels:
 
 
 def _line(view: ClipView) -> Pixels:
-    """Draw frames side by side with their masks, and under each its name."""
+    """Draw frames with their masks side by side, each above its name."""
     cells = [overlay(frame, mask) for frame, mask in zip(view.frames, view.masks, strict=True)]
     pictures = strip(cells)
     height, width = pictures.shape[:2]

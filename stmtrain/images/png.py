@@ -1,8 +1,8 @@
-"""Label maps out of PNGs by zlib and NumPy, twice as fast as Pillow, for the PNGs that we write.
+"""PNG headers, and a reader for the label maps that we write, twice as fast as Pillow.
 
-Those have one byte per pixel (palette or grey), no interlacing and no row filters. Other kinds are
-left to Pillow. Damage is found in all of them: every chunk's CRC is checked, which Pillow does not
-do for the pixels. Torch-free; ``decode.py`` is the decoder for everyone else.
+Those have one byte per pixel (palette or grey), no interlacing and no row filters; other PNGs are
+left to Pillow. The CRC of every chunk is checked for all PNGs, which Pillow does not do for the
+pixels. Used by ``decode.py``, which is the decoder for all other modules. Free of torch.
 """
 
 import struct
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 __all__ = ["PngHeader", "png_header", "read_plain_png"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PLAIN = {b"IHDR", b"PLTE", b"tRNS", b"tIME", b"IDAT", b"IEND"}  # none changes an index
+_PLAIN = {b"IHDR", b"PLTE", b"tRNS", b"tIME", b"IDAT", b"IEND"}  # none changes the indices
 _GREY, _PALETTE = 0, 3
 
 
 class PngHeader(NamedTuple):
-    """Size of a PNG, pixels, and whether its pixels are palette indices."""
+    """Size of a PNG in pixels, and whether its pixels are palette indices."""
 
     height: int
     width: int
@@ -29,7 +29,7 @@ class PngHeader(NamedTuple):
 
 
 def png_header(data: bytes) -> PngHeader | None:
-    """Read the header of a PNG, of which the first 26 bytes are enough; None for anything else."""
+    """Read the header of a PNG from its first 26 bytes; return None for anything else."""
     if len(data) < 26 or not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
         return None
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
@@ -37,21 +37,22 @@ def png_header(data: bytes) -> PngHeader | None:
 
 
 def read_plain_png(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
-    """Decode a PNG of one unfiltered byte per pixel.
+    """Decode a PNG with one unfiltered byte per pixel.
 
-    At most the header's ``height * (width + 1)`` bytes are inflated, so a small file cannot fill
-    the memory. The checksum inside the zlib stream is not computed: the CRC covers the same bytes.
+    At most ``height * (width + 1)`` bytes are inflated, as the header states, so that a small file
+    cannot fill the memory. The checksum of the zlib stream is not verified, because the CRC covers
+    the same bytes.
 
     Args:
         data: Any bytes.
         max_pixels: Larger images are not decoded.
 
     Returns:
-        (H, W) uint8 palette indices or grey levels, read only; None for any other kind of image,
-        about which nothing is said but that its chunks, if it has any, are whole.
+        (H, W) uint8 palette indices or grey levels, read-only; None for any other kind of image,
+        of which only the chunks, if it is a PNG, have been checked.
 
     Raises:
-        ValueError: A PNG that is cut short or damaged.
+        ValueError: The PNG is cut short or damaged.
     """
     if not data.startswith(_SIGNATURE):
         return None
@@ -75,7 +76,7 @@ def read_plain_png(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield (kind, body) up to the end chunk; what follows that is nobody's business."""
+    """Yield (kind, body) up to the end chunk; later bytes are ignored."""
     view, start, kind = memoryview(data), len(_SIGNATURE), b""
     while kind != b"IEND":
         if start + 12 > len(data):
@@ -94,14 +95,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 def _inflate(stream: bytes | memoryview, size: int) -> bytes:
     """Inflate a zlib stream of exactly ``size`` bytes."""
     first, second = stream[:2] if len(stream) > 6 else (0, 0)
-    # RFC 1950: deflate, a window of at most 32 kB, a header that checks, no preset dictionary.
+    # RFC 1950: deflate, a window of at most 32 kB, a valid header check, no preset dictionary.
     if first & 15 != 8 or first > 0x7F or (first << 8 | second) % 31 or second & 32:
-        raise ValueError("PNG has no pixels that could be inflated")
+        raise ValueError("PNG has no pixels that can be inflated")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         rows = inflater.decompress(stream[2:], size + 1)
     except zlib.error as error:
         raise ValueError(f"PNG cannot be inflated ({error})") from None
     if len(rows) != size or not inflater.eof:
-        raise ValueError(f"PNG does not hold the {size} bytes of its size")
+        raise ValueError(f"PNG does not contain the {size} bytes of its size")
     return rows

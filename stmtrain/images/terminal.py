@@ -1,13 +1,12 @@
 """Draw a clip as text: two pixels per character, or digits where there are no colours.
 
-Upper half blocks in 24-bit colour show two pixels each. Where the output has no colours or cannot
-show half blocks, the masks are drawn with the digits of their object ids.
+Upper half blocks in 24-bit colour show two pixels each. If the output has no colours or no half
+blocks, masks are drawn with the digits of their object ids.
 """
 
 import math
 import string
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +16,23 @@ from rich.console import Console, Group, RenderableType
 from rich.style import Style
 from rich.text import Text
 
-from stmtrain.images.draw import (
-    COLOURS,
-    ClipView,
-    label_places,
-    overlay,
-)
-
-if TYPE_CHECKING:
-    pass
+from stmtrain.images.draw import COLOURS, ClipView, label_places, overlay
 
 __all__ = ["terminal"]
 
 _HALF_BLOCK = "▀"
 _NARROWEST, _WIDEST = 24, 48
-"""Characters for a frame; a narrower terminal shows fewer frames in a row."""
+"""Width of a frame, characters; a narrower terminal shows fewer frames per line."""
 _SYMBOLS = (".123456789" + string.ascii_lowercase + string.ascii_uppercase).ljust(255, "#") + "*"
-"""The character of each object id where there are no colours."""
+"""The character of each object id in output without colours."""
 
 
 def terminal(view: ClipView, console: Console) -> RenderableType:
     """Draw a clip as text that fits the console: caption with legend, frames, frame names.
 
-    With colours every character shows two pixels and the object ids stand on their objects. Where
-    they cannot be shown (a pipe, ``NO_COLOR``, 16 colours, ASCII) the masks are drawn with their
-    ids: ``1`` to ``9``, then letters, ``#`` beyond those, ``*`` for void.
+    With colours, every character shows two pixels, and object ids are written on their objects.
+    Without (a pipe, ``NO_COLOR``, 16 colours, ASCII), masks are drawn with their ids: ``1`` to
+    ``9``, then letters, ``#`` for higher ids, and ``*`` for void.
     """
     colour = _shows_colour(console)
     rows = math.ceil(len(view.frames) / max(1, (console.width + 1) // (_NARROWEST + 1)))
@@ -87,7 +78,7 @@ def _names(names: Sequence[str], masks: Sequence[NDArray[np.uint8] | None], widt
 def _colour_cell(
     frame: NDArray[np.uint8], mask: NDArray[np.uint8] | None, width: int
 ) -> list[Text]:
-    """Draw a frame with its mask as ``width`` half blocks a line; ids stand on the objects."""
+    """Draw a frame with its mask as ``width`` half blocks per line, with ids on the objects."""
     rows = max(1, round(frame.shape[0] * width / frame.shape[1] / 2))
     picture = Image.fromarray(overlay(frame, mask, alpha=0.5, ids=False))
     pixels = np.asarray(picture.resize((width, 2 * rows), Image.Resampling.BOX))
@@ -106,7 +97,7 @@ def _colour_cell(
 
 
 def _plain_cell(frame: NDArray[np.uint8], mask: NDArray[np.uint8] | None, width: int) -> list[Text]:
-    """Draw a mask with one symbol per character cell, as ``width`` characters a line."""
+    """Draw a mask with one symbol per character cell, ``width`` characters per line."""
     rows = max(1, round(frame.shape[0] * width / frame.shape[1] / 2))
     image = Image.fromarray(np.zeros(frame.shape[:2], np.uint8) if mask is None else mask)
     small = np.asarray(image.resize((width, rows), Image.Resampling.NEAREST))
@@ -116,7 +107,7 @@ def _plain_cell(frame: NDArray[np.uint8], mask: NDArray[np.uint8] | None, width:
 def _tags(
     mask: NDArray[np.uint8] | None, rows: int, width: int
 ) -> dict[tuple[int, int], tuple[str, Style]]:
-    """Place the object ids on character cells: (row, column) to digit and style."""
+    """Map character cells (row, column) to the digits of object ids and their style."""
     tags: dict[tuple[int, int], tuple[str, Style]] = {}
     if mask is None:
         return tags

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stmtrain.images.draw import contours
 from stmtrain.images.masks import VOID
 
 __all__ = ["ERROR_COLOURS", "data_uri", "error_picture", "window"]
@@ -88,7 +89,7 @@ def error_picture(frame: Pixels, truth: Pixels, predicted: Pixels, size: tuple[i
     for kind, where in errors.items():
         tint = np.array(ERROR_COLOURS[kind], np.float32)
         picture[where] = (1 - _TINT) * picture[where] + _TINT * tint
-    picture[_outline(true)] = _OUTLINE
+    picture[contours(true, width=1)] = _OUTLINE
     return (picture + 0.5).clip(0, 255).astype(np.uint8)
 
 
@@ -103,13 +104,3 @@ def _span(centre: float, length: int, limit: int) -> slice:
     """Return ``length`` positions around a centre, shifted into 0..limit."""
     start = min(max(0, math.floor(centre - length / 2)), limit - length)
     return slice(start, start + length)
-
-
-def _outline(mask: Pixels) -> NDArray[np.bool_]:
-    """Mark the pixels of objects that have another id above, below, left or right of them."""
-    edge = np.zeros(mask.shape, bool)
-    edge[1:] |= mask[1:] != mask[:-1]
-    edge[:-1] |= mask[1:] != mask[:-1]
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edge[:, :-1] |= mask[:, 1:] != mask[:, :-1]
-    return edge & (mask > 0)

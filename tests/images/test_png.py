@@ -56,8 +56,8 @@ def test_what_is_not_plain_is_left_to_pillow():
         (PLAIN[:40], "cut short"),
         (PLAIN[:8], "cut short"),
         (PLAIN[:-1] + b"\0", "checksum"),
-        (grey(ROWS[:-1]), "does not hold the 40 bytes"),
-        (grey(ROWS + b"\0"), "does not hold the 40 bytes"),
+        (grey(ROWS[:-1]), "does not contain the 40 bytes"),
+        (grey(ROWS + b"\0"), "does not contain the 40 bytes"),
         (grey(ROWS).replace(b"\x78\x9c", b"\x79\x9c"), "checksum"),
     ],
 )
