@@ -1,4 +1,4 @@
-"""The command preview: clips of a shard set in the terminal, or as a picture."""
+"""The command ``stm preview``: clips of a shard set in the terminal or in a picture file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,20 +67,21 @@ def show(
     Args:
         shards: Folder or URL of the set.
         count: Number of samples, drawn by ``seed`` without repetition; >= 1.
-        frames: Frames per sample, evenly spaced; 6 by default, and for a GIF up to 40.
+        frames: Maximum number of frames per sample; 6 by default, 40 for a GIF.
         key: Show this sample instead.
-        seed: Which samples are drawn.
-        save: ``.png`` for a contact sheet or ``.gif`` for an animation, instead of the terminal.
-        console: Where to print; standard output by default.
-        cache: Where shards from a URL are kept; the user's cache by default.
+        seed: Determines which samples are drawn.
+        save: File for a contact sheet (``.png``) or an animation (``.gif``), instead of output to
+            the terminal.
+        console: Console to print to; standard output by default.
+        cache: Cache for shards from a URL; by default in the user's cache folder.
 
     Returns:
-        The sample keys shown.
+        The keys of the samples shown.
 
     Raises:
         UsageError: Unknown key or file type, a count below 1, or ``save`` cannot be written.
         DataError: The set or a sample in it is damaged.
-        RemoteError: The server does not answer, or refuses.
+        RemoteError: The server does not respond, or refuses access.
     """
     from rich.console import Console
 
@@ -109,7 +110,7 @@ def show(
 
 
 def _check_request(count: int, frames: int | None, save: Path | None) -> str:
-    """Refuse what cannot be shown; return the suffix of ``save``, or an empty string."""
+    """Check the request; return the suffix of ``save`` in lower case, or an empty string."""
     if count < 1 or (frames is not None and frames < 1):
         raise UsageError(f"expected at least one sample and one frame, found {count} and {frames}")
     kind = save.suffix.lower() if save is not None else ""

@@ -4,18 +4,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stmtrain.errors import DataError, ShardError, UsageError
-from stmtrain.images.decode import decode_frame, decode_mask
+from stmtrain.errors import ShardError, UsageError
 from stmtrain.images.draw import ClipView
+from stmtrain.shards.arrays import decode_sample
 from stmtrain.shards.reader import ShardSet
 
 __all__ = ["choose_frames", "choose_samples", "read_view"]
 
 
 def choose_samples(shard_set: ShardSet, *, count: int, key: str | None, seed: int) -> list[int]:
-    """Return the index of ``key``, or ``count`` indices drawn by ``seed``, ascending."""
+    """Choose the samples to show.
+
+    Args:
+        shard_set: An open set.
+        count: Number of samples, drawn without repetition.
+        key: Choose this sample instead.
+        seed: Determines which samples are drawn.
+
+    Returns:
+        Sample indices, ascending.
+
+    Raises:
+        ShardError: The set is empty.
+        UsageError: There is no sample with this key.
+    """
     if not len(shard_set):
-        raise ShardError(f"{shard_set.name}: the set holds no sample; check what it was made from")
+        raise ShardError(f"{shard_set.name}: the set contains no samples; check how it was made")
     if key is not None:
         for index, known in enumerate(shard_set.keys()):
             if known == key:
@@ -28,12 +42,12 @@ def choose_samples(shard_set: ShardSet, *, count: int, key: str | None, seed: in
 
 
 def choose_frames(names: Sequence[str], limit: int, prefer: Sequence[str] = ()) -> list[str]:
-    """Return at most ``limit`` names in their order, evenly spaced and from first to last.
+    """Choose at most ``limit`` names, evenly spaced from the first to the last, in their order.
 
     Args:
         names: All frame names.
-        limit: Most names to return, >= 1.
-        prefer: Names to take before any other, for instance those of frames with a mask.
+        limit: Maximum number of names, >= 1.
+        prefer: Names to choose before any other, for instance those of frames with a mask.
     """
     taken = set(_evenly(prefer, limit))
     rest = [name for name in names if name not in set(prefer)]
@@ -42,32 +56,26 @@ def choose_frames(names: Sequence[str], limit: int, prefer: Sequence[str] = ()) 
 
 
 def read_view(shard_set: ShardSet, index: int, limit: int, *, evenly: bool = False) -> ClipView:
-    """Read and decode at most ``limit`` frames of a sample; only these are read from the shard.
+    """Read and decode at most ``limit`` frames of a sample; no other frames are read.
 
     Args:
         shard_set: An open set.
         index: Sample index.
-        limit: Most frames.
-        evenly: Take them evenly spaced in time; otherwise frames with a mask are preferred.
+        limit: Maximum number of frames.
+        evenly: Choose frames evenly spaced in time; otherwise those with a mask are preferred.
 
     Raises:
-        DataError: A frame or mask cannot be decoded, or a mask differs from its frame in size.
+        DataError: A frame or mask is damaged, or does not have the size in the record.
     """
-    record, where = shard_set.record(index), shard_set.where(index)
+    record = shard_set.record(index)
     names = choose_frames(record.frames, limit, () if evenly else record.mask_frames)
     sample = shard_set.read(index, names, record)
-    frames = [decode_frame(sample.frames[n], f"{where}, frame {n}") for n in names]
+    decoded = decode_sample(sample, shard_set.where(index))
     masks = [
-        decode_mask(sample.masks[n], f"{where}, mask {n}") if n in sample.masks else None
-        for n in names
+        mask if name in sample.masks else None
+        for name, mask in zip(names, decoded.masks, strict=True)
     ]
-    for name, frame, mask in zip(names, frames, masks, strict=True):
-        if mask is not None and mask.shape != frame.shape[:2]:
-            raise DataError(
-                f"{where}: mask {name} is {mask.shape[1]}x{mask.shape[0]}, its frame "
-                f'{frame.shape[1]}x{frame.shape[0]}; run "stm shards verify"'
-            )
-    return ClipView(record.sample_key, names, frames, masks, record.object_ids)
+    return ClipView(record.sample_key, names, list(decoded.frames), masks, record.object_ids)
 
 
 def _evenly(names: Sequence[str], limit: int) -> list[str]:
