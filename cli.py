@@ -1,6 +1,6 @@
-"""The ``stm`` command, put together from the commands of ``stmdata`` and ``stmtrain``.
+"""The ``stm`` command, assembled from the commands of ``stmdata`` and ``stmtrain``.
 
-Those modules import what they need when a command runs, so that ``stm --help`` answers at once.
+These modules import what they need when a command runs, so that ``stm --help`` is quick.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""One rank of several: ``torchrun ... -m stmtrain OPTIONS`` is a rank of ``stm train OPTIONS``."""
+"""``torchrun ... -m stmtrain OPTIONS`` runs ``stm train OPTIONS`` as one of several ranks."""
 
 import typer
 

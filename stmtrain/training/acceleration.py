@@ -20,7 +20,7 @@ _FUSED_ADAM = ("cuda", "cpu")  # measured twice as fast on a CPU; a single kerne
 
 
 def prepare(model: STM, recipe: TrainRecipe) -> STM:
-    """Make a model compute as the recipe says, in place; the names in its state dict stay.
+    """Make a model compute as the recipe says, in place; its state dict keeps its names.
 
     Call it once, when the model is on its device and before the optimiser is created. A deep copy
     of a compiled model is not compiled.

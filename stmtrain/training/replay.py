@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipReplay", "Replay", "replay"]
 
+_FIELDS = ("step", "shards", "weights", "backbone", "checkpoint", "recipe")
+
 
 @dataclass(frozen=True)
 class ClipReplay:
@@ -121,9 +123,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"--replay {path}: expected a replay.json written by stm train; check the path"
         ) from None
-
-
-_FIELDS = ("step", "shards", "weights", "backbone", "checkpoint", "recipe")
 
 
 def _replay_clip(

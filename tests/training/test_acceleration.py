@@ -89,7 +89,7 @@ def assert_equal(ours: Step, expected: Step, tolerance: float = 1e-9) -> None:
 
 
 def one_frame_at_a_time(model: STM, clips: Clips) -> Step:
-    """The step as the paper tells it: each query frame is encoded when its turn comes."""
+    """The step as the paper describes it: query frames are encoded one after the other."""
     frames, masks, counts = clips
     owner = torch.repeat_interleave(torch.arange(len(frames)), counts)
     slot = slots(owner)
@@ -172,7 +172,7 @@ def test_bfloat16_is_near_float32_and_weights_stay_float32(model: STM) -> None:
     assert ours[0] == pytest.approx(expected[0], rel=0.02)
     pairs = [(ours[1][n].flatten(), g.flatten()) for n, g in expected[1].items()]
     assert all(grad.dtype == torch.float32 for grad, _ in pairs)
-    # Eight bits of mantissa: single gradients differ, their direction as a whole does not.
+    # Eight bits of mantissa: single gradients differ, but not the direction of all of them.
     mine, theirs = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     assert float(torch.cosine_similarity(mine, theirs, dim=0)) > 0.98
 
@@ -307,7 +307,7 @@ def test_adam_takes_over_what_another_kind_of_adam_saved() -> None:
 def test_bfloat16_is_refused_where_the_gpu_has_none(
     model: STM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As seen from a machine without a GPU: all that is asked of CUDA is answered here."""
+    """Runs without a GPU: every question to CUDA is answered by the test."""
     monkeypatch.setattr(torch.nn.Parameter, "device", torch.device("cuda", 0), raising=False)
     monkeypatch.setattr(torch.cuda, "device", lambda _device: torch.no_grad())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_options: False)

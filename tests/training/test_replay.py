@@ -38,9 +38,9 @@ def test_a_ruined_step_is_replayed_clip_by_clip(
         train(options(shards, tmp_path / "run"), plain, progress)
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt").step == 2
     monkeypatch.undo()
-    told = json.loads((tmp_path / "run" / "replay.json").read_text())
+    written = json.loads((tmp_path / "run" / "replay.json").read_text())
     again = replay(tmp_path / "run" / "replay.json", "cpu")
-    assert [clip.key for clip in again.clips] == told["keys"]
+    assert [clip.key for clip in again.clips] == written["keys"]
     assert all(np.isfinite(clip.loss) and clip.broken == "" for clip in again.clips)
     assert again.picture.exists()
 

@@ -1,4 +1,4 @@
-"""``stm weights``: the same weights in another file, and what a file holds."""
+"""``stm weights``: the same weights in another file, and what a file contains."""
 
 from pathlib import Path
 

@@ -81,10 +81,10 @@ SMALL_STATE = {"a.weight": torch.ones(3, 4), "b": torch.ones((), dtype=torch.int
 
 
 def test_safetensors_cut_at_any_byte_are_refused(tmp_path: Path) -> None:
-    whole = write_safetensors(SMALL_STATE, tmp_path / "w.safetensors").read_bytes()
+    complete = write_safetensors(SMALL_STATE, tmp_path / "w.safetensors").read_bytes()
     cut = tmp_path / "cut.safetensors"
-    for length in range(len(whole)):
-        cut.write_bytes(whole[:length])
+    for length in range(len(complete)):
+        cut.write_bytes(complete[:length])
         message = refusal(read_state, cut)
         assert "expected a safetensors file of plain tensors" in message
     assert "No such file" in refusal(load_file, tmp_path / "none.safetensors")
@@ -126,10 +126,10 @@ def test_safetensors_with_any_header_load_or_are_refused_in_one_line(
 
 def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
     value = {"a.weight": torch.ones(3, 4)}
-    whole = save(value, tmp_path / "w.pth", _use_new_zipfile_serialization=False).read_bytes()
+    complete = save(value, tmp_path / "w.pth", _use_new_zipfile_serialization=False).read_bytes()
     cut = tmp_path / "cut.pth"
-    for length in range(len(whole)):
-        cut.write_bytes(whole[:length])
+    for length in range(len(complete)):
+        cut.write_bytes(complete[:length])
         refusal(read_state, cut)
 
 
