@@ -81,7 +81,7 @@ def evaluate(
     )
     console = open_console()
     chosen = open_video_set(davis, youtube_vos, videos, shards, year, split)
-    with progress_bar(console, "eval", "frames") as report:
+    with progress_bar(console, "eval", "frames") as progress:
         evaluation = evaluate_videos(
             checkpoint,
             chosen,
@@ -91,7 +91,7 @@ def evaluate(
             overwrite=overwrite,
             export=export,
             workers=resolve_workers(workers),
-            report=report,
+            progress=progress,
         )
     if evaluation.scores is not None:
         console.print(evaluation.scores.table())
@@ -129,8 +129,8 @@ def score(
         return
     if results is None or check_submission is not None:
         raise UsageError("expected either --results FOLDER or --check-submission FILE")
-    with progress_bar(console, "score", "videos") as report:
-        scores = score_results(results, truth, resolve_workers(workers), report)
+    with progress_bar(console, "score", "videos") as progress:
+        scores = score_results(results, truth, resolve_workers(workers), progress)
     console.print(scores.table())
     print_notes(console, scores.notes)
     if json is not None:
@@ -145,8 +145,8 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet") -> Non
     from stmtrain.commands.progress import progress_bar
     from stmtrain.scoring.submission import check_submission
 
-    with progress_bar(console, "check", "videos") as report:
-        faults = check_submission(path, videos, report)
+    with progress_bar(console, "check", "videos") as progress:
+        faults = check_submission(path, videos, progress)
     for fault in faults:
         console.print(fault, highlight=False, markup=False, soft_wrap=True)
     if faults:

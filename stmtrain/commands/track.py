@@ -64,7 +64,7 @@ def track(
         precision=precision,
     )
     console = open_console()
-    with progress_bar(console, "track", "frames") as report:
+    with progress_bar(console, "track", "frames") as progress:
         tracked = track_video(
             checkpoint,
             source,
@@ -75,7 +75,7 @@ def track(
             overlay=overlay,
             rate=fps,
             overwrite=overwrite,
-            report=report,
+            progress=progress,
         )
     lines = [*(f"warning: {text}" for text in tracked.summary["warnings"]), *tracked.lines()]
     if overlay and not has_av():

@@ -1,11 +1,11 @@
-"""Evaluate a checkpoint: videos, inference, palette PNGs, J and F, ``results.json``."""
+"""Evaluate a checkpoint: segment videos, write palette PNGs, score them, ``results.json``."""
 
 import hashlib
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +18,22 @@ from stmtrain.errors import DataError
 from stmtrain.images.masks import resample_mask
 from stmtrain.inference.options import DEFAULT, Inference
 from stmtrain.inference.overlap import decode_ahead, writing_behind
-from stmtrain.inference.results import ResultsFolder, VideoRecord, write_mask
+from stmtrain.inference.results import ResultsFolder, VideoCost, write_mask
 from stmtrain.inference.segment import segment_video
 from stmtrain.inference.summary import Evaluation, add_up, protocol_of, write_results
 from stmtrain.model import STM
+from stmtrain.processes import Progress
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.scores import RESULTS_NAME
 from stmtrain.scoring.submission import check_export_path, write_submission
 from stmtrain.weights.checkpoint import load_model_and_origin
 
-__all__ = ["Tally", "evaluate", "predict_video"]
-
-Report = Callable[[int, int, str], None]
-"""Called with (frames done, frames in all, video name)."""
+__all__ = ["Timing", "evaluate", "predict_video"]
 
 
 @dataclass
-class Tally:
-    """Where the time of a video went, seconds: in the network, and waiting for its frames."""
+class Timing:
+    """How the time of a video was spent, seconds: in the network, and waiting for its frames."""
 
     network: float = 0.0
     waiting: float = 0.0
@@ -51,28 +49,28 @@ def evaluate(
     overwrite: bool = False,
     export: Path | None = None,
     workers: int = 1,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
-    """Segment every video from its given masks, write the PNGs, score them where that is possible.
+    """Segment every video from its given masks, write the PNGs, and score them if possible.
 
-    ``out`` gets ``<video>/<frame>.png``, the layout that the official tools read, ``results.json``,
-    and ``evaluation.json``. An evaluation that was stopped is continued by the same call: videos
-    that are finished are kept.
+    ``out`` gets ``<video>/<frame>.png``, the layout that the official tools read, ``results.json``
+    and ``evaluation.json``. Run it again to resume an interrupted evaluation: finished videos are
+    kept.
 
     Args:
-        checkpoint: Ours, or published STM weights.
-        videos: From :mod:`stmtrain.datasets.video_set`.
+        checkpoint: Checkpoint of ``stm train``, or published STM weights.
+        videos: What to segment, with the protocol to score by.
         out: Folder of the results.
         device: Where the network runs.
-        options: Of inference.
+        options: Options of inference.
         overwrite: Replace the results of other settings.
-        export: Also write the zip that the benchmark's server takes.
+        export: Also write the zip for the benchmark's server to this path.
         workers: Processes that score.
-        report: Told how far it is.
+        progress: Called after each frame, with the video's name.
 
     Raises:
         CheckpointError: The weights do not fit any backbone.
-        DataError: A frame or mask is broken, or frames of a video differ in size.
+        DataError: A frame or mask is damaged, or frames of a video differ in size.
         UsageError: ``out`` holds results of other settings.
     """
     if export is not None:
@@ -91,7 +89,7 @@ def evaluate(
     }
     names = [video.name for video in videos.videos]
     with ResultsFolder.begin(out, settings, names, overwrite=overwrite) as folder:
-        kept = _segment_all(model, videos, folder, options, device, report)
+        kept = _segment_all(model, videos, folder, options, device, progress)
         why_not = videos.why_not_scored()
         scores = None
         if why_not is None:
@@ -106,58 +104,45 @@ def evaluate(
 
 
 def predict_video(
-    model: STM, video: VideoSource, options: Inference = DEFAULT, tally: Tally | None = None
-) -> Iterator[tuple[str, NDArray[np.uint8], float]]:
-    """Segment one video; yields frame name, (H, W) uint8 ids, and the network's seconds.
+    model: STM, video: VideoSource, options: Inference = DEFAULT, timing: Timing | None = None
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Segment one video; yields frame name and (H, W) uint8 ids for each frame.
 
-    Masks are read only in the frames that give objects, and of each only the objects that it gives:
-    those that the protocol does not show to a method stay unread. Frames are decoded ahead, in
-    threads; waiting for them is not counted as the network's time.
+    The network is shown only the masks that give objects, and of these only the objects that they
+    give. Frames are decoded ahead, in threads.
+
+    Args:
+        model: In eval mode, on the device to use.
+        video: What to segment.
+        options: Options of inference.
+        timing: Updated after each frame.
 
     Raises:
-        DataError: A frame or mask is broken, or frames differ in size.
+        DataError: A frame or mask is damaged, or frames differ in size.
     """
-    tally = Tally() if tally is None else tally
+    timing = Timing() if timing is None else timing
     names = list(video.frames)
-    masks = _GivenMasks(video, given_objects(video)[0])
-    frames = _timed(decode_ahead(_frame_reader(video), names), tally)
+    masks = _given_masks(video, names)
+    frames = _timed(decode_ahead(_frame_reader(video), names), timing)
     labels = segment_video(model, frames, masks, options, length=len(names))
     for name in names:
-        began, waited = time.perf_counter(), tally.waiting
+        began, waited = time.perf_counter(), timing.waiting
         mask = next(labels)
-        seconds = time.perf_counter() - began - (tally.waiting - waited)
-        tally.network += seconds
-        yield name, mask, seconds
+        timing.network += time.perf_counter() - began - (timing.waiting - waited)
+        yield name, mask
 
 
-@dataclass(frozen=True)
-class _GivenMasks(Mapping[int, NDArray[np.uint8]]):
-    """The masks that a method is given, by frame index; read when they are asked for."""
-
-    video: VideoSource
-    given: Mapping[int, tuple[int, ...]]
-    names: list[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "names", list(self.video.frames))
-
-    def __getitem__(self, t: int) -> NDArray[np.uint8]:
-        ids = self.given[t]
-        mask = self.video.read_mask(self.names[t])
-        return np.where(np.isin(mask, ids), mask, 0).astype(np.uint8)
-
-    def __contains__(self, t: object) -> bool:
-        return t in self.given  # without reading the mask, as the mapping's own would
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.given)
-
-    def __len__(self) -> int:
-        return len(self.given)
+def _given_masks(video: VideoSource, names: Sequence[str]) -> dict[int, NDArray[np.uint8]]:
+    """Return frame index to the mask that a method is given there, without any other object."""
+    masks = {}
+    for t, ids in given_objects(video)[0].items():
+        mask = video.read_mask(names[t])
+        masks[t] = np.where(np.isin(mask, ids), mask, 0).astype(np.uint8)
+    return masks
 
 
 def _frame_reader(video: VideoSource) -> Callable[[str], NDArray[np.uint8]]:
-    """Return what decodes a frame by its name and checks its size."""
+    """Return a function that decodes a frame by its name and checks its size."""
     size = video.size()
 
     def read(name: str) -> NDArray[np.uint8]:
@@ -173,11 +158,12 @@ def _frame_reader(video: VideoSource) -> Callable[[str], NDArray[np.uint8]]:
     return read
 
 
-def _timed(frames: Iterator[NDArray[np.uint8]], tally: Tally) -> Iterator[NDArray[np.uint8]]:
+def _timed(frames: Iterator[NDArray[np.uint8]], timing: Timing) -> Iterator[NDArray[np.uint8]]:
+    """Yield ``frames`` and add the time spent waiting for them."""
     while True:
         began = time.perf_counter()
         frame = next(frames, None)
-        tally.waiting += time.perf_counter() - began
+        timing.waiting += time.perf_counter() - began
         if frame is None:
             return
         yield frame
@@ -189,42 +175,39 @@ def _segment_all(
     folder: ResultsFolder,
     options: Inference,
     device: torch.device,
-    report: Report | None,
+    progress: Progress | None,
 ) -> int:
-    """Segment the videos that are not finished; return how many were."""
+    """Segment the videos that are not finished; return how many were finished before."""
     done = kept = 0
     for video in videos.videos:
-        exported = videos.protocol.exported(video)
+        exported = set(videos.protocol.exported(video))
         if folder.finished(video.name, exported):
             done, kept = done + len(video.frames), kept + 1
             continue
-        tally, began = Tally(), time.perf_counter()
+        timing, began = Timing(), time.perf_counter()
         size = video.original_size()
         with folder.video(video.name) as part, writing_behind() as later:
-            wanted = set(exported)
-            for name, mask, _ in predict_video(model, video, options, tally):
-                if name in wanted:
+            for name, mask in predict_video(model, video, options, timing):
+                if name in exported:
                     fitting = mask if mask.shape == size else resample_mask(mask, size)
                     later(write_mask, part / f"{name}.png", fitting)
                 done += 1
-                if report is not None:
-                    report(done, videos.frames, video.name)
+                if progress is not None:
+                    progress(done, videos.frames, video.name)
         seconds = time.perf_counter() - began
-        folder.record(
-            video.name,
-            VideoRecord(len(video.frames), tally.network, seconds, _peak_memory(device)),
-        )
+        cost = VideoCost(len(video.frames), timing.network, seconds, _peak_memory(device))
+        folder.finish(video.name, cost)
     return kept
 
 
 def _warnings(videos: VideoSet) -> tuple[str, ...]:
-    """Look at every mask that will be given, before the first frame is segmented."""
+    """Check every mask that will be given, before the first frame is segmented."""
     warnings = []
     misfits = videos.misfits
     if misfits:
         warnings.append(
             f"{len(misfits)} masks differ from their frame by a pixel or two and were "
-            f"sampled at its size: {', '.join(misfits)}"
+            f"resampled to its size: {', '.join(misfits)}"
         )
     for video in videos.videos:
         for object_id in given_objects(video)[1]:
@@ -234,6 +217,7 @@ def _warnings(videos: VideoSet) -> tuple[str, ...]:
 
 
 def _peak_memory(device: torch.device) -> int:
+    """Return the peak memory so far in bytes: of the GPU, or of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,6 +1,6 @@
-"""Overlays of a tracked video: an MP4 where PyAV is installed, else a folder of JPEGs. Torch-free.
+"""Overlays of a tracked video: an MP4 if PyAV is installed, else a folder of JPEGs.
 
-Frames are written as they come; a film that is not finished is removed.
+Frames are written as they come; an unfinished film is removed. Free of torch.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import StmError
+from stmtrain.files import whole_file, write_whole
 from stmtrain.images.draw import overlay
 from stmtrain.images.encode import encode_frame
 
@@ -25,53 +26,47 @@ _CODECS = (("libx264", {"crf": "20", "preset": "veryfast"}), ("mpeg4", {"qscale"
 
 Pixels = NDArray[np.uint8]
 Draw = Callable[[str, Pixels, Pixels], None]
-"""Takes frame name, (H, W, 3) uint8 RGB and its (H, W) uint8 mask."""
+"""Receives a frame's name, its (H, W, 3) uint8 RGB and its (H, W) uint8 mask."""
 
 
 @contextmanager
 def film(out: Path, rate: Fraction) -> Iterator[Draw]:
-    """Write ``overlay.mp4``: whole when the block ends well, absent otherwise.
+    """Write ``overlay.mp4``: complete if the block ends without an error, else absent.
 
     Args:
-        out: Its folder.
+        out: Folder of the film.
         rate: Frames per second.
     """
     import av
 
-    part, whole = out / f"{FILM_NAME}.part", out / FILM_NAME
-    state: dict[str, Any] = {}
-    try:
-        with av.open(str(part), "w", format="mp4") as container:
+    path = out / FILM_NAME
+    stream: Any = None
+    with whole_file(path) as file, av.open(file, "w", format="mp4") as container:
 
-            def draw(name: str, frame: Pixels, mask: Pixels) -> None:
-                picture = _even(overlay(frame, mask))
-                try:
-                    if "stream" not in state:
-                        state["stream"] = _add_stream(container, picture.shape, rate)
-                    shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                    container.mux(state["stream"].encode(shown))
-                except av.FFmpegError as error:
-                    raise StmError(
-                        f"{whole}: frame {name} cannot be encoded ({error}); use --no-overlay"
-                    ) from None
+        def draw(name: str, frame: Pixels, mask: Pixels) -> None:
+            nonlocal stream
+            picture = _even(overlay(frame, mask))
+            try:
+                stream = stream or _add_stream(container, picture.shape, rate)
+                shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux(stream.encode(shown))
+            except av.FFmpegError as error:
+                raise StmError(
+                    f"{path}: frame {name} cannot be encoded ({error}); use --no-overlay"
+                ) from None
 
-            yield draw
-            if "stream" in state:
-                container.mux(state["stream"].encode(None))
-        part.replace(whole)
-    finally:
-        part.unlink(missing_ok=True)
+        yield draw
+        if stream is not None:
+            container.mux(stream.encode(None))
 
 
 @contextmanager
 def pictures(out: Path) -> Iterator[Draw]:
     """Write ``overlay/<frame>.jpg``."""
-    folder = out / FOLDER_NAME
-    folder.mkdir(exist_ok=True)
 
     def draw(name: str, frame: Pixels, mask: Pixels) -> None:
-        data = encode_frame(overlay(frame, mask), _JPEG_QUALITY)
-        (folder / f"{name}.jpg").write_bytes(data)
+        picture = encode_frame(overlay(frame, mask), _JPEG_QUALITY)
+        write_whole(out / FOLDER_NAME / f"{name}.jpg", picture)
 
     yield draw
 
@@ -86,7 +81,7 @@ def _add_stream(container: Any, shape: tuple[int, ...], rate: Fraction) -> Any:
 
 
 def _even(picture: Pixels) -> Pixels:
-    """Repeat the last row or column where needed: video has colour for every second pixel."""
+    """Repeat the last row or column of an odd size: video has colour for every second pixel."""
     height, width = picture.shape[:2]
     if height % 2 == 0 == width % 2:
         return picture

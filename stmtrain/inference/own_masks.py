@@ -1,7 +1,4 @@
-"""The masks that a user gives for a video of their own: whose pixels, which ids, in which frame.
-
-Torch-free.
-"""
+"""The masks that a user gives for their own video: which object in which frame. Free of torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,9 +35,9 @@ class GivenMasks:
 def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -> GivenMasks:
     """Read masks given as ``FILE`` (of the first frame) or ``FRAME=FILE``.
 
-    In a palette or grey PNG a pixel's value is its object's id. A mask whose values are 0 and 255
-    only is one object, which gets the lowest id that none has. Several masks of one frame are laid
-    over each other: the one given first stays on top.
+    In a palette or grey PNG, the value of a pixel is the id of its object. A mask that has only the
+    values 0 and 255 is one object, which gets the lowest free id. Several masks of one frame are
+    combined; where they overlap, the one given first wins.
 
     Args:
         texts: As the user typed them.
@@ -48,46 +45,48 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
         size: (height, width) of its frames.
 
     Raises:
-        UsageError: No mask, or a frame that the video does not have.
-        DataError: A mask that is broken, empty, of another size, or that gives an id again.
+        UsageError: There is no mask, or a frame that the video does not have.
+        DataError: A mask is damaged, empty, of another size, or gives an object again.
     """
     if not texts:
         raise UsageError("--mask: expected the mask of the first frame, found none")
     placed = sorted((_split(text, frames) for text in texts), key=lambda item: item[0])
-    read = [(t, path, *_fitting(path, size)) for t, path in placed]
+    read = [(t, path, *_read_mask(path, size)) for t, path in placed]
     taken = {i for _, _, mask, _ in read if not is_binary(mask) for i in ids_present(mask)}
     masks: dict[int, NDArray[np.uint8]] = {}
     given_in: dict[int, tuple[int, Path]] = {}
     for t, path, mask, _ in read:
         if is_binary(mask):
-            number = _free_id(taken, path)
-            taken.add(number)
-            mask = np.where(mask > 0, number, 0).astype(np.uint8)
-        for i in ids_present(mask):
-            if i in given_in:
-                raise DataError(
-                    f"{path}: gives object {i}, which {given_in[i][1]} gave in an earlier mask; a "
-                    "mask must hold new objects only, so remove that id from it"
-                )
-            given_in[i] = (t, path)
-        if not ids_present(mask):
+            free = _free_id(taken, path)
+            taken.add(free)
+            mask = np.where(mask > 0, free, 0).astype(np.uint8)
+        ids = ids_present(mask)
+        if not ids:
             raise DataError(
                 f"{path}: expected an object, found background only; paint it with an id from 1"
             )
-        below = masks.get(t, np.zeros_like(mask))
-        masks[t] = np.where(below > 0, below, mask)
+        for i in ids:
+            if i in given_in:
+                raise DataError(
+                    f"{path}: gives object {i}, which {given_in[i][1]} gives already; a mask must "
+                    "have new objects only, so remove that id from it"
+                )
+            given_in[i] = (t, path)
+        above = masks.get(t, np.zeros_like(mask))
+        masks[t] = np.where(above > 0, above, mask)
     return GivenMasks(masks, given_in, tuple(warning for *_, warning in read if warning))
 
 
 def _split(text: str, frames: OwnFrames) -> tuple[int, Path]:
+    """Return the frame index and the file of a mask."""
     name, equals, file = text.partition("=")
     if not equals or "/" in name or Path(text).is_file():
         return 0, Path(text)
     return frames.index(name), Path(file)
 
 
-def _fitting(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
-    """Read a mask at the frames' size, and say if it had to be resampled."""
+def _read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
+    """Read a mask at the frames' size; also return a warning if it had to be resampled."""
     mask = decode_mask(read_file(path), str(path))
     if mask.shape == size:
         return mask, ""
@@ -95,13 +94,13 @@ def _fitting(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]
     if max(abs(a - b) for a, b in zip(mask.shape, size, strict=True)) > MISFIT:
         raise DataError(
             f"{path}: expected a mask of {wanted} pixels like the video's frames, found {found}; "
-            "make the mask at the frame's size"
+            "create the mask at the frame's size"
         )
-    return resample_mask(mask, size), f"{path} has {found} pixels and was sampled at {wanted}"
+    return resample_mask(mask, size), f"{path} has {found} pixels and was resampled to {wanted}"
 
 
 def _free_id(taken: set[int], path: Path) -> int:
     free = [i for i in range(1, MAX_OBJECT_ID + 1) if i not in taken]
     if not free:
-        raise DataError(f"{path}: there are {MAX_OBJECT_ID} objects already, and no more ids")
+        raise DataError(f"{path}: there are {MAX_OBJECT_ID} objects already and no free ids")
     return free[0]

@@ -1,8 +1,8 @@
-"""A folder of result masks that can be stopped at any moment and continued.
+"""A folder of result masks that an interrupted evaluation can resume.
 
-``evaluation.json``, written first, says with which settings the folder was begun and which videos
-are finished. A video's masks are written into ``.<video>.part`` and the folder is renamed when the
-last one is there, so that ``<video>`` is whole or absent. Torch-free.
+``evaluation.json``, written first, holds the settings of the evaluation and the finished videos. A
+video's masks are written into ``.<video>.part``, which is renamed after the last one, so that the
+folder ``<video>`` is complete or absent. Free of torch.
 """
 
 import json
@@ -23,9 +23,9 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.images.png import png_header
 from stmtrain.scoring.scores import RESULTS_NAME
 
-__all__ = ["RECORD_NAME", "ResultsFolder", "VideoRecord", "write_json", "write_mask"]
+__all__ = ["STATE_NAME", "ResultsFolder", "VideoCost", "write_json", "write_mask"]
 
-RECORD_NAME = "evaluation.json"
+STATE_NAME = "evaluation.json"
 
 _FORMAT = "stm-evaluation"
 _VERSION = 1
@@ -33,14 +33,14 @@ _PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
-class VideoRecord:
-    """What a finished video took.
+class VideoCost:
+    """What segmenting a video has cost.
 
     Attributes:
         frames: Frames that were processed.
         network: Seconds in the network.
-        seconds: Seconds altogether, reading and writing included.
-        peak_memory: Bytes at most, so far in this process.
+        seconds: Seconds in total, including reading and writing.
+        peak_memory: Peak memory of the process until then, bytes.
     """
 
     frames: int
@@ -50,12 +50,12 @@ class VideoRecord:
 
 
 class ResultsFolder:
-    """The results of one evaluation; made by :meth:`begin`."""
+    """The results of one evaluation; opened by :meth:`begin`."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.settings = settings
-        self.done: dict[str, VideoRecord] = {}
+        self.done: dict[str, VideoCost] = {}
 
     @classmethod
     @contextmanager
@@ -67,17 +67,17 @@ class ResultsFolder:
         *,
         overwrite: bool = False,
     ) -> Iterator["ResultsFolder"]:
-        """Open a folder for results, new or begun with the same settings.
+        """Open a new folder for results, or one with results of the same settings, and lock it.
 
         Args:
-            path: The folder; made if it is not there.
-            settings: Whatever decides the masks, as JSON values.
+            path: The folder; created if it does not exist.
+            settings: Everything that decides the masks, as JSON values.
             names: The videos that will be written.
-            overwrite: Remove what an evaluation with other settings left.
+            overwrite: Remove the results of other settings.
 
         Raises:
-            UsageError: It holds results of other settings, or of nobody knows what; or another
-                evaluation is writing there.
+            UsageError: The folder has results of other or unknown settings, or another evaluation
+                is writing to it.
         """
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path}: expected a folder for the results, found a file")
@@ -90,14 +90,17 @@ class ResultsFolder:
             yield folder
 
     def finished(self, name: str, frames: Collection[str]) -> bool:
-        """Say whether a video is recorded and every one of its PNGs is there and whole."""
+        """Return whether a video is finished and all of its PNGs are there and complete."""
         folder = self.path / name
-        return name in self.done and all(_is_whole(folder / f"{frame}.png") for frame in frames)
+        return name in self.done and all(_is_complete(folder / f"{frame}.png") for frame in frames)
 
     @contextmanager
     def video(self, name: str) -> Iterator[Path]:
-        """Give a folder to write a video's masks into; it gets its name if nothing is raised."""
-        part, whole = self.path / f".{name}.part", self.path / name
+        """Give a folder to write a video's masks into; it gets its final name at the end.
+
+        If the block raises, the folder is removed.
+        """
+        part, complete = self.path / f".{name}.part", self.path / name
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
@@ -106,41 +109,46 @@ class ResultsFolder:
             shutil.rmtree(part, ignore_errors=True)
             raise
         self._clear(name)
-        if whole.exists():
-            raise UsageError(f"{whole}: holds other files than masks; choose another folder")
-        part.replace(whole)
+        if complete.exists():
+            raise UsageError(f"{complete}: contains files other than masks; choose another folder")
+        part.replace(complete)
 
-    def record(self, name: str, record: VideoRecord) -> None:
-        """Note that a video is finished."""
-        self.done[name] = record
+    def finish(self, name: str, cost: VideoCost) -> None:
+        """Record that a video is finished."""
+        self.done[name] = cost
         self._save()
 
     def _take_over(self, names: Sequence[str], overwrite: bool) -> None:
-        record = self.path / RECORD_NAME
-        before = _read_record(record) if record.exists() else None
-        theirs = [name for name in names if any((self.path / name).glob("*.png"))]
-        if before is None and theirs and not overwrite:
-            raise UsageError(
-                f"{self.path}: holds masks ({theirs[0]}) of unknown settings; choose another "
-                "folder, or replace them with --overwrite"
-            )
-        if before is not None and before["settings"] != self.settings and not overwrite:
-            raise UsageError(
-                f"{self.path}: holds results of other settings "
-                f"({_differences(before['settings'], self.settings)}); choose another folder, or "
-                "replace them with --overwrite"
-            )
-        if before is not None and before["settings"] == self.settings and not overwrite:
-            self.done = {name: VideoRecord(**value) for name, value in before["done"].items()}
+        """Keep earlier results of the same settings, and refuse or remove all others."""
+        path = self.path / STATE_NAME
+        settings, done = _read_state(path) if path.exists() else (None, {})
+        if settings == self.settings and not overwrite:
+            self.done = done
         else:
-            for name in {*names, *(before["done"] if before else ())}:
+            if not overwrite:
+                self._refuse_results(names, settings)
+            for name in {*names, *done}:
                 self._clear(name)
             (self.path / RESULTS_NAME).unlink(missing_ok=True)
         for left in self.path.glob(".*.part"):
             shutil.rmtree(left, ignore_errors=True)
 
+    def _refuse_results(self, names: Sequence[str], settings: Mapping[str, Any] | None) -> None:
+        """Raise if there are results of other settings, or of unknown ones (None)."""
+        advice = "choose another folder, or replace them with --overwrite"
+        if settings is not None:
+            raise UsageError(
+                f"{self.path}: contains results of other settings "
+                f"({_differences(settings, self.settings)}); {advice}"
+            )
+        masked = [name for name in names if any((self.path / name).glob("*.png"))]
+        if masked:
+            raise UsageError(
+                f"{self.path}: contains masks ({masked[0]}) of unknown settings; {advice}"
+            )
+
     def _clear(self, name: str) -> None:
-        """Remove a video's masks, and its folder unless it holds anything else."""
+        """Remove a video's masks, and its folder unless it contains anything else."""
         folder = self.path / name
         if not folder.is_dir() or folder.is_symlink():
             return
@@ -154,34 +162,35 @@ class ResultsFolder:
             "format": _FORMAT,
             "format_version": _VERSION,
             "settings": self.settings,
-            "done": {name: asdict(record) for name, record in self.done.items()},
+            "done": {name: asdict(cost) for name, cost in self.done.items()},
         }
-        write_json(self.path / RECORD_NAME, value)
+        write_json(self.path / STATE_NAME, value)
 
 
 def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
-    """Write a label map as a palette PNG that is whole or absent."""
+    """Write a label map as a palette PNG that is complete or absent."""
     write_whole(path, encode_mask(mask))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write indented JSON so that ``path`` is either the old file or the whole new one."""
+    """Write indented JSON that replaces ``path`` once it is complete."""
     write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, VideoCost]]:
+    """Read ``evaluation.json``: the settings, and the finished videos by name."""
     try:
         value = json.loads(path.read_bytes())
         if value["format"] != _FORMAT or value["format_version"] != _VERSION:
             raise ValueError(f"{value['format']} {value['format_version']}")
-        for name, record in value["done"].items():
-            if "/" in name or name.startswith("."):
-                raise ValueError(f"video {name!r}")
-            VideoRecord(**record)
-        return {"settings": dict(value["settings"]), "done": value["done"]}
+        done = {name: VideoCost(**cost) for name, cost in value["done"].items()}
+        unsafe = [name for name in done if "/" in name or name.startswith(".")]
+        if unsafe:
+            raise ValueError(f"video {unsafe[0]!r}")
+        return dict(value["settings"]), done
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected the record of an evaluation ({error!r}); choose another folder, or "
+            f"{path}: expected the state of an evaluation ({error!r}); choose another folder, or "
             "remove this file and use --overwrite"
         ) from None
 
@@ -196,8 +205,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:8]}..."
 
 
-def _is_whole(path: Path) -> bool:
-    """Look at both ends of a PNG: a file that the system lost in a power cut is empty or torn."""
+def _is_complete(path: Path) -> bool:
+    """Check both ends of a PNG: a file may be empty or truncated after a power failure."""
     try:
         with path.open("rb") as file:
             header = png_header(file.read(26))

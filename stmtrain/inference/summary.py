@@ -1,6 +1,6 @@
-"""What an evaluation found, in words for people and in ``results.json`` for programs."""
+"""The outcome of an evaluation: a summary for people, ``results.json`` for programs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.inference.options import Inference, options_in_words
-from stmtrain.inference.results import VideoRecord, write_json
+from stmtrain.inference.results import VideoCost, write_json
 from stmtrain.scoring.scores import Scores
 
 __all__ = ["Evaluation", "add_up", "protocol_of", "write_results"]
@@ -20,13 +20,13 @@ class Evaluation:
     """What an evaluation measured.
 
     Attributes:
-        scores: J and F of every object; ``None`` where they cannot be computed here.
+        scores: J and F of every object; ``None`` if they cannot be computed here.
         protocol: How it was done: data set, options of inference, checkpoint, device.
-        warnings: What is not as the data set's authors meant it: masks mended, objects without a
-            mask.
-        frames_per_second: Frames over the seconds spent in the network.
-        frames_per_second_all: Frames over all seconds, reading and writing included.
-        peak_memory: Bytes at most: allocated on the GPU, or resident in this process on the CPU.
+        warnings: What deviates from the data set as its authors intended it: resampled masks,
+            objects without a mask.
+        frames_per_second: Frames per second spent in the network.
+        frames_per_second_all: Frames per second in total, including reading and writing.
+        peak_memory: Peak memory in bytes, allocated on the GPU or resident on the CPU.
         kept: Videos that an earlier run with the same settings had finished.
     """
 
@@ -39,7 +39,7 @@ class Evaluation:
     kept: int = 0
 
     def summary(self) -> str:
-        """Say in a few lines how the numbers came about, so that they can be compared."""
+        """Describe in a few lines how the numbers were obtained, so that they can be compared."""
         protocol, origin = self.protocol, self.protocol["checkpoint"]
         known = ", ".join([protocol["frames_excluded"], *protocol["notes"]])
         lines = [
@@ -63,11 +63,12 @@ def protocol_of(
     scores: Scores | None,
     why_not: str | None,
 ) -> dict[str, Any]:
-    """Say how the results came about, as plain JSON values."""
+    """Describe how the results were obtained, as plain JSON values."""
     late = sum(len(set(video.first_seen.values())) > 1 for video in videos.videos)
-    excluded = "not scored here: " + (why_not or "")
     if scores is not None:
-        excluded = f"{' and '.join(scores.protocol()['frames_excluded'])} frame not scored"
+        excluded = f"{' and '.join(scores.frames_excluded)} frame not scored"
+    else:
+        excluded = f"not scored here: {why_not}"
     return {
         "dataset": videos.dataset,
         "videos": len(videos.videos),
@@ -84,22 +85,21 @@ def protocol_of(
 
 
 def add_up(
-    records: Iterable[VideoRecord],
+    costs: Collection[VideoCost],
     scores: Scores | None,
     protocol: Mapping[str, Any],
     warnings: tuple[str, ...],
     kept: int,
 ) -> Evaluation:
-    """Add up the videos' records, those of earlier runs of the same settings included."""
-    records = list(records)
-    frames = sum(record.frames for record in records)
+    """Add up the costs of all videos, including those of earlier runs with the same settings."""
+    frames = sum(cost.frames for cost in costs)
     return Evaluation(
         scores=scores,
         protocol=protocol,
         warnings=warnings,
-        frames_per_second=frames / sum(record.network for record in records),
-        frames_per_second_all=frames / sum(record.seconds for record in records),
-        peak_memory=max(record.peak_memory for record in records),
+        frames_per_second=frames / sum(cost.network for cost in costs),
+        frames_per_second_all=frames / sum(cost.seconds for cost in costs),
+        peak_memory=max(cost.peak_memory for cost in costs),
         kept=kept,
     )
 

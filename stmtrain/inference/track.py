@@ -1,15 +1,16 @@
-"""Track objects through a video of one's own: masks in, masks and an overlay film out.
+"""Track objects through the user's own video: masks in, masks and an overlay film out.
 
-Frames stream through: one is read while another is segmented and an earlier one is written, and
-none is held longer. With a bounded memory of the network, an hour takes no more room than a minute.
+Frames are streamed: one is read while another is segmented and an earlier one is written, and none
+is held longer. If the network's memory is limited, an hour of video needs no more memory than a
+minute.
 """
 
 import json
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
@@ -21,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, UsageError
-from stmtrain.files import write_whole
+from stmtrain.files import remove_temporaries, write_whole
 from stmtrain.images.masks import areas
-from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, film, pictures
+from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, Draw, film, pictures
 from stmtrain.inference.options import Inference, options_in_words
 from stmtrain.inference.overlap import iterate_ahead, writing_behind
 from stmtrain.inference.own_masks import GivenMasks, read_masks
@@ -31,6 +32,7 @@ from stmtrain.inference.own_video import OwnFrames, has_av, open_frames
 from stmtrain.inference.results import write_mask
 from stmtrain.inference.segment import segment_video
 from stmtrain.model import STM
+from stmtrain.processes import Progress
 from stmtrain.weights.checkpoint import load_model_and_origin
 
 __all__ = ["MASKS_NAME", "SUMMARY_NAME", "Tracked", "track"]
@@ -39,21 +41,18 @@ MASKS_NAME, SUMMARY_NAME = "masks", "summary.json"
 
 _FOLDER_RATE = Fraction(25)
 
-Report = Callable[[int, int, str], None]
-"""Called with (frames done, frames in all or 0 if unknown, frame name)."""
-
 Frame = NDArray[np.uint8]
 
 
 @dataclass
 class Tracked:
-    """What became of the objects, frame by frame.
+    """Where the objects were seen, frame by frame.
 
     Attributes:
         names: Frame names.
         areas: Object id to its pixels in each frame.
-        seconds: From the first frame to the last, reading and writing included.
-        summary: What ``summary.json`` holds.
+        seconds: Time from the first frame to the last, including reading and writing.
+        summary: Content of ``summary.json``.
     """
 
     names: list[str]
@@ -69,14 +68,16 @@ class Tracked:
             own.append(int(counts[object_id]))
 
     def lines(self) -> list[str]:
-        """Say what was found, one line per object."""
+        """Describe what was found, one line per object."""
         out = []
         for object_id, found in self.summary["objects"].items():
-            where = ", ".join(f"{a} to {b}" if a != b else a for a, b in found["seen"][:4])
-            more = len(found["seen"]) - 4
+            runs = found["seen"]
+            where = ", ".join(f"{a} to {b}" if a != b else a for a, b in runs[:4]) or "none"
+            if len(runs) > 4:
+                where += f" and {len(runs) - 4} more times"
             out.append(
                 f"object {object_id}: seen in {found['frames_seen']} of {len(self.names)} frames: "
-                f"{where or 'none'}{f' and {more} more times' if more > 0 else ''}"
+                f"{where}"
             )
         return out
 
@@ -92,30 +93,30 @@ def track(
     overlay: bool = True,
     rate: float | None = None,
     overwrite: bool = False,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Tracked:
     """Segment a video from the masks of some of its frames.
 
-    ``out`` gets ``masks/<frame>.png``, the overlay (``overlay.mp4``, or ``overlay/<frame>.jpg``
-    where PyAV is not installed) and, last, ``summary.json``: where that is, the rest is complete. A
-    run that is stopped leaves the masks that it has written, each whole; its film is removed. It
-    cannot be continued, since the network's memory is gone: run it again with ``overwrite``.
+    ``out`` gets ``masks/<frame>.png``, the overlay (``overlay.mp4``, or ``overlay/<frame>.jpg`` if
+    PyAV is not installed) and, last, ``summary.json``: if that exists, the rest is complete. An
+    interrupted run leaves the masks that it has written, each complete; its film is removed. It
+    cannot be resumed, since the network's memory is lost: run it again with ``overwrite``.
 
     Args:
-        checkpoint: Ours, or published STM weights.
+        checkpoint: Checkpoint of ``stm train``, or published STM weights.
         source: Folder of images or video file.
         masks: ``FILE`` for the first frame, ``FRAME=FILE`` for another.
         out: Folder of the results.
         device: Where the network runs.
-        options: Of inference; ``size`` only ever shrinks.
+        options: Options of inference; a video smaller than ``size`` is not enlarged.
         overlay: Whether to draw the overlay.
         rate: Frames per second of the film; ``None`` is the video's own, 25 for a folder.
         overwrite: Replace an earlier run's results.
-        report: Told how far it is.
+        progress: Called after each frame, with its name.
 
     Raises:
         UsageError: ``out`` is not empty, or a mask's frame is not in the video.
-        DataError: Frames or masks are missing, broken or do not fit each other.
+        DataError: Frames or masks are missing, damaged or do not fit each other.
     """
     if rate is not None and not 0 < rate <= 1000:
         raise UsageError(f"--fps {rate}: expected frames per second, above 0")
@@ -138,8 +139,8 @@ def track(
             if draw is not None:
                 later(draw, name, frame, mask)
             tracked.add(name, mask)
-            if report is not None:
-                report(len(tracked.names), frames.length or 0, name)
+            if progress is not None:
+                progress(len(tracked.names), frames.length or 0, name)
     tracked.seconds = time.perf_counter() - began
     _refuse_unreached(given, tracked, source)
     tracked.summary = _summary(tracked, frames, given, size, options, origin, rate)
@@ -154,7 +155,7 @@ def _segmented(
     options: Inference,
     length: int | None,
 ) -> Iterator[tuple[str, Frame, Frame]]:
-    """Yield name, frame and mask; frames wait here only while the network works on them."""
+    """Yield name, frame and mask; frames are held only while the network works on them."""
     inside: deque[tuple[str, Frame]] = deque()
 
     def pixels() -> Iterator[Frame]:
@@ -167,13 +168,13 @@ def _segmented(
 
 
 def _never_larger(options: Inference, size: tuple[int, int]) -> Inference:
-    """Shrink to the asked size, but leave a smaller video as it is."""
+    """Remove a size that would enlarge the video."""
     if options.size is None or options.size < min(size):
         return options
     return replace(options, size=None)
 
 
-def _drawing(out: Path, frames: OwnFrames, rate: float | None) -> Any:
+def _drawing(out: Path, frames: OwnFrames, rate: float | None) -> AbstractContextManager[Draw]:
     if not has_av():
         return pictures(out)
     return film(out, _rate(frames, rate))
@@ -185,7 +186,7 @@ def _rate(frames: OwnFrames, rate: float | None) -> Fraction:
 
 
 def _prepare(out: Path, overwrite: bool) -> None:
-    """Make the folders; remove an earlier run's files, and no others."""
+    """Create the folders and remove the files of an earlier run, and no others."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: expected a folder for the results, found a file")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
@@ -197,10 +198,12 @@ def _prepare(out: Path, overwrite: bool) -> None:
         for path in out.glob(pattern):
             path.unlink()
     (out / MASKS_NAME).mkdir(parents=True, exist_ok=True)
+    for folder in (out, out / MASKS_NAME):
+        remove_temporaries(folder)
 
 
 def _refuse_unreached(given: GivenMasks, tracked: Tracked, source: Path) -> None:
-    """Only at the end does a video without a known length show that a mask came too late."""
+    """Refuse masks of frames after the end, which may be known only then."""
     late = [(t, path) for t, path in given.given_in.values() if t >= len(tracked.names)]
     if late:
         raise DataError(

@@ -43,7 +43,7 @@ class Validation:
         model.eval()
         objects: list[ObjectScore] = []
         for video in self.videos[self.ranks.rank :: self.ranks.world]:
-            for name, mask, _ in predict_video(model, video, self.options):
+            for name, mask in predict_video(model, video, self.options):
                 write_mask(self.out / video.name / f"{name}.png", mask)
             objects += score_video(self.out, video, video.protocol).objects
         model.train(training)

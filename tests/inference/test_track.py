@@ -113,7 +113,7 @@ def test_a_folder_of_frames(folder: Path, tmp_path: Path) -> None:
     first = save(tmp_path / "first.png", box(3, 4) + box(7, 30))
     out = tmp_path / "out"
     seen: list[tuple[int, int, str]] = []
-    run(folder, [str(first)], out, report=lambda *a: seen.append(a))
+    run(folder, [str(first)], out, progress=lambda *a: seen.append(a))
     assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "summary.json"]
     assert [p.name for p in sorted((out / "masks").iterdir())] == [f"{t:05d}.png" for t in range(6)]
     assert (read(out / "masks" / "00000.png") == box(3, 4) + box(7, 30)).all()
@@ -254,7 +254,7 @@ def test_an_interrupted_run_leaves_whole_masks_and_no_summary(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(folder, first, out, report=stop)
+        run(folder, first, out, progress=stop)
     assert [p.name for p in out.iterdir()] == ["masks"]
     assert all(read(path).shape == SIZE for path in (out / "masks").iterdir())
     with pytest.raises(UsageError, match=r"not empty.*--overwrite"):
@@ -330,7 +330,7 @@ def _later(frame: str) -> object:
     [
         (_empty, DataError, r"m.png: expected an object, found background only"),
         (_narrow, DataError, r"m.png: expected a mask of 64x48 pixels .*found 60x48"),
-        (_again, DataError, r"b.png: gives object 1, which .*a.png gave"),
+        (_again, DataError, r"b.png: gives object 1, which .*a.png gives"),
         (_colours, DataError, r"m.png: expected a palette or grey mask"),
         (lambda path: [str(path / "no.png")], DataError, r"no.png: cannot be read"),
         (_later("00006"), UsageError, r"--mask 00006=.*00000 to 00005"),
