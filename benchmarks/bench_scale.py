@@ -23,7 +23,7 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.common import report
-from stmdata.packing.pack import Job, pack
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 from stmtrain.shards.store import LocalStore, read_manifest
@@ -54,7 +54,7 @@ def main() -> None:
 
 def write_set(folder: Path, clips: int) -> Path:
     """Write a set of ``clips`` clips, rounded up to full shards."""
-    pack(folder, [Job("set-000000", tuple(range(PER_SHARD)))], _make, {"clips": clips})
+    pack(SetPlan({"clips": clips}, [Job("set-000000", tuple(range(PER_SHARD)))], _make), folder)
     manifest = read_manifest(folder)
     (entry,) = manifest.shards
     sidecar = LocalStore(folder).sidecar(entry, manifest)

@@ -22,7 +22,14 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.common import report, side_by_side
-from stmdata.packing.clips import ClipMaker, Options, encode_clip, plan_jobs, prepare_coco
+from stmdata.packing.clips import (
+    ClipMaker,
+    ClipOptions,
+    encode_clip,
+    prepare_coco,
+    split_into_jobs,
+)
+from stmdata.packing.pack import pack
 from stmdata.stills.source import CocoSource, Picture
 from stmdata.synthesis.appearance import apply_frame, blur_along
 from stmdata.synthesis.appearance_policy import draw_appearance, load_policy
@@ -168,9 +175,9 @@ def profile(source: CocoSource, recipe: SynthRecipe, repeats: int) -> dict[str, 
 
 def in_one_process(source: CocoSource, recipe: SynthRecipe, variants: int) -> dict[str, float]:
     """Return clips/s of making shards without writing them: wall clock, and processor time."""
-    options = Options(recipe, variants=variants)
+    options = ClipOptions(recipe, variants=variants)
     make = ClipMaker(source, options, load_policy(recipe.appearance))
-    jobs = plan_jobs("coco", len(source), options)
+    jobs = split_into_jobs("coco", len(source), options)
     wall, cpu = time.perf_counter(), time.process_time()
     count = sum(hasattr(sample, "record") for job in jobs for sample in make(job))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -178,13 +185,12 @@ def in_one_process(source: CocoSource, recipe: SynthRecipe, variants: int) -> di
 
 
 def on_disk(source: CocoSource, recipe: SynthRecipe, variants: int, workers: int) -> float:
-    """Return clips/s of ``prepare_coco``, including process start and writing."""
-    options = Options(recipe, variants=variants, clips_per_shard=100)
+    """Return clips/s of packing COCO, including process start and writing."""
+    options = ClipOptions(recipe, variants=variants, clips_per_shard=100)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        manifest = prepare_coco(
-            source.images, source.annotations, Path(folder), options, workers=workers
-        )
+        plan = prepare_coco(source.images, source.annotations, options)
+        manifest = pack(plan, folder, workers=workers)
         return round(manifest.totals["samples"] / (time.perf_counter() - start), 1)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from stmdata.packing.pack import Job, pack
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord
@@ -75,13 +75,14 @@ def discs(height: int, width: int, centres: np.ndarray) -> np.ndarray:
 def draw_clips(out: Path, clips: int = 160) -> Path:
     """Pack drawn clips of three 384x384 frames."""
     jobs = [Job("drawn-000000", tuple(range(clips)))]
-    pack(out, jobs, Draw(3, SIZE, SIZE), {"drawn": clips})
+    pack(SetPlan({"drawn": clips}, jobs, Draw(3, SIZE, SIZE)), out)
     return out
 
 
 def draw_videos(out: Path, videos: int = 6) -> Path:
     """Pack drawn videos of a hundred 480x854 frames."""
-    pack(out, [Job("drawn-000000", tuple(range(videos)))], Draw(100, 480, 854), {"drawn": videos})
+    job = Job("drawn-000000", tuple(range(videos)))
+    pack(SetPlan({"drawn": videos}, [job], Draw(100, 480, 854)), out)
     return out
 
 
@@ -100,7 +101,7 @@ def repeat(folder: Path, out: Path, clips: int) -> Path:
         Job(f"clips-{start:06d}", tuple(numbers[start : start + CLIPS_PER_SHARD]))
         for start in range(0, clips, CLIPS_PER_SHARD)
     ]
-    pack(out, jobs, make, {"repeated": clips})
+    pack(SetPlan({"repeated": clips}, jobs, make), out)
     return out
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "remove",
     "remove_temporaries",
     "whole_file",
+    "write_if_changed",
     "write_whole",
     "writing",
 ]
@@ -91,6 +92,12 @@ def write_whole(path: Path, data: bytes | str, *, sync: bool = False) -> None:
     """Write a complete small file, text as UTF-8. See :func:`whole_file`."""
     with whole_file(path, sync=sync) as file, writing(path):
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write a file durably, unless it has these bytes already."""
+    if not path.is_file() or path.read_bytes() != data:
+        write_whole(path, data, sync=True)
 
 
 @contextmanager

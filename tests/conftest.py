@@ -12,10 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from stmdata.drawn.trees import draw_coco, draw_davis, draw_youtube_vos
-from stmdata.packing.clips import Options, prepare_coco
-from stmdata.packing.videos import pack_davis
-from stmdata.synthesis.recipe import DEFAULT
+from stmdata.packing.clips import ClipOptions
 from tests.profiles import load_profile
+from tests.sets import pack_coco, pack_davis
 
 load_profile()
 
@@ -56,7 +55,5 @@ def packed(tmp_path_factory: pytest.TempPathFactory, davis_tree: Path) -> Path:
 def clips(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
     """Pseudo-video clips of drawn images, five per shard."""
     out = tmp_path_factory.mktemp("verify") / "clips"
-    annotations = coco_tree / "annotations" / "instances_train2017.json"
-    options = Options(DEFAULT, size=64, clips_per_shard=5)
-    prepare_coco(coco_tree / "train2017", annotations, out, options)
+    pack_coco(coco_tree, out, ClipOptions(size=64, clips_per_shard=5))
     return out

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmdata.packing.pack import Job, pack
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.shards.cache import Cache
 from stmtrain.shards.client import Retry
 from stmtrain.shards.reader import ShardSet
@@ -39,7 +39,7 @@ QUICK = Retry(attempts=3, first=0.01, longest=0.02, timeout=5.0, piece=4096)
 
 def pack_noise(out: Path) -> Path:
     """Pack videos of two frames that contain noise; nothing decodes them."""
-    pack(out, [Job(f"s-{i}", (i,)) for i in range(SHARDS)], _noise, {"a": 1})
+    pack(SetPlan({"a": 1}, [Job(f"s-{i}", (i,)) for i in range(SHARDS)], _noise), out)
     return out
 
 

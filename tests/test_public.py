@@ -16,10 +16,9 @@ from PIL import Image
 import stmdata
 import stmtrain
 from stmdata.drawn.trees import draw_coco, draw_davis
-from stmdata.packing.clips import Options, prepare_coco
-from stmdata.packing.videos import pack_davis
-from stmdata.synthesis.recipe import DEFAULT
+from stmdata.packing.clips import ClipOptions
 from tests.paths import ROOT
+from tests.sets import pack_coco, pack_davis
 
 PACKAGES = (stmdata, stmtrain)
 EXAMPLES = [
@@ -70,9 +69,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     davis = draw_davis(root / "DAVIS", size=(80, 112))
     coco = draw_coco(root / "coco", images=6, size=(120, 160))
     pack_davis(davis, 2017, "train", root / "shards" / "davis", workers=1)
-    annotations = coco / "annotations" / "instances_train2017.json"
-    options = Options(DEFAULT, size=64)
-    prepare_coco(coco / "train2017", annotations, root / "shards" / "coco", options, workers=1)
+    pack_coco(coco, root / "shards" / "coco", ClipOptions(size=64))
     (val,) = (davis / "ImageSets" / "2017" / "val.txt").read_text().split()
     masks = davis / "Annotations" / "480p" / val
     shutil.copytree(masks, root / "results" / val)

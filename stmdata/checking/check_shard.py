@@ -20,10 +20,16 @@ from stmdata.checking.check_tar import find_damage, members_in_order
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.masks import VOID
-from stmtrain.shards.manifest import Manifest, SampleIndex, ShardEntry, Sidecar, is_indexed
+from stmtrain.shards.manifest import (
+    SampleIndex,
+    ShardEntry,
+    Sidecar,
+    is_indexed,
+    parse_sidecar,
+)
 from stmtrain.shards.reader import OpenShard
-from stmtrain.shards.sample import SampleRecord, sidecar_name
-from stmtrain.shards.store import Store, open_store, parse_sidecar
+from stmtrain.shards.sample import SampleRecord, config_hash, sidecar_name
+from stmtrain.shards.store import Store, open_store
 
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
@@ -97,7 +103,7 @@ class CheckShard:
         where, data = self._store.where(name), self._store.file(name)
         if data is None:
             raise ShardError(f"{where}: the sidecar is missing; pack it again")
-        return parse_sidecar(data, where, entry, Manifest(self.config, (), {}, {}))
+        return parse_sidecar(data, where, entry, config_hash(self.config))
 
     def _check(self, entry: ShardEntry, sidecar: Sidecar, file: BinaryIO, where: str) -> ShardCheck:
         digest = _sha256(file)

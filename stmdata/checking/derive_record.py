@@ -1,14 +1,11 @@
-"""A sample's record from its images alone, for tars that were made elsewhere."""
+"""Derive a sample's record from its images alone, for tars of other programs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_mask, frame_size
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import VOID, areas
 from stmtrain.shards.sample import SampleRecord
 
 __all__ = ["derive_record"]
@@ -17,16 +14,16 @@ __all__ = ["derive_record"]
 def derive_record(
     key: str, images: Mapping[str, Callable[[], bytes]], where: str, origin: Mapping[str, Any]
 ) -> SampleRecord:
-    """Work a record out: sizes from the JPEG headers, ids and areas from the decoded masks.
+    """Derive a record: sizes from the JPEG headers, ids and areas from the decoded masks.
 
     Args:
         key: The sample's key.
-        images: ``FRAME.jpg`` and ``FRAME.png`` to what reads them.
+        images: ``FRAME.jpg`` and ``FRAME.png`` to functions that read them.
         where: Tar and sample; opens every error message.
-        origin: Goes into the record.
+        origin: Stored in the record.
 
     Raises:
-        DataError: An image cannot be read, sizes differ, a mask has no frame, or all masks hold
+        DataError: An image cannot be read, sizes differ, a mask has no frame, or the masks contain
             void and no ids.
     """
     frames = _in_time_order(suffix[:-4] for suffix in images if suffix.endswith(".jpg"))
@@ -39,24 +36,19 @@ def derive_record(
     for name in frames:
         place = f"{where}, {name}.jpg"
         sizes[f"{name}.jpg"] = frame_size(images[f"{name}.jpg"](), place)
-    table = np.zeros((len(masks), VOID + 1), np.int64)
-    for row, name in enumerate(masks):
+    counts = {}
+    for name in masks:
         mask = decode_mask(images[f"{name}.png"](), f"{where}, {name}.png")
         sizes[f"{name}.png"] = (mask.shape[0], mask.shape[1])
-        table[row] = np.bincount(mask.ravel(), minlength=VOID + 1)
-    ids = _object_ids(table, where)
-    height, width = _one_size(sizes, where)
-    return SampleRecord(
-        sample_key=key,
-        height=height,
-        width=width,
-        frames=tuple(frames),
-        mask_frames=tuple(masks),
-        object_ids=tuple(ids),
-        areas=tuple(tuple(table[:, i].tolist()) for i in ids),
-        original_size=(height, width),
-        origin=origin,
-    )
+        counts[name] = areas(mask)
+    size = _one_size(sizes, where)
+    record = SampleRecord.of(key, frames, counts, size=size, original_size=size, origin=origin)
+    if not record.object_ids and any(count[VOID] for count in counts.values()):
+        raise DataError(
+            f"{where}: expected object ids in the masks, found only 0 and {VOID} (void); write "
+            "the ids as pixel values"
+        )
+    return record
 
 
 def _one_size(sizes: Mapping[str, tuple[int, int]], where: str) -> tuple[int, int]:
@@ -71,19 +63,8 @@ def _one_size(sizes: Mapping[str, tuple[int, int]], where: str) -> tuple[int, in
     return size
 
 
-def _object_ids(table: NDArray[np.int64], where: str) -> list[int]:
-    """Return the ids that occur, from pixel counts (masks, 256)."""
-    ids = [i for i in range(1, VOID) if table[:, i].any()]
-    if table[:, VOID].any() and not ids:
-        raise DataError(
-            f"{where}: expected object ids in the masks, found only 0 and {VOID} (void); write "
-            "the ids as pixel values"
-        )
-    return ids
-
-
 def _in_time_order(names: Iterable[str]) -> list[str]:
-    """Sort frame names: by number where all are numbers (2 before 10), else as text."""
+    """Sort frame names by number if all are numbers (2 before 10), else as text."""
     found = list(names)
     if all(name.isdigit() for name in found):
         return sorted(found, key=lambda name: (int(name), name))

@@ -1,9 +1,9 @@
-"""Index tars that were made elsewhere: sidecars and a manifest for them, the tars untouched.
+"""Index tars of other programs: write sidecars and a manifest for them; the tars stay unchanged.
 
 Any webdataset with our member names will do: ``<key>.<frame>.jpg``, masks ``<key>.<frame>.png``,
-and our record ``<key>.json`` if there is one; where there is none it is worked out from the images
-and stands in the sidecar. Input is untrusted: nothing is extracted, names, sizes and kinds of
-members are checked before anything is read.
+and our record ``<key>.json`` if there is one. If not, the record is derived from the images and
+stored in the sidecar. The input is untrusted: nothing is extracted, and the names, sizes and kinds
+of members are checked before anything is read.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -20,19 +20,21 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from stmdata.checking.derive_record import derive_record
-from stmdata.packing.config import SHARD_NAME, parse_plan, plan_json, plan_value
+from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers
+from stmdata.packing.pack import FinishedShard, Tally, manifest_of
 from stmdata.packing.tar import Member, scan_tar
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_whole
-from stmtrain.processes import count, map_unordered
-from stmtrain.shards.manifest import INDEXED, Manifest, SampleIndex, ShardEntry, Sidecar, is_indexed
+from stmtrain.processes import Progress, count, map_unordered
+from stmtrain.shards.manifest import INDEXED, Manifest, SampleIndex, Sidecar, is_indexed
 from stmtrain.shards.sample import (
     CONFIG_NAME,
     MANIFEST_NAME,
     SampleRecord,
     Skipped,
     config_hash,
+    is_shard_name,
     sidecar_name,
 )
 
@@ -44,55 +46,40 @@ Places = dict[str, tuple[int, int]]
 
 _CONFIG = {"kind": INDEXED}
 _MOST_BYTES = 1 << 28
-"""Largest member that is read, bytes: no frame, mask or record comes near."""
+"""Largest member that is read, bytes; frames, masks and records are far smaller."""
 _FOREIGN = "member is not a frame, a mask or a record"
 
 
-def index_shards(
-    folder: Path, *, workers: int = 1, progress: Callable[[int, int, int], None] | None = None
-) -> Manifest:
-    """Write a sidecar for every tar in ``folder``, then the manifest; the order is that of names.
+def index_shards(folder: Path, *, workers: int = 1, progress: Progress | None = None) -> Manifest:
+    """Write a sidecar for every tar in ``folder``, then the manifest, in the order of the names.
 
     Args:
-        folder: The tars lie in it; a former index of them is replaced.
-        workers: Processes.
-        progress: Told (samples done, 0, members passed over).
+        folder: Contains the tars; an earlier index of them is replaced.
+        workers: Number of processes.
+        progress: Called with the samples done, 0, and how many members were skipped.
 
     Returns:
         The manifest, as written.
 
     Raises:
         UsageError: No tars, a name that a shard cannot have, a set that stm made (its sidecars
-            hold more than its tars can tell), or files of others where ours must go.
-        ShardError: A tar is damaged or holds what a shard cannot; nothing says then that the set
-            is whole.
+            contain more than its tars), or files of other programs under the names of ours.
+        ShardError: A tar is damaged or contains what a shard cannot; no manifest is left then.
     """
     names = _tar_names(folder)
-    done = [0, 0]
-
-    def on_count(samples: int, skipped: int) -> None:
-        done[0] += samples
-        done[1] += skipped
-        if progress is not None:
-            progress(done[0], 0, done[1])
-
     with locked(folder):
         _refuse_others(folder, names)
         remove([folder / MANIFEST_NAME, *(folder / sidecar_name(name) for name in names)])
-        write_whole(folder / CONFIG_NAME, plan_json(plan_value(_CONFIG, names)), sync=True)
-        jobs = map_unordered(_IndexShard(folder), names, workers, on_count=on_count)
+        config = SetConfig(_CONFIG, tuple(names))
+        write_whole(folder / CONFIG_NAME, config.to_json(), sync=True)
+        tally = Tally(0, progress)
+        shards = map_unordered(_IndexShard(folder), names, workers, on_count=tally.add)
         try:
-            with closing(jobs) as results:
-                found = {entry.name: (entry, counts, skipped) for entry, counts, skipped in results}
+            with closing(shards):
+                found = {shard.entry.name: shard for shard in shards}
         finally:
             clear_leftovers(folder, names)
-        totals: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-        for name in names:
-            totals.update(found[name][1])
-            reasons.update(found[name][2])
-        entries = tuple(found[name][0] for name in names)
-        manifest = Manifest(_CONFIG, entries, dict(totals), dict(reasons))
+        manifest = manifest_of(_CONFIG, (found[name] for name in names))
         write_whole(folder / MANIFEST_NAME, manifest.to_json(), sync=True)
     return manifest
 
@@ -102,9 +89,8 @@ def _tar_names(folder: Path) -> list[str]:
         raise UsageError(f"{folder}: expected a folder of tars, found none")
     names = sorted(path.name for path in folder.glob("*.tar"))
     if not names:
-        raise UsageError(f"{folder}: holds no .tar file; give the folder in which they lie")
-    taken = {MANIFEST_NAME, CONFIG_NAME}
-    bad = [n for n in names if not SHARD_NAME.fullmatch(n) or sidecar_name(n) in taken]
+        raise UsageError(f"{folder}: contains no .tar file; pass the folder that contains them")
+    bad = [name for name in names if not is_shard_name(name)]
     if bad:
         raise UsageError(
             f"{folder / bad[0]}: expected a name of 1 to 80 letters, digits, '_' or '-' before "
@@ -114,20 +100,20 @@ def _tar_names(folder: Path) -> list[str]:
 
 
 def _refuse_others(folder: Path, names: Sequence[str]) -> None:
-    """Refuse to replace JSON files that are not an index made here."""
+    """Refuse to replace JSON files that are not an index written here."""
     for name, config in ((CONFIG_NAME, _config), (MANIFEST_NAME, _manifest_config)):
         path = folder / name
         if not path.exists():
             continue
         try:
-            kind = config(path)
+            indexed = config(path)
         except ShardError:
-            kind = None
-        if kind is None:
-            raise UsageError(f"{path}: is damaged or another program's; move it away first")
-        if not kind:
             raise UsageError(
-                f"{path}: this set was made by stm, and its sidecars hold what the tars do not; "
+                f"{path}: is damaged or another program's; move it away first"
+            ) from None
+        if not indexed:
+            raise UsageError(
+                f"{path}: this set was made by stm, and its sidecars contain what the tars do not; "
                 'use "stm shards repair", or move config.json and manifest.json away to index '
                 "the tars as they are"
             )
@@ -138,12 +124,13 @@ def _refuse_others(folder: Path, names: Sequence[str]) -> None:
                 Sidecar.from_json(path.read_bytes(), str(path))
             except ShardError:
                 raise UsageError(
-                    f"{path}: stands where a sidecar must go, and is none; move it away first"
+                    f"{path}: expected a sidecar under this name, found another file; move it "
+                    "away first"
                 ) from None
 
 
 def _config(path: Path) -> bool:
-    return is_indexed(parse_plan(path.read_bytes(), str(path))["config"])
+    return is_indexed(SetConfig.from_json(path.read_bytes(), str(path)).config)
 
 
 def _manifest_config(path: Path) -> bool:
@@ -156,7 +143,7 @@ class _IndexShard:
 
     folder: Path
 
-    def __call__(self, name: str) -> tuple[ShardEntry, Counter[str], Counter[str]]:
+    def __call__(self, name: str) -> FinishedShard:
         path = self.folder / name
         skipped: list[Skipped] = []
         index: dict[str, SampleIndex] = {}
@@ -164,7 +151,7 @@ class _IndexShard:
         with path.open("rb") as file:
             for key, places in _samples(file, path, skipped).items():
                 index[key], record = _record(file, path, key, places, skipped)
-                statistics.update(_statistics(index[key], record))
+                statistics.update(index[key].statistics(record))
                 count(samples=1)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -187,7 +174,7 @@ class _IndexShard:
             skipped=tuple(skipped),
         )
         write_whole(self.folder / sidecar_name(name), sidecar.to_json(), sync=True)
-        return ShardEntry.of(sidecar), statistics, Counter(item.reason for item in skipped)
+        return FinishedShard.of(sidecar)
 
 
 def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Places]:
@@ -197,15 +184,15 @@ def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Pl
         where = f"{path}, sample {key}"
         if key in samples:
             raise ShardError(
-                f"{where}: its members do not stand together in the tar, which webdataset would "
-                "read as two samples; make the tar again, sorted by name (tar --sort=name)"
+                f"{where}: its members are not adjacent in the tar, so webdataset would read two "
+                "samples; make the tar again, sorted by name (tar --sort=name)"
             )
         samples[key] = _places(where, members)
     return samples
 
 
 def _known(file: BinaryIO, path: Path, skipped: list[Skipped]) -> Iterator[tuple[str, str, Member]]:
-    """Yield (key, suffix, member) of the members with our names; note the others."""
+    """Yield (key, suffix, member) of the members with our names; add the others to ``skipped``."""
     for member in scan_tar(file, str(path)):
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
@@ -225,7 +212,7 @@ def _places(where: str, members: Iterable[tuple[str, str, Member]]) -> Places:
     places: Places = {}
     for _, suffix, member in members:
         if suffix in places:
-            raise ShardError(f"{where}: {suffix} is there twice, again at byte {member.offset}")
+            raise ShardError(f"{where}: {suffix} occurs twice, again at byte {member.offset}")
         if member.size > _MOST_BYTES:
             raise ShardError(
                 f"{where}: {suffix} at byte {member.offset} has {member.size} bytes, more than "
@@ -242,12 +229,11 @@ def _record(
     places: Places,
     skipped: list[Skipped],
 ) -> tuple[SampleIndex, SampleRecord]:
-    """Return a sample's entry, and its record: the tar's own, or one worked out from the images."""
+    """Return a sample's index entry, and its record: the tar's own, or one from the images."""
     where = f"{path}, sample {key}"
     own = _own_record(_read(file, places["json"]), where) if "json" in places else None
     if own is not None:
-        images = {f"{n}.jpg" for n in own.frames} | {f"{n}.png" for n in own.mask_frames}
-        if own.sample_key != key or images | {"json"} != set(places):
+        if own.sample_key != key or {*own.images(), "json"} != set(places):
             raise ShardError(f"{where}: its record names other members than the tar has")
         return SampleIndex(key, places, _crcs(file, places)), own
     if places.pop("json", None) is not None:
@@ -262,7 +248,7 @@ def _crcs(file: BinaryIO, places: Places) -> dict[str, int]:
 
 
 def _own_record(data: bytes, where: str) -> SampleRecord | None:
-    """Read a record of ours; any other JSON, or none at all, is somebody's own business."""
+    """Read a record of ours; ``None`` for anything else, which is no error."""
     if b'"sample_key"' not in data:
         return None
     return SampleRecord.from_json(data, where)
@@ -271,14 +257,3 @@ def _own_record(data: bytes, where: str) -> SampleRecord | None:
 def _read(file: BinaryIO, place: tuple[int, int]) -> bytes:
     file.seek(place[0])
     return file.read(place[1])
-
-
-def _statistics(row: SampleIndex, record: SampleRecord) -> dict[str, int]:
-    return {
-        "samples": 1,
-        "frames": len(record.frames),
-        "masks": len(record.mask_frames),
-        "objects": len(record.object_ids),
-        "jpg_bytes": sum(row.members[f"{name}.jpg"][1] for name in record.frames),
-        "png_bytes": sum(row.members[f"{name}.png"][1] for name in record.mask_frames),
-    }

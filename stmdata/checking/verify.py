@@ -1,18 +1,19 @@
 """Check a shard set completely: its JSON files against each other, and every shard in full.
 
-What a reader would meet by chance is looked for here. Nothing is changed. The work on each shard
-(:mod:`stmdata.checking.check_shard`) can be given to other processes.
+A reader meets a fault only when it reads the damaged bytes; here all bytes are read and decoded.
+Nothing is changed. :mod:`stmdata.checking.check_shard` checks each shard, in any process.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmdata.checking.check_shard import CheckShard, Fault, ShardCheck, compare_counts
-from stmdata.packing.config import parse_plan, plan_value
+from stmdata.packing.config import SetConfig
 from stmtrain.errors import RemoteError, ShardError
+from stmtrain.processes import Progress, map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 from stmtrain.shards.store import Store, open_store
@@ -20,25 +21,19 @@ from stmtrain.shards.store import Store, open_store
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["Fault", "Mapper", "Progress", "Verification", "verify"]
-
-Mapper = Callable[[CheckShard, Sequence[ShardEntry]], Iterable[ShardCheck]]
-"""Applies the first to each of the second, in any order: ``map``, or one that has processes."""
-
-Progress = Callable[[int, int, int, int], None]
-"""Gets (samples done, samples in all, bytes done, faults so far)."""
+__all__ = ["Fault", "Verification", "verify"]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome for a set.
+    """The result for a set.
 
     Attributes:
         config: The set's configuration.
         names: The tars that it should have, in order.
-        faults: What is wrong, in the order of the shards; none means that the set is whole.
-        notes: What is there and does no harm: leftovers, files that are not of the set.
-        shards: Shards looked at.
+        faults: What is wrong, in the order of the shards; empty if the set is complete and intact.
+        notes: Harmless findings: leftovers, files that do not belong to the set.
+        shards: Number of shards that were checked.
         bytes: Their size.
         statistics: Samples, frames, masks, objects and bytes that were read.
     """
@@ -57,68 +52,87 @@ class Verification:
         return tuple(dict.fromkeys(fault.shard for fault in self.faults if fault.shard))
 
     def summary(self) -> str:
-        """Say in one line how much was looked at and what came of it."""
+        """Return one line on how much was checked and how many faults were found."""
         count = self.statistics
-        looked = (
+        checked = (
             f"{self.shards} shards, {count.get('samples', 0)} samples, "
             f"{count.get('frames', 0)} frames, {count.get('masks', 0)} masks, "
             f"{self.bytes / 1e6:.1f} MB"
         )
         if not self.faults:
-            return f"{looked}: whole"
-        return f"{looked}: {len(self.faults)} faults, {len(self.bad_shards)} shards to make again"
+            return f"{checked}: complete and intact"
+        return f"{checked}: {len(self.faults)} faults, {len(self.bad_shards)} shards to rebuild"
 
 
 def verify(
     location: Path | str,
-    mapper: Mapper | None = None,
+    *,
+    workers: int = 1,
     progress: Progress | None = None,
     cache: "Cache | None" = None,
 ) -> Verification:
-    """Verify a set; without a readable manifest, what its ``config.json`` plans.
+    """Verify a set; without a readable manifest, the one that its ``config.json`` describes.
 
     Args:
         location: Folder or URL of the set. From a URL everything is fetched anew.
-        mapper: Does the shards; ``map``, that is in this process, when ``None``.
-        progress: Told after each shard.
-        cache: In its folder the shards from a URL lie while they are checked.
+        workers: Number of processes.
+        progress: Called after each shard with the samples done, their total, and the bytes and
+            faults so far.
+        cache: Its folder stores the shards from a URL while they are checked.
 
     Raises:
-        ShardError: Nothing says what the set should be.
+        ShardError: Neither manifest nor ``config.json`` states what the set should be.
         UsageError: A URL of another kind, or a shard that is larger than the cache may be.
-        RemoteError: The server does not answer, or refuses; that says nothing of the set.
+        RemoteError: The server does not answer, or refuses; this is no statement about the set.
     """
     store = open_store(location, cache)
-    plan = _plan(store)
+    expected = _expect(store)
+    if cache is not None:  # each worker keeps one shard in it
+        largest = max((entry.bytes for entry in expected.entries), default=1)
+        workers = min(workers, cache.limit // largest)
     checks: dict[str, ShardCheck] = {}
-    total, bad = sum(entry.samples for entry in plan.entries), len(plan.faults)
+    total, faulty = sum(entry.samples for entry in expected.entries), len(expected.faults)
     samples = size = 0
-    for check in (mapper or map)(CheckShard(location, plan.config, cache), plan.entries):
+    check_shard = CheckShard(location, expected.config, cache)
+    for check in map_unordered(check_shard, expected.entries, workers):
         checks[check.entry.name] = check
         samples, size = samples + check.entry.samples, size + check.entry.bytes
-        bad += len(check.faults)
+        faulty += len(check.faults)
         if progress is not None:
-            progress(samples, total, size, bad)
-    ordered = [checks[entry.name] for entry in plan.entries]
+            note = f"{size / 1e6:.0f} MB"
+            progress(samples, total, f"{note}, {faulty} faults" if faulty else note)
+    ordered = [checks[entry.name] for entry in expected.entries]
+    return _summarise(store, expected, ordered, size)
+
+
+def _summarise(
+    store: Store, expected: "_Expected", checks: Sequence[ShardCheck], size: int
+) -> Verification:
+    """Add the faults that show only across shards, and sum up."""
     faults = [
-        *plan.faults,
-        *(fault for check in ordered for fault in check.faults),
-        *_check_keys(store, ordered),
+        *expected.faults,
+        *(fault for check in checks for fault in check.faults),
+        *_check_keys(store, checks),
     ]
-    if plan.manifest is not None and not any(check.faults for check in ordered):
-        faults += _check_totals(store.where(MANIFEST_NAME), plan.manifest, ordered)
+    if expected.manifest is not None and not any(check.faults for check in checks):
+        faults += _check_totals(store.where(MANIFEST_NAME), expected.manifest, checks)
     counted: Counter[str] = Counter()
-    for check in ordered:
+    for check in checks:
         counted.update(check.statistics)
-    notes = [*_strangers(store, plan.names), *plan.notes]
     return Verification(
-        plan.config, plan.names, tuple(faults), tuple(notes), len(ordered), size, dict(counted)
+        expected.config,
+        expected.names,
+        tuple(faults),
+        (*_strangers(store, expected.names), *expected.notes),
+        len(checks),
+        size,
+        dict(counted),
     )
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What the set should be."""
+class _Expected:
+    """What should be in the set, and what is wrong with its own files."""
 
     manifest: Manifest | None
     config: Mapping[str, Any]
@@ -128,40 +142,40 @@ class _Plan:
     notes: tuple[str, ...] = ()
 
 
-def _plan(store: Store) -> _Plan:
-    """Learn from the manifest what to expect or, without one, from ``config.json`` and sidecars."""
+def _expect(store: Store) -> _Expected:
+    """Read what to expect from the manifest or, without one, ``config.json`` and sidecars."""
     try:
         manifest = Manifest.from_json(store.manifest(), store.where(MANIFEST_NAME))
     except ShardError as error:
-        return _plan_without_manifest(store, error)
+        return _expect_without_manifest(store, error)
     names = tuple(entry.name for entry in manifest.shards)
-    plan = _Plan(manifest, manifest.config, names, manifest.shards)
+    expected = _Expected(manifest, manifest.config, names, manifest.shards)
     where = store.where(CONFIG_NAME)
     try:
         data = store.file(CONFIG_NAME)
         if data is None:
-            note = f'{where}: is missing; readers do without it, "stm shards repair" restores it'
-            return replace(plan, notes=(note,))
-        if parse_plan(data, where) == plan_value(manifest.config, names):
-            return plan
+            note = f'{where}: missing; readers do not need it, "stm shards repair" restores it'
+            return replace(expected, notes=(note,))
+        if SetConfig.from_json(data, where) == SetConfig(manifest.config, names):
+            return expected
         fault = (
             f"{where}: its configuration or shards differ from the manifest's; one of the two "
             "belongs to another set"
         )
-    except RemoteError as error:  # some servers refuse what is not there
-        return replace(plan, notes=(str(error),))
+    except RemoteError as error:  # some servers refuse files that do not exist
+        return replace(expected, notes=(str(error),))
     except ShardError as error:
         fault = str(error)
-    return replace(plan, faults=(Fault("", fault),))
+    return replace(expected, faults=(Fault("", fault),))
 
 
-def _plan_without_manifest(store: Store, why: ShardError) -> _Plan:
+def _expect_without_manifest(store: Store, why: ShardError) -> _Expected:
     try:
-        plan = parse_plan(store.file(CONFIG_NAME) or b"", store.where(CONFIG_NAME))
+        config = SetConfig.from_json(store.file(CONFIG_NAME) or b"", store.where(CONFIG_NAME))
     except ShardError:
-        raise why from None  # nothing says what this should be
+        raise why from None  # nothing states what this should be
     entries, faults = [], [Fault("", str(why))]
-    for name in plan["shards"]:
+    for name in config.shards:
         where = store.where(sidecar_name(name))
         try:
             data = store.file(sidecar_name(name))
@@ -173,7 +187,7 @@ def _plan_without_manifest(store: Store, why: ShardError) -> _Plan:
             entries.append(ShardEntry.of(sidecar))
         except ShardError as error:
             faults.append(Fault(name, str(error)))
-    return _Plan(None, plan["config"], tuple(plan["shards"]), tuple(entries), tuple(faults))
+    return _Expected(None, config.config, config.shards, tuple(entries), tuple(faults))
 
 
 def _check_keys(store: Store, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
@@ -183,15 +197,15 @@ def _check_keys(store: Store, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
         for key in check.keys:
             if key in owner:
                 text = (
-                    f"{store.where(check.entry.name)}, sample {key}: the key occurs in "
-                    f"{owner[key]} too; keys must differ within a set"
+                    f"{store.where(check.entry.name)}, sample {key}: the key also occurs in "
+                    f"{owner[key]}; keys must differ within a set"
                 )
                 yield Fault(check.entry.name, text, key)
             owner[key] = check.entry.name
 
 
 def _check_totals(where: str, manifest: Manifest, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
-    """Compare the manifest's sums with what the shards hold."""
+    """Compare the manifest's sums with the content of the shards."""
     totals: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for check in checks:
@@ -205,15 +219,15 @@ def _check_totals(where: str, manifest: Manifest, checks: Sequence[ShardCheck]) 
 
 
 def _strangers(store: Store, names: Sequence[str]) -> Iterator[str]:
-    """Name what lies there and is not of the set, as far as it could be taken for it."""
+    """Name files that do not belong to the set but could be mistaken for parts of it."""
     ours = {MANIFEST_NAME, CONFIG_NAME, *names, *map(sidecar_name, names)}
     for name in store.names():
         where, path = store.where(name), Path(name)
         if name in ours:
             continue
         if path.suffix == ".tmp":
-            yield f"{where}: left by a run that was interrupted; it can be removed"
+            yield f"{where}: left by an interrupted run; it can be removed"
         elif path.suffix == ".tar":
-            yield f"{where}: not of this set; a pattern like *.tar would read it too"
+            yield f"{where}: does not belong to this set; a pattern like *.tar would read it too"
         elif path.suffix == ".json" and path.with_suffix(".tar").name not in ours:
-            yield f"{where}: not of this set"
+            yield f"{where}: does not belong to this set"

@@ -1,26 +1,53 @@
-"""Run what makes shards, with progress, and say at the end what was made and what was skipped."""
+"""Run what writes shards: with a progress bar, and a table at the end of what was made."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stmtrain.commands.command import open_console
+from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
-    from stmdata.packing.pack import Progress as PackProgress
+    from stmdata.packing.pack import SetPlan
+    from stmtrain.processes import Progress
     from stmtrain.shards.manifest import Manifest
 
-__all__ = ["run_packing"]
+__all__ = ["run_packing", "show_making"]
 
 
-def run_packing(out: Path, unit: str, work: "Callable[[PackProgress], Manifest]") -> None:
-    """Run an offline command with a progress bar, then say what was made and what was skipped."""
+def run_packing(
+    out: Path, unit: str, plan: "Callable[[], SetPlan]", *, workers: str, overwrite: bool
+) -> None:
+    """Pack a set.
+
+    Args:
+        out: Folder of the set.
+        unit: What is counted, plural ("clips").
+        plan: Plans the set; called once the progress bar is shown, because it may take a while.
+        workers: Value of ``--workers``.
+        overwrite: Replace another set in ``out``.
+    """
+    from stmdata.packing.pack import pack
+
+    show_making(
+        out,
+        unit,
+        lambda progress: pack(
+            plan(),
+            out,
+            workers=resolve_workers(workers),
+            overwrite=overwrite,
+            progress=progress,
+        ),
+    )
+
+
+def show_making(out: Path, unit: str, make: "Callable[[Progress], Manifest]") -> None:
+    """Make a set with a progress bar, then show what it contains and what was skipped."""
     from stmdata.checking.table import manifest_table
     from stmtrain.commands.progress import progress_bar
 
     console = open_console()
-    with progress_bar(console, str(out), unit) as report:
-        manifest = work(
-            lambda done, total, skipped: report(done, total, f"{skipped} skipped" * bool(skipped))
-        )
+    with progress_bar(console, str(out), unit) as progress:
+        manifest = make(progress)
     console.print(manifest_table(str(out), manifest))

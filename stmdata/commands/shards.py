@@ -5,31 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.run import run_packing
+from stmdata.commands.options import Annotations, Images
+from stmdata.commands.run import show_making
 from stmtrain.commands.command import command, end, open_console
 from stmtrain.commands.options import CacheFolder, CacheSize, Location, Workers
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from stmdata.checking.check_shard import CheckShard, ShardCheck
     from stmdata.checking.verify import Verification
     from stmtrain.shards.cache import Cache
-    from stmtrain.shards.manifest import ShardEntry
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Look into shard sets and check them.", no_args_is_help=True)
 
 Folder = Annotated[str, typer.Argument(help="Shard folder.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
-Root = Annotated[Path, typer.Option(help="Data set root (holds JPEGImages).")]
 
 
 @command(app, "info")
 def shards_info(shards: Location) -> None:
-    """Say what a shard set holds and how it was made."""
+    """Show what a shard set contains and how it was made."""
     from stmdata.checking.table import manifest_table
     from stmtrain.shards.reader import ShardSet
 
@@ -44,7 +39,7 @@ def shards_verify(
     cache: CacheFolder = None,
     cache_size: CacheSize = 50.0,
 ) -> None:
-    """Re-hash and decode everything; name every fault with shard, sample, member and byte."""
+    """Hash and decode everything; name every fault with shard, sample, member and byte."""
     from stmtrain.shards.cache import user_cache
     from stmtrain.shards.urls import name_of, parse_location
 
@@ -55,23 +50,24 @@ def shards_verify(
         typer.echo(fault)
     name = name_of(location)
     if result.faults:
-        advice = "repair the folder that it was uploaded from, and upload it again"
-        advice = advice if remote else '"stm shards repair" helps'
+        advice = 'run "stm shards repair"'
+        if remote:
+            advice = "repair the folder that it was uploaded from, and upload it again"
         raise end(f"{name}: {result.summary()}; {advice}", 1)
     typer.echo(f"{name}: {result.summary()}")
 
 
 @command(app, "index")
 def shards_index(folder: Folder, workers: Workers = "auto") -> None:
-    """Make sidecars and a manifest for tars made elsewhere; the tars stay as they are."""
+    """Write sidecars and a manifest for tars of other programs; the tars stay unchanged."""
     from stmdata.checking.index_tars import index_shards
     from stmtrain.shards.urls import local_folder
 
     place = local_folder(folder, "stm shards index")
-    run_packing(
+    show_making(
         place,
         "samples",
-        lambda report: index_shards(place, workers=resolve_workers(workers), progress=report),
+        lambda progress: index_shards(place, workers=resolve_workers(workers), progress=progress),
     )
 
 
@@ -79,7 +75,7 @@ def shards_index(folder: Folder, workers: Workers = "auto") -> None:
 def shards_repair(
     folder: Folder,
     images: Images = None,
-    annotations: Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")] = None,
+    annotations: Annotations = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of the masks.")] = None,
     root: Annotated[Path | None, typer.Option(help="Root of the videos' data set.")] = None,
     forget: Annotated[
@@ -87,7 +83,7 @@ def shards_repair(
     ] = False,
     workers: Workers = "auto",
 ) -> None:
-    """List what must be made again and, from its source, make it."""
+    """List the bad shards and rebuild them from the input of the set."""
     from stmdata.checking.repair import forget_shards, repair
     from stmtrain.commands.progress import progress_bar
     from stmtrain.shards.urls import local_folder
@@ -97,46 +93,32 @@ def shards_repair(
     for fault in found.faults:
         typer.echo(fault)
     for name in found.bad_shards:
-        typer.echo(f"make again: {name}")
+        typer.echo(f"to rebuild: {name}")
     if forget:
         forget_shards(place, found)
-        typer.echo(f"{place}: run again the command that made it; it makes what is listed")
+        typer.echo(f"{place}: run the command that made it again; it rebuilds the listed shards")
         return
-    with progress_bar(open_console(), f"repair {place}", "samples") as report:
+    with progress_bar(open_console(), f"repair {place}", "samples") as progress:
         changed = repair(
             place,
             found,
             {"images": images, "annotations": annotations, "masks": masks, "root": root},
             workers=resolve_workers(workers),
-            progress=lambda done, total, _: report(done, total, ""),
+            progress=progress,
         )
     for name in changed:
         typer.echo(f"note: {name} has other bytes than before: another release made the set")
-    typer.echo(f"{place}: {len(found.bad_shards)} shards made again; the set is whole")
+    typer.echo(f"{place}: {len(found.bad_shards)} shards rebuilt; the set is complete")
 
 
 def _verify(location: Path | str, workers: str, cache: "Cache | None" = None) -> "Verification":
-    """Verify with a progress bar and print what is worth a note."""
+    """Verify with a progress bar and print the notes."""
     from stmdata.checking.verify import verify
     from stmtrain.commands.progress import progress_bar
-    from stmtrain.processes import map_unordered
     from stmtrain.shards.urls import name_of
 
-    def check(check_shard: "CheckShard", entries: "Sequence[ShardEntry]") -> "Iterable[ShardCheck]":
-        most = resolve_workers(workers)
-        if cache is not None:  # each worker holds a shard in it
-            most = min(most, cache.limit // max((e.bytes for e in entries), default=1))
-        return map_unordered(check_shard, entries, most)
-
-    with progress_bar(open_console(), f"verify {name_of(location)}", "samples") as report:
-        result = verify(
-            location,
-            check,
-            lambda done, total, size, faults: report(
-                done, total, f"{size / 1e6:.0f} MB" + f", {faults} faults" * bool(faults)
-            ),
-            cache,
-        )
+    with progress_bar(open_console(), f"verify {name_of(location)}", "samples") as progress:
+        result = verify(location, workers=resolve_workers(workers), progress=progress, cache=cache)
     for note in result.notes:
         typer.echo(f"note: {note}")
     return result

@@ -1,11 +1,11 @@
 """Still images to a shard set of pseudo-videos: what each shard holds, and how it is made.
 
 The set is a list of (image, variant) pairs, each variant in an order of its own, cut into shards
-of equal length: neighbours in a shard are unrelated images. A clip draws from
-``SeedSequence([seed, shard, sample])``, so its bytes do not depend on which process makes it.
+of equal length, so that neighbours in a shard are unrelated images. A clip's randomness is
+``SeedSequence([seed, shard, sample])``: its bytes do not depend on the process that makes it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,37 +14,48 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from stmdata.packing.pack import Job, Progress, pack
+from stmdata.packing.pack import Job, SetPlan
 from stmdata.stills.mask_files import find_stills
-from stmdata.stills.source import CocoSource, MaskSource, StillSource
+from stmdata.stills.source import CocoSource, MaskSource, Picture, StillSource
 from stmdata.synthesis.appearance_policy import AppearancePolicy, load_policy
 from stmdata.synthesis.clip import Clip, Skip, draw_clip
 from stmdata.synthesis.layers import Cutout
-from stmdata.synthesis.recipe import SynthRecipe
+from stmdata.synthesis.recipe import DEFAULT, SynthRecipe
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_frame, encode_mask
+from stmtrain.images.masks import areas
 from stmtrain.settings import to_mapping
-from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped
 
 __all__ = [
     "ClipJob",
     "ClipMaker",
-    "Options",
+    "ClipOptions",
     "encode_clip",
-    "plan_jobs",
     "prepare_coco",
     "prepare_masks",
+    "split_into_jobs",
 ]
 
 UNREADABLE = "unreadable image"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a clip set is made of, whatever its source; every field decides bytes."""
+class ClipOptions:
+    """Settings of a clip set, whatever its images; every field decides bytes.
 
-    recipe: SynthRecipe
+    Attributes:
+        recipe: How clips are synthesised.
+        variants: Clips per image.
+        frames: Frames per clip.
+        size: Side of a clip, px.
+        seed: Decides every random choice.
+        clips_per_shard: Clips per shard.
+        quality: JPEG quality, 1..100.
+        on_bad_image: Stop at an unreadable image, or skip and count it.
+    """
+
+    recipe: SynthRecipe = DEFAULT
     variants: int = 1
     frames: int = 3
     size: int = 384
@@ -54,7 +65,7 @@ class Options:
     on_bad_image: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
-        """Refuse what no clip can be made with."""
+        """Refuse values with which no clip can be made."""
         for name, value, least, most in (
             ("--variants", self.variants, 1, 1000),
             ("--frames", self.frames, 2, 16),
@@ -69,6 +80,75 @@ class Options:
             raise UsageError(f"--on-bad-image: expected raise or skip, found {self.on_bad_image!r}")
 
 
+def prepare_coco(
+    images: Path | str,
+    annotations: Path | str,
+    options: ClipOptions | None = None,
+    limit: int | None = None,
+) -> SetPlan:
+    """Plan pseudo-videos of a COCO-format data set; :func:`~stmdata.packing.pack.pack` makes them.
+
+    Args:
+        images: Folder of the images.
+        annotations: COCO-format instance annotations.
+        options: Settings of the clips; defaults if ``None``.
+        limit: Use the first images only, both as clips and for cut-outs.
+
+    Raises:
+        DataError: The annotations are wrong, or there is no folder of images.
+
+    Example:
+        >>> plan = prepare_coco("train2017", "instances_train2017.json")  # doctest: +SKIP
+        >>> pack(plan, "shards/coco", workers=8).totals["samples"]  # doctest: +SKIP
+        117266
+    """
+    images, annotations = Path(images), Path(annotations)
+    if not images.is_dir():
+        raise DataError(f"{images}: expected a folder of images, found none; check --images")
+    source = CocoSource(images, annotations, limit)
+    about = {
+        "kind": "coco",
+        "annotations": annotations.name,
+        "sha256": source.index.sha256,
+        "limit": limit,
+    }
+    return _plan(source, about, options or ClipOptions())
+
+
+def prepare_masks(
+    images: Path | str,
+    masks: Path | str,
+    options: ClipOptions | None = None,
+    limit: int | None = None,
+) -> SetPlan:
+    """Plan pseudo-videos of images with one mask file each (ECSSD, DUTS, HRSOD, FSS-1000, ...).
+
+    Args:
+        images: Folder of the images, searched recursively.
+        masks: Folder of the masks, paired by name; may be the same folder.
+        options: Settings of the clips; defaults if ``None``.
+        limit: Use the first images only, both as clips and for cut-outs.
+
+    Raises:
+        DataError: An image has no mask.
+    """
+    source = MaskSource(tuple(find_stills(Path(images), Path(masks))[:limit]))
+    about = {"kind": "masks", "sha256": source.digest, "limit": limit}
+    return _plan(source, about, options or ClipOptions())
+
+
+def _plan(source: StillSource, about: Mapping[str, Any], options: ClipOptions) -> SetPlan:
+    policy = load_policy(options.recipe.appearance)
+    config = {
+        **to_mapping(options),
+        "source": dict(about),
+        "recipe": to_mapping(options.recipe),
+        "appearance": to_mapping(policy),
+    }
+    jobs = split_into_jobs(str(about["kind"]), len(source), options)
+    return SetPlan(config, jobs, ClipMaker(source, options, policy))
+
+
 @dataclass(frozen=True)
 class ClipJob:
     """One clip to make: its place in the set, and which image in which variant."""
@@ -79,7 +159,7 @@ class ClipJob:
     variant: int
 
 
-def plan_jobs(prefix: str, images: int, options: Options) -> list[Job]:
+def split_into_jobs(prefix: str, images: int, options: ClipOptions) -> list[Job]:
     """Divide all (image, variant) pairs into shards.
 
     Args:
@@ -110,28 +190,28 @@ def plan_jobs(prefix: str, images: int, options: Options) -> list[Job]:
 
 @dataclass(frozen=True)
 class ClipMaker:
-    """Makes the samples of a shard; picklable, and the same samples every time."""
+    """Makes the samples of a shard; picklable, and makes the same samples every time."""
 
     source: StillSource
-    options: Options
+    options: ClipOptions
     policy: AppearancePolicy
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
-        """Yield the job's samples in order, and what was left out."""
+        """Yield the job's samples in order, and what is skipped."""
         cv2.setNumThreads(1)  # the workers share the cores already
-        tasks: Sequence[ClipJob] = job.items
+        clips: Sequence[ClipJob] = job.items
         pool: list[Cutout] = []
         recipe, options = self.options.recipe, self.options
         # The pool's place in the seed sequence is the one after the shard's last sample.
-        rng = _generator(options.seed, tasks[0].shard, len(tasks))
-        count = min(recipe.pool_size, 2 * len(tasks))
+        rng = _generator(options.seed, clips[0].shard, len(clips))
+        count = min(recipe.pool_size, 2 * len(clips))
         for cutout in self.source.cutouts(count, recipe.min_cutout_box, rng):
             if isinstance(cutout, Cutout):
                 pool.append(cutout)
             else:
-                yield self._skip(cutout, _where(cutout), f"{UNREADABLE} (for cut-outs)")
-        for task in tasks:
-            yield from self._clip(task, pool)
+                yield self._skip(cutout.error, cutout.image, f"{UNREADABLE} (for cut-outs)")
+        for clip in clips:
+            yield from self._samples(clip, pool)
 
     def _skip(self, error: DataError, what: str, reason: str) -> Skipped:
         """Count an unreadable input, or stop at it, as the user chose."""
@@ -139,47 +219,46 @@ class ClipMaker:
             return Skipped(what, reason)
         raise DataError(f"{error}, or use --on-bad-image skip") from None
 
-    def _clip(self, task: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
-        key = f"{self.source.key(task.image)}_v{task.variant:03d}"
-        options = self.options
+    def _samples(self, job: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
+        """Yield what is skipped of an image, then its clip, if it gives one."""
+        key = f"{self.source.key(job.image)}_v{job.variant:03d}"
         try:
-            picture = self.source.read(task.image, options.recipe.min_instance_area)
+            picture = self.source.read(job.image, self.options.recipe.min_instance_area)
         except DataError as error:
-            yield self._skip(error, f"{key}: {_where(error)}", UNREADABLE)
+            yield self._skip(error, f"{key}: {self.source.name(job.image)}", UNREADABLE)
             return
-        if task.variant == 0:  # once per image, not once per clip
+        if job.variant == 0:  # once per image, not once per clip
             yield from picture.skipped
-        rng = _generator(options.seed, task.shard, task.sample)
+        yield self._sample(job, key, picture, pool)
+
+    def _sample(
+        self, job: ClipJob, key: str, picture: Picture, pool: Sequence[Cutout]
+    ) -> Sample | Skipped:
+        options = self.options
         clip = draw_clip(
             picture.image,
             picture.labels,
             pool,
             options.recipe,
-            rng,
+            _generator(options.seed, job.shard, job.sample),
             num_frames=options.frames,
             size=options.size,
             policy=self.policy,
         )
         if isinstance(clip, Skip):
-            yield Skipped(key, str(clip))
-            return
+            return Skipped(key, str(clip))
         origin = {
-            **self.source.origin(task.image),
-            "variant": task.variant,
+            **self.source.origin(job.image),
+            "variant": job.variant,
             "recipe": options.recipe.family,
         }
-        size = picture.image.shape[:2]
-        yield encode_clip(clip, key, (int(size[0]), int(size[1])), origin, options.quality)
+        height, width = picture.image.shape[:2]
+        return encode_clip(clip, key, (height, width), origin, options.quality)
 
 
 def _generator(*numbers: int) -> Generator:
     """Return the generator of one place in the set."""
     return np.random.default_rng(np.random.SeedSequence(numbers))
-
-
-def _where(error: DataError) -> str:
-    """Return the part of a message that says where: the text before the first colon and space."""
-    return str(error).partition(": ")[0]
 
 
 def encode_clip(
@@ -191,133 +270,22 @@ def encode_clip(
         clip: Frames and masks.
         key: The sample's key.
         original_size: (height, width) of the still image, px.
-        origin: Goes into the record.
+        origin: Stored in the record.
         quality: JPEG quality, 1..100.
     """
     names = tuple(f"{t:05d}" for t in range(len(clip.frames)))
-    ids = range(1, int(clip.masks[0].max()) + 1)
+    frames, masks = (dict(zip(names, arrays, strict=True)) for arrays in (clip.frames, clip.masks))
     height, width = clip.masks.shape[1:]
-    record = SampleRecord(
-        sample_key=key,
-        height=height,
-        width=width,
-        frames=names,
-        mask_frames=names,
-        object_ids=tuple(ids),
-        areas=tuple(tuple(np.count_nonzero(mask == i) for mask in clip.masks) for i in ids),
+    record = SampleRecord.of(
+        key,
+        names,
+        {name: areas(mask) for name, mask in masks.items()},
+        size=(height, width),
         original_size=original_size,
         origin=origin,
     )
-    frames = {
-        name: encode_frame(frame, quality) for name, frame in zip(names, clip.frames, strict=True)
-    }
-    masks = {name: encode_mask(mask) for name, mask in zip(names, clip.masks, strict=True)}
-    return Sample(record, frames, masks)
-
-
-def prepare_coco(
-    images: Path,
-    annotations: Path,
-    out: Path,
-    options: Options,
-    *,
-    limit: int | None = None,
-    workers: int = 1,
-    overwrite: bool = False,
-    suspect: Collection[str] = (),
-    progress: Progress | None = None,
-) -> Manifest:
-    """Make pseudo-videos of a COCO-format data set.
-
-    Args:
-        images: Folder of the images.
-        annotations: COCO-format instance annotations.
-        out: Folder of the shard set.
-        options: What the clips are like.
-        limit: Use the first images only, as clips and for cut-outs.
-        workers: Processes; does not change the bytes.
-        overwrite: Replace a set that is in ``out``.
-        suspect: Tar names of shards to make again even if they look finished.
-        progress: Told how far the set is.
-
-    Raises:
-        UsageError: ``out`` holds another set; a setting is out of range.
-        DataError: The annotations are wrong; an image is and ``on_bad_image`` is ``raise``.
-    """
-    if not images.is_dir():
-        raise DataError(f"{images}: expected a folder of images, found none; check --images")
-    source = CocoSource(images, annotations, limit)
-    about = {
-        "kind": "coco",
-        "annotations": annotations.name,
-        "sha256": source.index.sha256,
-        "limit": limit,
-    }
-    return _prepare(source, "coco", about, out, options, workers, overwrite, suspect, progress)
-
-
-def prepare_masks(
-    images: Path,
-    masks: Path,
-    out: Path,
-    options: Options,
-    *,
-    limit: int | None = None,
-    workers: int = 1,
-    overwrite: bool = False,
-    suspect: Collection[str] = (),
-    progress: Progress | None = None,
-) -> Manifest:
-    """Make pseudo-videos of images with one mask file each (ECSSD, DUTS, HRSOD, FSS-1000, ...).
-
-    Args:
-        images: Folder of the images, searched recursively.
-        masks: Folder of the masks, paired by name; may be the same folder.
-        out: Folder of the shard set.
-        options: What the clips are like.
-        limit: Use the first images only, as clips and for cut-outs.
-        workers: Processes; does not change the bytes.
-        overwrite: Replace a set that is in ``out``.
-        suspect: Tar names of shards to make again even if they look finished.
-        progress: Told how far the set is.
-
-    Raises:
-        UsageError: ``out`` holds another set; a setting is out of range.
-        DataError: An image has no mask; one cannot be read and ``on_bad_image`` is ``raise``.
-    """
-    source = MaskSource(tuple(find_stills(images, masks)[:limit]))
-    about = {"kind": "masks", "sha256": source.digest, "limit": limit}
-    return _prepare(source, "masks", about, out, options, workers, overwrite, suspect, progress)
-
-
-def _prepare(
-    source: StillSource,
-    prefix: str,
-    about: Mapping[str, Any],
-    out: Path,
-    options: Options,
-    workers: int,
-    overwrite: bool,
-    suspect: Collection[str],
-    progress: Progress | None,
-) -> Manifest:
-    """Pack a source; the configuration names all that decides the bytes."""
-    policy = load_policy(options.recipe.appearance)
-    config = {
-        **to_mapping(options),
-        "source": dict(about),
-        "recipe": to_mapping(options.recipe),
-        "appearance": to_mapping(policy),
-    }
-    jobs = plan_jobs(prefix, len(source), options)
-    maker = ClipMaker(source, options, policy)
-    return pack(
-        out,
-        jobs,
-        maker,
-        config,
-        workers=workers,
-        overwrite=overwrite,
-        suspect=suspect,
-        progress=progress,
+    return Sample(
+        record,
+        {name: encode_frame(frame, quality) for name, frame in frames.items()},
+        {name: encode_mask(mask) for name, mask in masks.items()},
     )

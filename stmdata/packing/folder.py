@@ -1,7 +1,7 @@
-"""Whose folder is it: which files of an output folder are ours, and may this run use it.
+"""Which files of an output folder are ours, and whether this run may use the folder.
 
-``config.json`` is written before any shard and names the configuration and every shard planned, so
-an interrupted or superseded set can be told from files of others, which are never removed.
+``config.json`` is written before any shard. It names the configuration and every shard, so that an
+interrupted or superseded set can be told from the files of other programs, which are never removed.
 """
 
 import json
@@ -11,63 +11,70 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stmdata.packing.config import SHARD_NAME, plan_json
+from stmdata.packing.config import SetConfig
 from stmtrain.errors import StmError, UsageError
 from stmtrain.files import lock, remove, remove_temporaries, write_whole
 from stmtrain.shards.manifest import is_indexed
-from stmtrain.shards.sample import CONFIG_NAME, FORMAT_NAME, MANIFEST_NAME, sidecar_name
+from stmtrain.shards.sample import (
+    CONFIG_NAME,
+    FORMAT_NAME,
+    MANIFEST_NAME,
+    is_shard_name,
+    sidecar_name,
+)
 
-__all__ = ["clear_leftovers", "holding_plan", "prepare_folder"]
+__all__ = ["clear_leftovers", "holding_config", "prepare_folder"]
 
 _MOST_NAMED = 4
 _PATIENCE = 5.0
-"""How long to wait for a worker that outlived its run, seconds."""
+"""How long to wait for a worker that outlives its run, seconds."""
 
 
-def prepare_folder(out: Path, plan: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make sure that ``out`` holds this plan's ``config.json`` and no shard of another plan.
+def prepare_folder(out: Path, config: SetConfig, *, overwrite: bool) -> None:
+    """Make sure that ``out`` contains this ``config.json`` and no shard of another set.
 
     Args:
         out: An existing folder.
-        plan: From :func:`stmdata.packing.config.plan_value`.
-        overwrite: Remove the set that is there first, whatever its configuration.
+        config: Of the set to make.
+        overwrite: First remove the set that is there, whatever its configuration.
 
     Raises:
-        UsageError: A set of another configuration is there, or files of other programs stand where
-            ours must go. Nothing was removed.
+        UsageError: A set of another configuration is there, or files of other programs have the
+            names of ours. Nothing was removed.
     """
     there = _read_ours(out / CONFIG_NAME)
     manifest = _read_ours(out / MANIFEST_NAME)
     for value in (there, manifest):
         _refuse_indexed(out, value)
-    ours = list(dict.fromkeys([*plan["shards"], *_shard_names(there), *_shard_names(manifest)]))
+    ours = list(dict.fromkeys([*config.shards, *_shard_names(there), *_shard_names(manifest)]))
     if overwrite:
-        with _replacing_plan(out):
+        with _replacing_config(out):
             _remove_set(out, ours)
         there = None
     if there is None:
         _refuse_unknown(out, ours)
-        write_whole(out / CONFIG_NAME, plan_json(plan), sync=True)
-    elif there != plan:
+        write_whole(out / CONFIG_NAME, config.to_json(), sync=True)
+    elif there != config.to_mapping():
+        differences = _differences(there, config.to_mapping())
         raise UsageError(
-            f"{out}: holds shards of another configuration ({_differences(there, plan)}); use "
-            "another folder, or --overwrite to replace them"
+            f"{out}: contains shards of another configuration ({differences}); use another "
+            "folder, or --overwrite to replace them"
         )
     clear_leftovers(out, ours)
 
 
 @contextmanager
-def holding_plan(out: Path, config_hash: str) -> Iterator[None]:
-    """Keep the plan of a set as it is while a worker writes a shard of it.
+def holding_config(out: Path, config_hash: str) -> Iterator[None]:
+    """Lock ``config.json`` while a worker writes a shard of the set.
 
-    A worker may outlive its killed parent for a moment, when the parent's lock on the folder is
-    gone: this one stops a run with another plan from beginning under it, and it from writing into
-    the set of another plan.
+    A worker may briefly outlive its killed parent, when the parent's lock on the folder has been
+    released. This lock keeps a run with another configuration from replacing the set meanwhile, and
+    keeps the worker from writing into a set of another configuration.
 
     Raises:
-        StmError: Another run has taken the folder over.
+        StmError: Another run has taken over the folder.
     """
-    taken = StmError(f"{out}: another run took the folder over; this one stops")
+    taken = StmError(f"{out}: another run has taken over the folder; this one stops")
     try:
         file = (out / CONFIG_NAME).open("rb")
     except FileNotFoundError:
@@ -80,8 +87,8 @@ def holding_plan(out: Path, config_hash: str) -> Iterator[None]:
 
 
 @contextmanager
-def _replacing_plan(out: Path) -> Iterator[None]:
-    """Wait until no worker of an earlier run writes (:func:`holding_plan`), and keep it so."""
+def _replacing_config(out: Path) -> Iterator[None]:
+    """Wait for the workers of an earlier run (:func:`holding_config`), and keep new ones out."""
     try:
         descriptor = os.open(out / CONFIG_NAME, os.O_RDONLY)
     except FileNotFoundError:
@@ -90,7 +97,7 @@ def _replacing_plan(out: Path) -> Iterator[None]:
     try:
         if not lock(descriptor, patience=_PATIENCE):
             raise UsageError(
-                f"{out}: a worker of a killed run is still writing here; wait until it ends"
+                f"{out}: a worker of a killed run is still writing here; wait for it to end"
             )
         yield
     finally:
@@ -98,13 +105,13 @@ def _replacing_plan(out: Path) -> Iterator[None]:
 
 
 def clear_leftovers(out: Path, shards: Collection[str]) -> None:
-    """Remove the temporary files that an interrupted run left of our files."""
+    """Remove the temporary files of an interrupted run."""
     names = {MANIFEST_NAME, CONFIG_NAME, *shards, *map(sidecar_name, shards)}
     remove_temporaries(out, names)
 
 
 def _remove_set(out: Path, shards: Sequence[str]) -> None:
-    """Remove our files in an order that never leaves something that looks complete."""
+    """Remove our files in an order in which what is left never looks complete."""
     clear_leftovers(out, shards)
     remove([out / MANIFEST_NAME])
     remove([out / sidecar_name(shard) for shard in shards])
@@ -123,50 +130,52 @@ def _read_ours(path: Path) -> dict[str, Any] | None:
     if isinstance(value, dict) and value.get("format") == FORMAT_NAME:
         return value
     raise UsageError(
-        f"{path}: expected a file made by stm, found something else; use another folder for the "
-        "shards (nothing was removed)"
+        f"{path}: expected a file written by stm, found something else; use another folder for "
+        "the shards (nothing was removed)"
     )
 
 
 def _shard_names(value: Mapping[str, Any] | None) -> list[str]:
-    """List the shards that a ``config.json`` (names) or a ``manifest.json`` (entries) names."""
+    """List the shards that a ``config.json`` or a ``manifest.json`` (by their entries) names."""
     entries = value.get("shards") if value is not None else None
     if not isinstance(entries, list):
         return []
     names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
-    # The file may have been edited: only a plain name in this very folder may ever be removed.
-    return [name for name in names if isinstance(name, str) and SHARD_NAME.fullmatch(name)]
+    # The file may have been edited: only plain names in this folder may ever be removed.
+    return [name for name in names if isinstance(name, str) and is_shard_name(name)]
 
 
 def _refuse_indexed(out: Path, value: Mapping[str, Any] | None) -> None:
-    """Keep tars that were made elsewhere and only indexed here: no option of ours removes them."""
+    """Protect tars that another program made and stm only indexed: no option removes them."""
     config = value.get("config") if value is not None else None
     if isinstance(config, dict) and is_indexed(config):
         raise UsageError(
-            f"{out}: holds tars that were made elsewhere (indexed by stm); use another folder "
+            f"{out}: contains tars of another program, indexed by stm; use another folder "
             "(nothing was removed)"
         )
 
 
 def _refuse_unknown(out: Path, shards: Sequence[str]) -> None:
-    """Refuse files that have our names but no configuration to go with them."""
+    """Refuse files with our names where no ``config.json`` explains them."""
     names = [MANIFEST_NAME, *shards, *map(sidecar_name, shards)]
     found = next((name for name in names if (out / name).exists()), None)
     if found is not None:
         raise UsageError(
-            f"{out}: holds {found} but no {CONFIG_NAME} that says what it is; use another "
+            f"{out}: contains {found} but no {CONFIG_NAME} that describes it; use another "
             "folder, or --overwrite to replace it"
         )
 
 
-def _differences(there: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    """Name the fields that differ, the first few with both values."""
-    fields = _diff("", there.get("config"), plan["config"])
-    fields += _diff("format_version", there.get("format_version"), plan["format_version"])
+def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Name the fields in which two ``config.json`` differ, the first few with both values."""
+    fields = _diff("", there.get("config"), asked["config"])
+    fields += _diff("format_version", there.get("format_version"), asked["format_version"])
     if not fields:
-        fields = _diff("shards", len(_shard_names(there)), len(plan["shards"])) or ["shard names"]
+        fields = _diff("shards", len(_shard_names(there)), len(asked["shards"])) or ["shard names"]
     more = len(fields) - _MOST_NAMED
-    return "; ".join(fields[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    if more > 0:
+        fields[_MOST_NAMED:] = [f"and {more} more"]
+    return "; ".join(fields)
 
 
 def _diff(name: str, there: Any, asked: Any) -> list[str]:

@@ -1,9 +1,9 @@
-"""Samples to shard sets: resumable, the same bytes whatever the workers, the manifest last.
+"""Samples to shard sets: resumable, the same bytes with any number of workers, the manifest last.
 
-In come jobs (one per shard) and a function that makes a job's samples; out comes a folder as
-``docs/shard-format.md`` describes it. The order is ``config.json``, then each tar and, once it is
-in place, its sidecar, and ``manifest.json`` when every shard is there; each file is whole or
-absent. A run that was interrupted anywhere goes on with the shards that are missing.
+A :class:`SetPlan` lists the shards to make and how to make their samples; :func:`pack` writes them
+into a folder, as ``docs/shard-format.md`` describes it. It writes ``config.json`` first, then each
+tar followed by its sidecar, and ``manifest.json`` when every shard is there. Each file is complete
+or absent, so an interrupted run resumes with the shards that are missing.
 """
 
 from collections import Counter
@@ -11,18 +11,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from stmdata.packing.config import plan_value
-from stmdata.packing.folder import clear_leftovers, holding_plan, prepare_folder
+from stmdata.packing.config import SetConfig
+from stmdata.packing.folder import clear_leftovers, holding_config, prepare_folder
 from stmdata.packing.writer import write_shard
 from stmtrain.errors import ShardError, UsageError
-from stmtrain.files import locked, remove, write_whole, writing
-from stmtrain.processes import map_unordered
+from stmtrain.files import locked, remove, write_if_changed, writing
+from stmtrain.processes import Progress, map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
-from stmtrain.shards.sample import MANIFEST_NAME, Sample, Skipped, config_hash, sidecar_name
+from stmtrain.shards.sample import MANIFEST_NAME, Sample, Skipped, sidecar_name
 
-__all__ = ["Job", "Make", "Progress", "manifest_of", "pack", "write_shard"]
+__all__ = ["FinishedShard", "Job", "Make", "SetPlan", "Tally", "manifest_of", "pack"]
 
 
 @dataclass(frozen=True)
@@ -46,65 +46,79 @@ class Job:
 
 
 Make = Callable[[Job], Iterable[Sample | Skipped]]
-"""Makes a job's samples; picklable, and gives the same samples every time."""
+"""Makes a job's samples; picklable, and makes the same samples every time."""
 
-Progress = Callable[[int, int, int], None]
-"""Gets (samples done, samples expected, inputs skipped) of the whole set."""
+
+@dataclass(frozen=True)
+class SetPlan:
+    """A shard set to make; :func:`pack` makes it.
+
+    Attributes:
+        config: Everything that decides the bytes of the set, as JSON values.
+        jobs: One per shard; their names, order and content follow from ``config``.
+        make: Makes the samples of a job, in a worker process.
+    """
+
+    config: Mapping[str, Any]
+    jobs: Sequence[Job]
+    make: Make
 
 
 def pack(
-    out: Path,
-    jobs: Sequence[Job],
-    make: Make,
-    config: Mapping[str, Any],
+    plan: SetPlan,
+    out: Path | str,
     *,
     workers: int = 1,
     overwrite: bool = False,
-    suspect: Collection[str] = (),
+    remake: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make a shard set, or finish one that was begun.
+    """Make a shard set, or finish one that was interrupted.
 
-    Shards whose sidecar and size are right are kept, and what an interrupted run left is removed.
-    The content of a kept shard is not read again: name it in ``suspect`` to have it made again.
+    Shards whose sidecar and size are right are kept, without reading their content again. What an
+    interrupted run left is removed.
 
     Args:
-        out: Folder; made if it is not there. Files in it that are not ours are left alone.
-        jobs: One per shard; names, order and content must follow from ``config``.
-        make: Gives a job's samples; runs in the worker processes.
-        config: Everything that decides the bytes, as JSON values.
-        workers: Processes; 0 or 1 works in this one. Does not change the bytes.
-        overwrite: Remove the set that is in ``out``, whatever its configuration, and start again.
-        suspect: Tar names of shards to make again even if they look finished.
-        progress: Told how far the whole set is, kept shards included.
+        plan: The set, e.g. from :func:`~stmdata.packing.clips.prepare_coco`.
+        out: The folder; created if absent. Files of other programs in it are left alone.
+        workers: Number of processes; 0 or 1 works in this one. Does not change the bytes.
+        overwrite: Remove the set in ``out``, whatever its configuration, and start again.
+        remake: Tar names of shards to make again even if they look finished.
+        progress: Called with the samples done, the samples expected, and how many inputs were
+            skipped; kept shards are included.
 
     Returns:
         The manifest, as written.
 
     Raises:
-        UsageError: ``out`` holds a set of another configuration or files of another program that
-            stand in the way, or another run is writing there.
+        UsageError: ``out`` contains a set of another configuration, or files of another program
+            under the names of ours, or another run is writing there.
         ShardError: A sample key occurs twice.
-        StmError: A worker died, or the disk is full; what is finished is kept for the next run.
+        DataError: An input cannot be used.
+        StmError: A worker died, or the disk is full; finished shards are kept for the next run.
     """
-    if not jobs:
-        raise UsageError(f"{out}: there is nothing to pack, the selection holds no input")
-    plan = plan_value(config, [job.shard for job in jobs])
+    out = Path(out)
+    if not plan.jobs:
+        raise UsageError(f"{out}: there is nothing to pack; the selection contains no input")
+    config = SetConfig(plan.config, tuple(job.shard for job in plan.jobs))
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: expected a folder for the shards, found a file; use another name")
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        prepare_folder(out, plan, overwrite=overwrite)
+        prepare_folder(out, config, overwrite=overwrite)
         try:
-            kept = [job for job in jobs if job.shard not in suspect]
-            return _fill(out, jobs, kept, make, plan["config"], workers, _Tally(jobs, progress))
+            tally = Tally(sum(job.samples or len(job.items) for job in plan.jobs), progress)
+            finished = _make_shards(out, plan, config.hash, workers, remake, tally)
+            manifest = manifest_of(config.config, finished)
+            write_if_changed(out / MANIFEST_NAME, manifest.to_json())
+            return manifest
         finally:
-            clear_leftovers(out, plan["shards"])
+            clear_leftovers(out, config.shards)
 
 
 @dataclass(frozen=True)
-class _Done:
+class FinishedShard:
     """A finished shard without its index: small enough to hold for every shard of a set."""
 
     entry: ShardEntry
@@ -113,13 +127,44 @@ class _Done:
     skipped: Mapping[str, int]
 
     @classmethod
-    def of(cls, sidecar: Sidecar) -> "_Done":
+    def of(cls, sidecar: Sidecar) -> Self:
+        """Summarise a sidecar."""
         return cls(
             ShardEntry.of(sidecar),
-            tuple(record.key for record in sidecar.index),
+            tuple(row.key for row in sidecar.index),
             sidecar.statistics,
             Counter(item.reason for item in sidecar.skipped),
         )
+
+
+def manifest_of(config: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Manifest:
+    """Return the manifest of a set of these shards, in this order."""
+    entries = []
+    totals: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for shard in shards:
+        entries.append(shard.entry)
+        totals.update(shard.statistics)
+        skipped.update(shard.skipped)
+    return Manifest(config, tuple(entries), dict(totals), dict(skipped))
+
+
+class Tally:
+    """Adds up progress that arrives in pieces from several processes."""
+
+    def __init__(self, expected: int, progress: Progress | None) -> None:
+        self._expected = expected
+        self._progress = progress
+        self._samples = 0
+        self._skipped = 0
+
+    def add(self, samples: int, skipped: int) -> None:
+        """Count samples and skipped inputs, and report the sums."""
+        self._samples += samples
+        self._skipped += skipped
+        if self._progress is not None:
+            note = f"{self._skipped} skipped" if self._skipped else ""
+            self._progress(self._samples, self._expected, note)
 
 
 @dataclass(frozen=True)
@@ -130,60 +175,34 @@ class _WriteJob:
     make: Make
     config_hash: str
 
-    def __call__(self, job: Job) -> _Done:
-        with holding_plan(self.out, self.config_hash):
-            return _Done.of(write_shard(self.out / job.shard, self.make(job), self.config_hash))
+    def __call__(self, job: Job) -> FinishedShard:
+        with holding_config(self.out, self.config_hash):
+            sidecar = write_shard(self.out / job.shard, self.make(job), self.config_hash)
+        return FinishedShard.of(sidecar)
 
 
-class _Tally:
-    """Adds up the progress that comes in pieces from several processes."""
-
-    def __init__(self, jobs: Sequence[Job], progress: Progress | None) -> None:
-        self._expected = sum(job.samples or len(job.items) for job in jobs)
-        self._progress = progress
-        self._samples = 0
-        self._skipped = 0
-
-    def add(self, samples: int, skipped: int) -> None:
-        self._samples += samples
-        self._skipped += skipped
-        if self._progress is not None:
-            self._progress(self._samples, self._expected, self._skipped)
-
-
-def _fill(
-    out: Path,
-    jobs: Sequence[Job],
-    trusted: Sequence[Job],
-    make: Make,
-    config: Mapping[str, Any],
-    workers: int,
-    tally: _Tally,
-) -> Manifest:
-    """Make the shards that are missing or not trusted, then the manifest."""
-    digest = config_hash(config)
-    done: dict[str, _Done] = {}
+def _make_shards(
+    out: Path, plan: SetPlan, digest: str, workers: int, remake: Collection[str], tally: Tally
+) -> list[FinishedShard]:
+    """Make the shards that are missing or to be remade; return all shards of the set, in order."""
+    done: dict[str, FinishedShard] = {}
     owner: dict[str, str] = {}
-    for job in trusted:
-        sidecar = _finished(out / job.shard, digest)
+    for job in plan.jobs:
+        sidecar = None if job.shard in remake else _finished(out / job.shard, digest)
         if sidecar is not None:
-            done[job.shard] = _Done.of(sidecar)
+            done[job.shard] = FinishedShard.of(sidecar)
             _claim_keys(owner, done[job.shard])
             tally.add(len(sidecar.index), len(sidecar.skipped))
-    missing = [job for job in jobs if job.shard not in done]
-    if missing:  # the set is not whole, and these shards are not either: let nothing say so
+    missing = [job for job in plan.jobs if job.shard not in done]
+    if missing:  # from now on no file may state that the set or these shards are complete
         remove([out / MANIFEST_NAME])
         remove([out / sidecar_name(job.shard) for job in missing])
-    write = _WriteJob(out, make, digest)
+    write = _WriteJob(out, plan.make, digest)
     with closing(map_unordered(write, missing, workers, on_count=tally.add)) as results:
-        for result in results:
-            done[result.entry.name] = result
-            _claim_keys(owner, result)
-    manifest = _manifest(config, [done[job.shard] for job in jobs])
-    path, data = out / MANIFEST_NAME, manifest.to_json()
-    if not path.is_file() or path.read_bytes() != data:  # a second run over a whole set: no change
-        write_whole(path, data, sync=True)
-    return manifest
+        for shard in results:
+            done[shard.entry.name] = shard
+            _claim_keys(owner, shard)
+    return [done[job.shard] for job in plan.jobs]
 
 
 def _finished(path: Path, digest: str) -> Sidecar | None:
@@ -194,30 +213,16 @@ def _finished(path: Path, digest: str) -> Sidecar | None:
         sidecar = Sidecar.from_json(data, str(where))
         size = path.stat().st_size
     except (FileNotFoundError, ShardError):
-        return None  # never finished, or damaged: either way it is made again
+        return None  # never finished, or damaged: made again in both cases
     stated = (sidecar.shard, sidecar.config_hash, sidecar.bytes, sidecar.to_json())
     return sidecar if stated == (path.name, digest, size, data) else None
 
 
-def _claim_keys(owner: dict[str, str], done: _Done) -> None:
-    for key in done.keys:
+def _claim_keys(owner: dict[str, str], shard: FinishedShard) -> None:
+    for key in shard.keys:
         if key in owner:
             raise ShardError(
-                f"sample key {key!r} occurs in {owner[key]} and in {done.entry.name}; keys must "
+                f"sample key {key!r} occurs in {owner[key]} and in {shard.entry.name}; keys must "
                 "differ within a set, rename one of the two inputs"
             )
-        owner[key] = done.entry.name
-
-
-def manifest_of(config: Mapping[str, Any], sidecars: Iterable[Sidecar]) -> Manifest:
-    """Return the manifest of a set whose shards have these sidecars, in this order."""
-    return _manifest(config, [_Done.of(sidecar) for sidecar in sidecars])
-
-
-def _manifest(config: Mapping[str, Any], done: Sequence[_Done]) -> Manifest:
-    totals: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    for shard in done:
-        totals.update(shard.statistics)
-        skipped.update(shard.skipped)
-    return Manifest(config, tuple(shard.entry for shard in done), dict(totals), dict(skipped))
+        owner[key] = shard.entry.name

@@ -15,20 +15,18 @@ from stmdata.packing.tar import header_bytes, padded, tar_size
 from stmtrain.errors import ShardError
 from stmtrain.files import whole_file, write_whole, writing
 from stmtrain.processes import count
-from stmtrain.shards.manifest import SampleIndex, Sidecar
+from stmtrain.shards.manifest import STATISTICS, SampleIndex, Sidecar
 from stmtrain.shards.sample import Sample, Skipped, sidecar_name
 
 __all__ = ["write_shard"]
 
-_STATISTICS = ("samples", "frames", "masks", "objects", "jpg_bytes", "png_bytes", "skipped")
-
 
 def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: str) -> Sidecar:
-    """Write one tar and then its sidecar; neither is ever there half.
+    """Write one tar and then its sidecar; each file is complete or absent.
 
     Args:
-        path: The tar to make; its sidecar goes beside it.
-        samples: In the order in which they shall stand; what was skipped goes into the sidecar.
+        path: The tar to write; its sidecar is written next to it.
+        samples: In the order of the tar; the sidecar lists what was skipped.
         config_hash: Of the set's configuration.
 
     Returns:
@@ -37,25 +35,27 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
     Raises:
         ShardError: Two samples share a key, a sample contradicts its record, or a member does not
             fit the format.
-        StmError: The disk is full, or the folder cannot be written.
+        StmError: The disk is full, or the folder is not writable.
     """
     index: dict[str, SampleIndex] = {}
     skipped: list[Skipped] = []
-    statistics = Counter(dict.fromkeys(_STATISTICS, 0))
+    statistics = Counter(dict.fromkeys(STATISTICS, 0))
     with whole_file(path, sync=True) as file:
         tar = _TarStream(file, path)
         for sample in samples:
             if isinstance(sample, Skipped):
                 skipped.append(sample)
-            else:
-                key = sample.record.sample_key
-                _check(sample, f"{path.name}, sample {key}", index)
-                members = sample.members()
-                places = {name: tar.add(f"{key}.{name}", data) for name, data in members}
-                crcs = {name: zlib.crc32(data) for name, data in members}
-                index[key] = SampleIndex(key, places, crcs)
-            statistics.update(_statistics(sample))
-            count(samples=isinstance(sample, Sample), skipped=isinstance(sample, Skipped))
+                statistics["skipped"] += 1
+                count(skipped=1)
+                continue
+            key = sample.record.sample_key
+            _check(sample, f"{path.name}, sample {key}", index)
+            members = sample.members()
+            places = {suffix: tar.add(f"{key}.{suffix}", data) for suffix, data in members}
+            crcs = {suffix: zlib.crc32(data) for suffix, data in members}
+            index[key] = SampleIndex(key, places, crcs)
+            statistics.update(index[key].statistics(sample.record))
+            count(samples=1)
         tar.finish()
     sidecar = Sidecar(
         shard=path.name,
@@ -70,23 +70,9 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
     return sidecar
 
 
-def _statistics(sample: Sample | Skipped) -> dict[str, int]:
-    """Return what one sample adds to the shard's totals."""
-    if isinstance(sample, Skipped):
-        return {"skipped": 1}
-    return {
-        "samples": 1,
-        "frames": len(sample.frames),
-        "masks": len(sample.masks),
-        "objects": len(sample.record.object_ids),
-        "jpg_bytes": sum(map(len, sample.frames.values())),
-        "png_bytes": sum(map(len, sample.masks.values())),
-    }
-
-
 def _check(sample: Sample, where: str, used: Container[str]) -> None:
     if sample.record.sample_key in used:
-        raise ShardError(f"{where}: this key was used before; keys must differ, rename one input")
+        raise ShardError(f"{where}: this key occurs twice; keys must differ, rename one input")
     for kind, have, want in (
         ("frames", set(sample.frames), set(sample.record.frames)),
         ("masks", set(sample.masks), set(sample.record.mask_frames)),
@@ -96,7 +82,7 @@ def _check(sample: Sample, where: str, used: Container[str]) -> None:
 
 
 class _TarStream:
-    """A USTAR archive written straight through; holds the running hash and size."""
+    """A USTAR archive that is written from start to end; keeps its hash and size."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
@@ -124,7 +110,7 @@ class _TarStream:
         return offset, len(data)
 
     def finish(self) -> None:
-        """Write the end mark: two empty blocks, filled up to a whole record, as tar does."""
+        """Write the end mark: two empty blocks, padded to a complete tar record as tar does."""
         self._write(bytes(tar_size(self.size) - self.size))
 
     def _write(self, data: bytes) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Part",
     "Picture",
     "StillSource",
+    "Unreadable",
     "label_map",
     "read_image",
 ]
@@ -52,6 +53,14 @@ class Picture:
     skipped: tuple[Skipped, ...] = ()
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be read: its name in the data set, and the error."""
+
+    image: str
+    error: DataError
+
+
 class StillSource(Protocol):
     """What :mod:`stmdata.packing.clips` needs from a data set of still images."""
 
@@ -63,6 +72,10 @@ class StillSource(Protocol):
         """Return the image's part of a sample key: unique; letters, digits, ``_`` and ``-``."""
         ...
 
+    def name(self, position: int) -> str:
+        """Return the image's name in the data set."""
+        ...
+
     def origin(self, position: int) -> Mapping[str, Any]:
         """Return what the record of a sample states about its image, as JSON values."""
         ...
@@ -71,8 +84,8 @@ class StillSource(Protocol):
         """Read an image and its instances of at least ``min_area`` px."""
         ...
 
-    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
-        """Draw cut-outs at random; an image that cannot be read yields its error instead."""
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
+        """Draw cut-outs at random; an image that cannot be read yields that instead."""
         ...
 
 
@@ -135,6 +148,10 @@ class CocoSource:
         """Return ``coco_000000131074``."""
         return f"coco_{self.index.image(position).image_id:012d}"
 
+    def name(self, position: int) -> str:
+        """Return the image's file name in the annotations."""
+        return self.index.image(position).file_name
+
     def origin(self, position: int) -> Mapping[str, Any]:
         """Return the data set and the image's id and file."""
         info = self.index.image(position)
@@ -155,7 +172,7 @@ class CocoSource:
                 usable.append(rasterise_box(instance, height, width))
         return Picture(image, label_map(usable, height, width), tuple(skipped))
 
-    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
         """Draw instances of the complete data set, never crowd regions."""
         self.index.forget_pages()  # once per shard
         rows = _pasteable(self.annotations, min_box, len(self))
@@ -167,7 +184,7 @@ class CocoSource:
                 instance = self.index.instance(position, annotation)
                 mask, (top, left) = rasterise_box(instance, *image.shape[:2])
             except DataError as error:
-                yield error
+                yield Unreadable(self.name(position), error)
                 continue
             if mask.size:
                 yield cut_out(image[top : top + mask.shape[0], left : left + mask.shape[1]], mask)
@@ -218,9 +235,13 @@ class MaskSource:
             return f"masks_{name}"
         return f"masks_{safe[-(_LONGEST - 9) :]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
+    def name(self, position: int) -> str:
+        """Return the image's path in its folder, without suffix."""
+        return self.stills[position].name
+
     def origin(self, position: int) -> Mapping[str, Any]:
         """Return the data set and the image's name."""
-        return {"dataset": "masks", "image": self.stills[position].name}
+        return {"dataset": "masks", "image": self.name(position)}
 
     def read(self, position: int, min_area: float) -> Picture:
         """Read an image and its objects; small objects are skipped."""
@@ -237,13 +258,13 @@ class MaskSource:
             skipped.append(Skipped(self.key(position), "mask without an object"))
         return Picture(image, label_map(usable, *image.shape[:2]), tuple(skipped))
 
-    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | DataError]:
+    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
         """Draw images of the data set, and one object of each."""
         for position in rng.integers(len(self), size=count).tolist():
             try:
                 image, masks = read_still(self.stills[position])
             except DataError as error:
-                yield error
+                yield Unreadable(self.name(position), error)
                 continue
             choice = rng.random()  # always drawn, so that one image does not change the others
             boxes = [(mask, cv2.boundingRect(mask)) for mask in masks]

@@ -8,7 +8,6 @@ access. The prose version is ``docs/shard-format.md``.
 import builtins
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,15 +22,26 @@ from stmtrain.shards.sample import (
     Skipped,
     canonical_json,
     config_hash,
+    is_shard_name,
     load_object,
 )
 
-__all__ = ["INDEXED", "Manifest", "SampleIndex", "ShardEntry", "Sidecar", "is_indexed"]
+__all__ = [
+    "INDEXED",
+    "STATISTICS",
+    "Manifest",
+    "SampleIndex",
+    "ShardEntry",
+    "Sidecar",
+    "is_indexed",
+    "parse_sidecar",
+]
+
+STATISTICS = ("samples", "frames", "masks", "objects", "jpg_bytes", "png_bytes", "skipped")
+"""What a sidecar counts: :meth:`SampleIndex.statistics` of its samples, and skipped inputs."""
 
 INDEXED = "indexed"
 """``config["kind"]`` of a set whose tars were made elsewhere (``stm shards index``)."""
-
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,17 @@ class SampleIndex:
     def is_whole(self, suffix: str, data: bytes) -> bool:
         """Say whether a member's bytes are those that were written, as far as its CRC is known."""
         return not self.crc32 or zlib.crc32(data) == self.crc32[suffix]
+
+    def statistics(self, record: SampleRecord) -> dict[str, int]:
+        """Return what the sample with this record adds to its shard's statistics."""
+        return {
+            "samples": 1,
+            "frames": len(record.frames),
+            "masks": len(record.mask_frames),
+            "objects": len(record.object_ids),
+            "jpg_bytes": sum(self.members[f"{name}.jpg"][1] for name in record.frames),
+            "png_bytes": sum(self.members[f"{name}.png"][1] for name in record.mask_frames),
+        }
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the sidecar's entry as JSON values."""
@@ -244,7 +265,7 @@ class Manifest:
             raise ShardError(
                 f"{where}: manifest is malformed ({error!r}); pack the set again"
             ) from None
-        bad = [s.name for s in manifest.shards if not _SHARD_NAME.fullmatch(s.name)]
+        bad = [s.name for s in manifest.shards if not is_shard_name(s.name)]
         if bad:
             raise ShardError(f"{where}: shard name {bad[0]!r} is not a plain '.tar' file name")
         if len({s.name for s in manifest.shards}) != len(manifest.shards):
@@ -252,6 +273,36 @@ class Manifest:
         if stated != manifest.config_hash:
             raise ShardError(f"{where}: config_hash does not match config; the manifest was edited")
         return manifest
+
+
+def parse_sidecar(data: bytes, path: str, entry: ShardEntry, config_hash: str) -> Sidecar:
+    """Decode a sidecar and check that it belongs to the manifest.
+
+    Args:
+        data: The sidecar's bytes.
+        path: What error messages call it.
+        entry: The shard's entry in the manifest.
+        config_hash: Of the manifest.
+
+    Raises:
+        ShardError: It is malformed, or belongs to another shard or run.
+    """
+    sidecar = Sidecar.from_json(data, path)
+    stated = (sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), sidecar.config_hash)
+    expected = (entry.name, entry.bytes, entry.sha256, entry.samples, config_hash)
+    if stated != expected:
+        names = ("shard", "bytes", "sha256", "samples", "config_hash")
+        field = next(n for n, a, b in zip(names, stated, expected, strict=True) if a != b)
+        raise ShardError(
+            f"{path}: its {field} differs from the manifest's; the two belong to different runs, "
+            "pack the set again"
+        )
+    if entry.sidecar_sha256 not in ("", hashlib.sha256(data).hexdigest()):
+        raise ShardError(
+            f"{path}: its sha256 differs from the manifest's; the sidecar is damaged, run "
+            '"stm shards repair"'
+        )
+    return sidecar
 
 
 def _check_version(value: Mapping[str, Any], where: str) -> None:

@@ -8,9 +8,8 @@ from typing import BinaryIO
 from stmtrain.errors import ShardError
 from stmtrain.shards.cache import Cache, user_cache
 from stmtrain.shards.client import MissingFile, Remote, Retry, ShortFile
-from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, parse_sidecar
 from stmtrain.shards.sample import MANIFEST_NAME, sidecar_name
-from stmtrain.shards.store import parse_sidecar
 from stmtrain.shards.urls import shown
 
 __all__ = ["RemoteStore"]
@@ -47,7 +46,7 @@ class RemoteStore:
         where = self._remote.where(name)
 
         def parse(data: bytes) -> Sidecar:
-            return parse_sidecar(data, where, entry, manifest)
+            return parse_sidecar(data, where, entry, manifest.config_hash)
 
         if not entry.sidecar_sha256:  # an old set, whose manifest does not have this hash
             return self._remote.read(name, parse)

@@ -9,12 +9,15 @@ files beside the tars, which are read by those who count and look for shards and
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stmtrain.errors import ShardError
-from stmtrain.images.masks import MAX_OBJECT_ID
+from stmtrain.images.masks import MAX_OBJECT_ID, VOID
 
 __all__ = [
     "CONFIG_NAME",
@@ -27,6 +30,7 @@ __all__ = [
     "Skipped",
     "canonical_json",
     "config_hash",
+    "is_shard_name",
     "load_object",
     "sidecar_name",
 ]
@@ -37,6 +41,7 @@ MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 
 _SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 _FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
@@ -57,6 +62,12 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def sidecar_name(shard: str) -> str:
     """Return the sidecar's file name: ``coco-000000.tar`` has ``coco-000000.json``."""
     return shard.removesuffix(".tar") + ".json"
+
+
+def is_shard_name(name: str) -> bool:
+    """Return whether a tar may have this name: a plain one, and its sidecar's name is free."""
+    taken = {MANIFEST_NAME, CONFIG_NAME}
+    return _SHARD_NAME.fullmatch(name) is not None and sidecar_name(name) not in taken
 
 
 def load_object(data: bytes, where: str) -> dict[str, Any]:
@@ -122,6 +133,52 @@ class SampleRecord:
         if min(self.height, self.width, *self.original_size) < 1:
             raise ShardError(f"{where}: expected sizes of at least 1 pixel, found less")
 
+    @classmethod
+    def of(
+        cls,
+        sample_key: str,
+        frames: Sequence[str],
+        areas: Mapping[str, NDArray[np.int64]],
+        *,
+        size: tuple[int, int],
+        original_size: tuple[int, int],
+        origin: Mapping[str, Any],
+    ) -> Self:
+        """Build the record of a sample from the areas in its masks.
+
+        Args:
+            sample_key: Its key.
+            frames: Its frame names in time order.
+            areas: Pixel counts (256,) of the values 0..255, by mask frame in time order, as of
+                :func:`stmtrain.images.masks.areas`.
+            size: (height, width) of its frames and masks, px.
+            original_size: (height, width) before any resize, px.
+            origin: Where it came from.
+        """
+        table = np.array(list(areas.values()), np.int64).reshape(-1, VOID + 1)
+        ids: list[int] = (np.flatnonzero(table[:, 1:VOID].any(axis=0)) + 1).tolist()
+        return cls(
+            sample_key=sample_key,
+            height=size[0],
+            width=size[1],
+            frames=tuple(frames),
+            mask_frames=tuple(areas),
+            object_ids=tuple(ids),
+            areas=tuple(tuple(table[:, i].tolist()) for i in ids),
+            original_size=original_size,
+            origin=origin,
+        )
+
+    def images(self) -> list[str]:
+        """Return the suffixes of the image members in the order of the tar: frame, then mask."""
+        masked = set(self.mask_frames)
+        suffixes = []
+        for name in self.frames:
+            suffixes.append(f"{name}.jpg")
+            if name in masked:
+                suffixes.append(f"{name}.png")
+        return suffixes
+
     def to_json(self) -> bytes:
         """Encode as the bytes of the ``.json`` member."""
         return canonical_json(asdict(self))
@@ -160,14 +217,10 @@ class Sample:
     masks: Mapping[str, bytes]
 
     def members(self) -> list[tuple[str, bytes]]:
-        """Return (suffix, bytes) in the order in which they stand in the tar; ``json`` is last."""
-        out: list[tuple[str, bytes]] = []
-        for name in self.record.frames:
-            out.append((f"{name}.jpg", self.frames[name]))
-            if name in self.masks:
-                out.append((f"{name}.png", self.masks[name]))
-        out.append(("json", self.record.to_json()))
-        return out
+        """Return (suffix, bytes) of the members in the order of the tar; ``json`` is last."""
+        kinds = {".jpg": self.frames, ".png": self.masks}
+        images = [(s, kinds[s[-4:]][s[:-4]]) for s in self.record.images()]
+        return [*images, ("json", self.record.to_json())]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The files of a shard set: the interface of stores, and a local folder. Free of torch."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -8,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from stmtrain.errors import ShardError
-from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, parse_sidecar
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 from stmtrain.shards.urls import parse_location
 
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["LocalStore", "Store", "open_store", "parse_sidecar", "read_manifest"]
+__all__ = ["LocalStore", "Store", "open_store", "read_manifest"]
 
 
 class Store(Protocol):
@@ -115,7 +114,7 @@ class LocalStore:
             raise ShardError(
                 f"{path}: sidecar cannot be read ({error.strerror}); pack it again"
             ) from None
-        return parse_sidecar(data, str(path), entry, manifest)
+        return parse_sidecar(data, str(path), entry, manifest.config_hash)
 
     def open(self, entry: ShardEntry) -> int:
         """Open a shard."""
@@ -167,23 +166,3 @@ def read_manifest(folder: Path) -> Manifest:
         ShardError: There is none, or it is malformed.
     """
     return Manifest.from_json(LocalStore(folder).manifest(), str(folder / MANIFEST_NAME))
-
-
-def parse_sidecar(data: bytes, path: str, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-    """Decode a sidecar and check that it belongs to the manifest."""
-    sidecar = Sidecar.from_json(data, path)
-    stated = (sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), sidecar.config_hash)
-    expected = (entry.name, entry.bytes, entry.sha256, entry.samples, manifest.config_hash)
-    if stated != expected:
-        names = ("shard", "bytes", "sha256", "samples", "config_hash")
-        field = next(n for n, a, b in zip(names, stated, expected, strict=True) if a != b)
-        raise ShardError(
-            f"{path}: its {field} differs from the manifest's; the two belong to different runs, "
-            "pack the set again"
-        )
-    if entry.sidecar_sha256 not in ("", hashlib.sha256(data).hexdigest()):
-        raise ShardError(
-            f"{path}: its sha256 differs from the manifest's; the sidecar is damaged, run "
-            '"stm shards repair"'
-        )
-    return sidecar

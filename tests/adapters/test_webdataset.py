@@ -15,11 +15,11 @@ import torch.utils.data
 import webdataset
 
 from stmdata.checking.index_tars import index_shards
-from stmdata.packing.clips import Options, prepare_coco
-from stmdata.synthesis.recipe import DEFAULT
+from stmdata.packing.clips import ClipOptions
 from stmtrain.adapters.webdataset import decode_sample, open_webdataset
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.shards.reader import ShardSet
+from tests.sets import pack_coco
 from tests.shard_server import serving
 
 pytestmark = pytest.mark.filterwarnings(  # webdataset leaves files open, DataLoader forks
@@ -40,10 +40,7 @@ def _collect():
 def many(tmp_path_factory: pytest.TempPathFactory, coco_tree: Path) -> Path:
     """Clips of drawn images in eight shards."""
     out = tmp_path_factory.mktemp("many") / "clips"
-    annotations = coco_tree / "annotations" / "instances_train2017.json"
-    prepare_coco(
-        coco_tree / "train2017", annotations, out, Options(DEFAULT, size=64, clips_per_shard=1)
-    )
+    pack_coco(coco_tree, out, ClipOptions(size=64, clips_per_shard=1))
     assert len(list(out.glob("*.tar"))) >= 8
     return out
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from stmdata.checking.index_tars import index_shards
 from stmdata.checking.verify import verify
-from stmdata.packing.pack import Job, pack
-from stmdata.packing.videos import pack_davis
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.adapters.webdataset import decode_sample, open_webdataset
 from stmtrain.errors import DataError, ShardError, StmError, UsageError
 from stmtrain.images.decode import decode_mask
@@ -27,6 +26,7 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
 from tests.profiles import examples
+from tests.sets import pack_davis
 
 Members = list[tuple[str, bytes]]
 
@@ -213,7 +213,7 @@ def test_indexing_again_changes_nothing_and_sees_changes(tmp_path: Path):
     index_shards(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     write_tar(tmp_path / "b.tar", clip("two"))
-    assert "b.tar: not of this set" in " ".join(verify(tmp_path).notes)
+    assert "b.tar: does not belong to this set" in " ".join(verify(tmp_path).notes)
     index_shards(tmp_path)
     assert len(ShardSet.open(tmp_path)) == 2
     assert verify(tmp_path).faults == ()
@@ -225,8 +225,8 @@ def test_indexing_again_changes_nothing_and_sees_changes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        (clip("one") + clip("two") + clip("one")[:1], "do not stand together"),
-        (clip("one") + clip("one")[-1:], "00001.jpg is there twice"),
+        (clip("one") + clip("two") + clip("one")[:1], "are not adjacent in the tar"),
+        (clip("one") + clip("one")[-1:], "00001.jpg occurs twice"),
         ([("one.00000.png", encode_mask(mask(1)))], "mask 00000.png has no frame"),
         ([("one.json", b"{}")], "it has no frame"),
         ([("folder/one.00000.jpg", jpeg())], r"found a\.tar: folder/one\.00000\.jpg"),
@@ -360,7 +360,7 @@ def test_names_that_a_shard_cannot_have(tmp_path: Path, name: str):
 
 
 def test_nothing_to_index(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"holds no \.tar file"):
+    with pytest.raises(UsageError, match=r"contains no \.tar file"):
         index_shards(tmp_path)
     with pytest.raises(UsageError, match="expected a folder of tars"):
         index_shards(tmp_path / "nothing")
@@ -370,6 +370,6 @@ def test_packing_does_not_replace_them(tmp_path: Path):
     write_tar(tmp_path / "a.tar", clip("one"))
     index_shards(tmp_path)
     before = digests(tmp_path)
-    with pytest.raises(UsageError, match="made elsewhere"):
-        pack(tmp_path, [Job("a", (1,))], lambda _: [], {"a": 1}, overwrite=True)
+    with pytest.raises(UsageError, match="tars of another program"):
+        pack(SetPlan({"a": 1}, [Job("a", (1,))], lambda _: []), tmp_path, overwrite=True)
     assert digests(tmp_path) == before

@@ -15,13 +15,13 @@ import cli
 from stmdata.checking.index_tars import index_shards
 from stmdata.checking.repair import forget_shards, options_needed, repair
 from stmdata.checking.verify import verify
-from stmdata.packing.clips import Options, prepare_coco, prepare_masks
-from stmdata.packing.pack import Job, pack
-from stmdata.packing.videos import pack_davis, pack_youtube_vos
+from stmdata.packing.clips import ClipOptions, prepare_masks
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmdata.synthesis.recipe import RECIPES
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord
+from tests.sets import pack_coco, pack_davis, pack_youtube_vos
 from tests.soak import shard_faults
 
 Places = Mapping[str, Path]
@@ -41,8 +41,8 @@ def sets(
         "images": coco_tree / "train2017",
         "annotations": coco_tree / "annotations" / "instances_train2017.json",
     }
-    options = Options(RECIPES["classic"], 2, 4, 64, 5, 8, 80)
-    prepare_coco(coco["images"], coco["annotations"], root / "coco", options, limit=11)
+    options = ClipOptions(RECIPES["classic"], 2, 4, 64, 5, 8, 80)
+    pack_coco(coco_tree, root / "coco", options, limit=11)
     for name in ("images", "masks"):
         (root / "stills" / name).mkdir(parents=True)
     for i, path in enumerate(sorted(coco["images"].iterdir())[:6]):
@@ -52,8 +52,8 @@ def sets(
         mask[20:90, 30:95] = 255
         Image.fromarray(mask).save(root / "stills" / "masks" / f"{i}.png")
     stills = {"images": root / "stills" / "images", "masks": root / "stills" / "masks"}
-    options = Options(RECIPES["default"], size=64, clips_per_shard=2)
-    prepare_masks(stills["images"], stills["masks"], root / "masks", options)
+    options = ClipOptions(RECIPES["default"], size=64, clips_per_shard=2)
+    pack(prepare_masks(stills["images"], stills["masks"], options), root / "masks")
     pack_davis(davis_tree, 2017, "train", root / "davis", 40, workers=1, shard_bytes=1)
     pack_youtube_vos(youtube_vos_tree, "train", root / "ytvos", workers=1, shard_bytes=1)
     return {
@@ -122,9 +122,9 @@ def test_without_the_source_nothing_is_touched(copy: Callable[[str], Made]):
     folder, places = copy("coco")
     flip(folder / "coco-000001.tar")
     before = shard_faults.load(folder)
-    with pytest.raises(UsageError, match="give --images and --annotations"):
+    with pytest.raises(UsageError, match="pass --images and --annotations"):
         repair(folder, verify(folder), {"root": folder, "images": None})
-    with pytest.raises(UsageError, match="give --annotations"):
+    with pytest.raises(UsageError, match="pass --annotations"):
         repair(folder, verify(folder), {"images": places["images"]})
     assert shard_faults.load(folder) == before
 
@@ -203,14 +203,15 @@ def test_two_sets_in_one_folder_are_not_guessed_about(copy: Callable[[str], Made
     folder, _ = copy("davis")
     other, _ = copy("ytvos")
     os.replace(other / "config.json", folder / "config.json")  # noqa: PTH105
-    with pytest.raises(UsageError, match="is of another set than manifest"):
+    with pytest.raises(UsageError, match="belongs to another set than manifest"):
         repair(folder, verify(folder), {})
 
 
 def test_sets_that_no_command_made(tmp_path: Path, sets: dict[str, Made]):
     record = SampleRecord("a", 1, 1, ("0",), (), (), (), (1, 1))
     pack(
-        tmp_path / "own", [Job("a", (1,))], lambda _: [Sample(record, {"0": b""}, {})], {"by": "me"}
+        SetPlan({"by": "me"}, [Job("a", (1,))], lambda _: [Sample(record, {"0": b""}, {})]),
+        tmp_path / "own",
     )
     with pytest.raises(UsageError, match="no command of stm made this set"):
         repair(tmp_path / "own", verify(tmp_path / "own"), {})
@@ -219,7 +220,7 @@ def test_sets_that_no_command_made(tmp_path: Path, sets: dict[str, Made]):
         shutil.copy(path, tmp_path / "tars")
     index_shards(tmp_path / "tars")
     flip(next((tmp_path / "tars").glob("*.tar")))
-    with pytest.raises(UsageError, match="the tars were made elsewhere"):
+    with pytest.raises(UsageError, match="the tars come from another program"):
         repair(tmp_path / "tars", verify(tmp_path / "tars"), {})
 
 
@@ -244,19 +245,19 @@ def test_the_commands(copy: Callable[[str], Made]):
     verified = stm("shards", "verify", folder, "--workers", 1)
     assert verified.exit_code == 1
     assert f"{bad}, sample drawn-01, member 00000.jpg, bytes 512 to " in verified.output
-    assert "1 shards to make again" in verified.output
+    assert "1 shards to rebuild" in verified.output
     listed = stm("shards", "repair", folder, "--workers", 1)
     assert listed.exit_code == 2
-    assert f"make again: {bad.name}" in listed.output
-    assert "give --root to make the bad shards again" in listed.output
+    assert f"to rebuild: {bad.name}" in listed.output
+    assert "pass --root to rebuild the bad shards" in listed.output
     repaired = stm("shards", "repair", folder, "--root", places["root"], "--workers", 1)
     assert repaired.exit_code == 0
-    assert repaired.output.endswith("1 shards made again; the set is whole\n")
+    assert repaired.output.endswith("1 shards rebuilt; the set is complete\n")
     assert shard_faults.load(folder) == before
-    assert "0 shards made again" in stm("shards", "repair", folder, "--workers", 1).output
+    assert "0 shards rebuilt" in stm("shards", "repair", folder, "--workers", 1).output
     flip(bad)
     forgotten = stm("shards", "repair", folder, "--forget", "--workers", 1)
-    assert "run again the command that made it" in forgotten.output
+    assert "run the command that made it again" in forgotten.output
     assert not (folder / "manifest.json").exists()
 
 

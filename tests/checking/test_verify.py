@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import numpy as np
 import pytest
 
 from stmdata.checking.verify import verify
-from stmdata.packing.pack import Job, pack
-from stmdata.packing.videos import pack_youtube_vos
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.errors import ShardError
 from stmtrain.images.encode import encode_mask
-from stmtrain.processes import map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
+from tests.sets import pack_youtube_vos
 from tests.shard_edits import accept, edit, first, texts
 from tests.soak import shard_faults
 from tests.soak.shard_outcome import how_named, observe, try_fault
@@ -39,18 +37,17 @@ def test_whole_sets_are_whole(packed: Path, clips: Path, youtube_vos_tree: Path,
         assert (result.faults, result.notes) == ((), ())
         totals = Manifest.from_json((folder / "manifest.json").read_bytes(), "m").totals
         assert result.statistics == totals
-        assert result.summary().endswith("MB: whole")
+        assert result.summary().endswith("MB: complete and intact")
 
 
 def test_other_processes_find_the_same(broken: Path):
     for path in broken.glob("*.tar"):
         edit(path, lambda data: data.__setitem__(700, data[700] ^ 1))
-    told: list[tuple[int, ...]] = []
+    told: list[tuple[int, int, str]] = []
     alone = verify(broken, progress=lambda *numbers: told.append(numbers))
-    assert alone == verify(broken, partial(map_unordered, workers=2))
+    assert alone == verify(broken, workers=2)
     assert len(alone.bad_shards) == 2
-    assert told[-1][:3] == (2, 2, alone.bytes)
-    assert told[-1][3] == len(alone.faults)
+    assert told[-1] == (2, 2, f"{alone.bytes / 1e6:.0f} MB, {len(alone.faults)} faults")
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -82,7 +79,7 @@ def one_sample(**changes: Any) -> Callable[[Job], list[Sample]]:
     ],
 )
 def test_records_are_compared_with_pixels(tmp_path: Path, changes: dict[str, Any], message: str):
-    pack(tmp_path, [Job("s-0", (1,))], one_sample(**changes), {"a": 1})
+    pack(SetPlan({"a": 1}, [Job("s-0", (1,))], one_sample(**changes)), tmp_path)
     found = texts(verify(tmp_path))
     assert message in found
     assert bool(message) == bool(found)
@@ -122,7 +119,7 @@ def test_a_changed_sidecar_is_found_by_its_hash(broken: Path):
 
 
 def test_the_same_key_in_two_shards(tmp_path: Path):
-    pack(tmp_path, [Job("s-0", (1,))], one_sample(), {"a": 1})
+    pack(SetPlan({"a": 1}, [Job("s-0", (1,))], one_sample()), tmp_path)
     entry = Manifest.from_json((tmp_path / "manifest.json").read_bytes(), "m")
     shutil.copy(tmp_path / "s-0.tar", tmp_path / "s-1.tar")
     value = json.loads((tmp_path / "s-0.json").read_bytes()) | {"shard": "s-1.tar"}
@@ -131,7 +128,7 @@ def test_the_same_key_in_two_shards(tmp_path: Path):
     entries = (*entry.shards, ShardEntry.of(sidecar))
     (tmp_path / "manifest.json").write_bytes(Manifest(entry.config, entries, {}, {}).to_json())
     found = texts(verify(tmp_path))
-    assert f"{tmp_path / 's-1.tar'}, sample a: the key occurs in s-0.tar too" in found
+    assert f"{tmp_path / 's-1.tar'}, sample a: the key also occurs in s-0.tar" in found
     assert "config.json: its configuration or shards differ from the manifest's" in found
 
 
@@ -158,7 +155,7 @@ def test_leftovers_and_strangers_are_notes(broken: Path):
     notes = " ".join(result.notes)
     assert all(n in notes for n in ("x.tar.0123abcd.tmp", "other.tar", "labels.json"))
     assert "notes.txt" not in notes
-    assert "config.json: is missing" in notes
+    assert "config.json: missing" in notes
 
 
 # --- everything at once ---------------------------------------------------------------------------

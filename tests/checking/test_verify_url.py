@@ -139,7 +139,7 @@ def test_files_that_are_missing(server: Server, folder: Path, cache: Cache) -> N
     first, second = (fault.text for fault in result.faults)
     assert first.startswith(f"{server.url}/{TARS[0]}: not on the server")
     assert second.endswith(".json: the sidecar is missing; pack it again")
-    assert result.notes[0].startswith(f"{server.url}/config.json: is missing")
+    assert result.notes[0].startswith(f"{server.url}/config.json: missing")
     (folder / "manifest.json").unlink()
     with pytest.raises(ShardError, match=r"manifest\.json: not on the server"):
         verify(server.url, cache=cache)

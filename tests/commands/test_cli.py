@@ -74,7 +74,7 @@ def test_prepare_verify_preview_info(coco: Tree, tmp_path: Path) -> None:
     made = prepare(coco, out, "--variants", 2)
     assert made.exit_code == 0, made.output
     assert "samples" in made.output
-    assert stm("shards", "verify", out).output.endswith("whole\n")
+    assert stm("shards", "verify", out).output.endswith("intact\n")
     assert "variants" in stm("shards", "info", out).output
     picture = tmp_path / "sheet.png"
     assert stm("preview", out, "--count", 2, "--save", picture).exit_code == 0

@@ -45,7 +45,7 @@ def test_verify(server: Server, folder: Path, tmp_path: Path) -> None:
     found = check("--cache-size", 0.0002)
     assert found.exit_code == 1
     assert f"{server.url}/{TARS[1]}, sample drawn-01, member 00003.jpg, bytes " in found.output
-    assert "1 shards to make again; repair the folder that it was uploaded from" in found.output
+    assert "1 shards to rebuild; repair the folder that it was uploaded from" in found.output
     assert "hidden" not in found.output
     refused = check("--cache-size", 0.00001)
     assert refused.exit_code == 2
@@ -59,7 +59,8 @@ def test_no_more_workers_than_the_cache_holds_shards(
 ) -> None:  # fmt: skip
     asked, largest = [], max((folder / name).stat().st_size for name in TARS)
     monkeypatch.setattr(
-        "stmtrain.processes.map_unordered", lambda f, items, n: asked.append(n) or map(f, items)
+        "stmdata.checking.verify.map_unordered",
+        lambda f, items, n: asked.append(n) or map(f, items),
     )
     check = ("shards", "verify", server.url, "--workers", 5, "--cache", tmp_path / "cache")
     assert stm(*check, "--cache-size", size * largest / 1e9).exit_code == 0

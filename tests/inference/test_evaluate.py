@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 import cli
 from stmdata.drawn.trees import draw_davis, draw_youtube_vos
-from stmdata.packing.videos import pack_davis, pack_youtube_vos
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.folder import folder_set
 from stmtrain.datasets.packed import ShardVideo, packed_set
@@ -30,6 +29,7 @@ from stmtrain.inference.summary import Evaluation
 from stmtrain.model import STM
 from stmtrain.shards.sample import SampleRecord
 from tests.paths import REAL, real_data
+from tests.sets import pack_davis, pack_youtube_vos
 
 SIZE = (48, 64)
 DAVIS_2016, DAVIS_2017, YOUTUBE = map(find_dataset, ("davis2016", "davis2017", "youtube-vos"))

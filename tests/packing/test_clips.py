@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stmdata.packing.clips import ClipMaker, Options, plan_jobs, prepare_coco, prepare_masks
+from stmdata.packing.clips import ClipMaker, ClipOptions, prepare_masks, split_into_jobs
+from stmdata.packing.pack import pack
 from stmdata.stills.mask_files import find_stills
 from stmdata.stills.source import CocoSource, MaskSource, Picture
 from stmdata.synthesis.appearance_policy import NONE
@@ -19,8 +20,9 @@ from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, Skipped
+from tests.sets import pack_coco
 
-SMALL = Options(replace(DEFAULT, appearance="none", min_instance_area=100.0), size=64)
+SMALL = ClipOptions(replace(DEFAULT, appearance="none", min_instance_area=100.0), size=64)
 
 
 @pytest.fixture
@@ -28,9 +30,8 @@ def coco(coco_tree: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(coco_tree, tmp_path / "coco"))
 
 
-def prepare(tree: Path, out: Path, options: Options = SMALL, **more) -> Manifest:
-    annotations = tree / "annotations" / "instances_train2017.json"
-    return prepare_coco(tree / "train2017", annotations, out, options, **more)
+def prepare(tree: Path, out: Path, options: ClipOptions = SMALL, **more) -> Manifest:
+    return pack_coco(tree, out, options, **more)
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
@@ -64,7 +65,7 @@ def test_a_set_holds_every_image_in_every_variant(coco: Path, tmp_path: Path) ->
 
 
 def test_neighbours_in_a_shard_are_different_images() -> None:
-    jobs = plan_jobs("coco", 50, replace(SMALL, variants=4, clips_per_shard=25))
+    jobs = split_into_jobs("coco", 50, replace(SMALL, variants=4, clips_per_shard=25))
     tasks = [task for job in jobs for task in job.items]
     assert sorted((t.image, t.variant) for t in tasks) == sorted(
         (i, v) for i in range(50) for v in range(4)
@@ -94,7 +95,7 @@ def test_a_maker_is_pickled_small_and_makes_one_shard_alone(coco: Path) -> None:
     source = CocoSource(coco / "train2017", coco / "annotations" / "instances_train2017.json")
     options = replace(SMALL, clips_per_shard=5)
     make = ClipMaker(source, options, NONE)
-    jobs = plan_jobs("coco", len(source), options)
+    jobs = split_into_jobs("coco", len(source), options)
     data = pickle.dumps(make)
     assert len(data) < 10_000
     first, again = (list(pickle.loads(data)(jobs[2])) for _ in range(2))
@@ -178,7 +179,8 @@ def test_masks_beside_images_become_clips(tmp_path: Path) -> None:
         Image.fromarray(mask).save(tmp_path / f"masks/a b/{i}.png")
     Image.fromarray(mask * 0).save(tmp_path / "masks/a b/3.png")
     options = replace(SMALL, frames=5)
-    manifest = prepare_masks(tmp_path / "images", tmp_path / "masks", tmp_path / "out", options)
+    plan = prepare_masks(tmp_path / "images", tmp_path / "masks", options)
+    manifest = pack(plan, tmp_path / "out")
     assert manifest.skipped["mask without an object"] == 1
     assert manifest.totals["samples"] == 4  # the empty one shows what was pasted
     record = ShardSet.open(tmp_path / "out").record(0)
@@ -187,7 +189,7 @@ def test_masks_beside_images_become_clips(tmp_path: Path) -> None:
     assert len(record.frames) == 5
     shutil.copy(tmp_path / "images/a b/0.jpg", tmp_path / "images/a b/9.jpg")
     with pytest.raises(DataError, match=r"9\.jpg"):
-        prepare_masks(tmp_path / "images", tmp_path / "masks", tmp_path / "out2", options)
+        prepare_masks(tmp_path / "images", tmp_path / "masks", options)
 
 
 def test_keys_of_masks_differ_and_fit(tmp_path: Path) -> None:

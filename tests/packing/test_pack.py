@@ -24,7 +24,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stmdata.packing.pack import Job, _WriteJob, pack, write_shard
+from stmdata.packing.pack import Job, SetPlan, _WriteJob, pack
+from stmdata.packing.writer import write_shard
 from stmtrain import files
 from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards.manifest import Manifest, Sidecar
@@ -85,11 +86,14 @@ class Make:
         os.kill(os.getppid() if self.how == "kill parent" else os.getpid(), signal.SIGKILL)
 
 
-def plan(shards: int = SHARDS) -> list[Job]:
+def jobs(shards: int = SHARDS) -> list[Job]:
     return [
         Job(f"numbers-{s:06d}", tuple(range(s * PER_SHARD, (s + 1) * PER_SHARD)))
         for s in range(shards)
     ]
+
+
+PLAN = SetPlan(CONFIG, jobs(), Make())
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -104,7 +108,7 @@ def numbers(sidecar: Sidecar) -> list[str]:
 def reference(tmp_path_factory) -> dict[str, str]:
     """The files of an undisturbed run with one worker."""
     out = tmp_path_factory.mktemp("reference")
-    pack(out, plan(), Make(), CONFIG)
+    pack(PLAN, out)
     return contents(out)
 
 
@@ -171,7 +175,7 @@ def test_the_sidecar_counts(tmp_path):
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestWarning")
 def test_webdataset_reads_what_we_wrote(tmp_path):
     webdataset = pytest.importorskip("webdataset")
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     urls = sorted(map(str, tmp_path.glob("*.tar")))
     found = list(webdataset.WebDataset(urls, shardshuffle=False))
     wanted = [sample(n) for n in range(SHARDS * PER_SHARD) if n % 5 != 4]
@@ -190,7 +194,7 @@ def test_the_offline_side_never_loads_torch():
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([sample(1), sample(1)], "sample sample-0001: this key was used before"),
+        ([sample(1), sample(1)], "sample sample-0001: this key occurs twice"),
         ([replace(sample(1), masks={})], "its record and its masks differ in ['00000']"),
         ([replace(sample(1), frames={})], "its record and its frames differ in ['00000', '00001']"),
     ],
@@ -214,13 +218,13 @@ def test_what_does_not_fit_a_plain_tar_is_refused(tmp_path, monkeypatch):
 
 def test_a_set_is_what_its_manifest_says(tmp_path):
     seen = []
-    manifest = pack(tmp_path, plan(), Make(), CONFIG, progress=lambda *n: seen.append(n))
-    assert seen[-1] == (10, 12, 2)
+    manifest = pack(PLAN, tmp_path, progress=lambda *n: seen.append(n))
+    assert seen[-1] == (10, 12, "2 skipped")
     assert manifest == Manifest.from_json((tmp_path / "manifest.json").read_bytes(), "m")
     assert manifest.config["recipe"] == {"size": 8, "frames": [2, 3]}
     assert manifest.skipped == {"holds no object": 2}
     assert (manifest.totals["samples"], manifest.totals["skipped"]) == (10, 2)
-    with_names = {job.shard for job in plan()} | {f"{job.name}.json" for job in plan()}
+    with_names = {job.shard for job in jobs()} | {f"{job.name}.json" for job in jobs()}
     assert {p.name for p in tmp_path.iterdir()} == with_names | {"config.json", "manifest.json"}
     stored = ShardSet.open(tmp_path)
     keys = list(stored.keys())
@@ -230,15 +234,15 @@ def test_a_set_is_what_its_manifest_says(tmp_path):
 
 
 def test_workers_do_not_change_the_bytes(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG, workers=3)
+    pack(PLAN, tmp_path, workers=3)
     assert contents(tmp_path) == reference
 
 
 def test_the_order_of_finishing_does_not_change_the_manifest(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     for name in ("numbers-000000.json", "numbers-000002.tar", "manifest.json"):
         (tmp_path / name).unlink()
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     assert contents(tmp_path) == reference
 
 
@@ -247,7 +251,7 @@ def test_the_order_of_finishing_does_not_change_the_manifest(tmp_path, reference
 def test_interrupted_anywhere_then_resumed(tmp_path, reference, stop_at, how):
     error = StmError if how == "raise" else KeyboardInterrupt
     with pytest.raises(error):
-        pack(tmp_path, plan(), Make(stop_at, how), CONFIG)
+        pack(SetPlan(CONFIG, jobs(), Make(stop_at, how)), tmp_path)
     left = contents(tmp_path)
     assert "manifest.json" not in left
     assert left.items() <= reference.items()  # what is there is whole, and nothing else is there
@@ -255,29 +259,28 @@ def test_interrupted_anywhere_then_resumed(tmp_path, reference, stop_at, how):
         ShardSet.open(tmp_path)
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     assert len(kept) == 1 + 2 * (stop_at // PER_SHARD)
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     assert contents(tmp_path) == reference
     assert {p: p.stat().st_mtime_ns for p in kept} == kept  # and was not made again
 
 
 def test_an_error_in_a_worker_leaves_whole_files_only(tmp_path, reference):
     with pytest.raises(StmError, match="stopped"):
-        pack(tmp_path, plan(), Make(7), CONFIG, workers=2)
+        pack(SetPlan(CONFIG, jobs(), Make(7)), tmp_path, workers=2)
     assert not multiprocessing.active_children()
     assert contents(tmp_path).items() <= reference.items()
-    pack(tmp_path, plan(), Make(), CONFIG, workers=2)
+    pack(PLAN, tmp_path, workers=2)
     assert contents(tmp_path) == reference
 
 
 SCRIPT = """
 import sys
-from pathlib import Path
 sys.path.insert(0, {root!r})
-from tests.packing.test_pack import CONFIG, Make, plan
-from stmdata.packing.pack import pack
+from tests.packing.test_pack import CONFIG, Make, jobs
+from stmdata.packing.pack import SetPlan, pack
 
 if __name__ == "__main__":
-    pack(Path({out!r}), plan(), Make({stop_at}, {how!r}), CONFIG, workers={workers})
+    pack(SetPlan(CONFIG, jobs(), Make({stop_at}, {how!r})), {out!r}, workers={workers})
 """
 
 
@@ -298,24 +301,24 @@ def test_killed_then_resumed(tmp_path, reference, stop_at, how, workers):
     assert "manifest.json" not in left
     whole = {name: digest for name, digest in left.items() if not name.endswith(".tmp")}
     assert whole.items() <= reference.items()
-    pack(out, plan(), Make(), CONFIG)
+    pack(PLAN, out)
     assert contents(out) == reference
 
 
 def test_a_killed_worker_is_one_line(tmp_path, reference):
     with pytest.raises(StmError, match="killed, most likely for lack of memory"):
-        pack(tmp_path, plan(), Make(7, "kill self"), CONFIG, workers=2)
+        pack(SetPlan(CONFIG, jobs(), Make(7, "kill self")), tmp_path, workers=2)
     assert contents(tmp_path).items() <= reference.items()
 
 
 def test_a_set_that_lost_a_shard_is_not_whole_until_it_is_made_again(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     (tmp_path / "numbers-000002.tar").write_bytes(b"cut")
     with pytest.raises(StmError, match="stopped"):
-        pack(tmp_path, plan(), Make(6), CONFIG)
+        pack(SetPlan(CONFIG, jobs(), Make(6)), tmp_path)
     left = set(contents(tmp_path))
     assert not left & {"manifest.json", "numbers-000002.json"}
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     assert contents(tmp_path) == reference
 
 
@@ -334,7 +337,7 @@ def test_files_are_synced_then_named_then_the_folder_is_synced(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(Path, "replace", record_rename)
-    pack(tmp_path, plan(2), Make(), CONFIG)
+    pack(SetPlan(CONFIG, jobs(2), Make()), tmp_path)
     names = ["config.json"]
     names += [f"numbers-{n:06d}.{kind}" for n in (0, 1) for kind in ("tar", "json")]
     assert [event for event in events if "sync" not in event] == [*names, "manifest.json"]
@@ -344,9 +347,9 @@ def test_files_are_synced_then_named_then_the_folder_is_synced(tmp_path, monkeyp
 
 
 def test_a_second_run_changes_nothing(tmp_path):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     before = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    pack(tmp_path, plan(), Make(0), CONFIG)  # would stop if it made anything
+    pack(SetPlan(CONFIG, jobs(), Make(0)), tmp_path)  # would stop if it made anything
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == before
 
 
@@ -361,39 +364,39 @@ def test_a_second_run_changes_nothing(tmp_path):
     ],
 )
 def test_a_shard_that_is_not_whole_is_made_again(tmp_path, reference, damage):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     damage(tmp_path / "numbers-000001.json")
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     assert contents(tmp_path) == reference
 
 
 def test_duplicate_keys_across_shards_are_refused(tmp_path):
-    jobs = [Job("numbers-000000", (1, 2)), Job("numbers-000001", (3, 2))]
+    twice = [Job("numbers-000000", (1, 2)), Job("numbers-000001", (3, 2))]
     for _ in range(2):  # the second run finds the shards of the first
         with pytest.raises(ShardError, match=r"'sample-0002' occurs in numbers-000000\.tar and in"):
-            pack(tmp_path, jobs, Make(), CONFIG)
+            pack(SetPlan(CONFIG, twice, Make()), tmp_path)
         assert not (tmp_path / "manifest.json").exists()
 
 
-def test_suspect_shards_are_made_again_though_they_look_finished(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+def test_shards_are_made_again_though_they_look_finished(tmp_path, reference):
+    pack(PLAN, tmp_path)
     tar = tmp_path / "numbers-000001.tar"
     data = bytearray(tar.read_bytes())
     data[600] ^= 1
     tar.write_bytes(data)
     others = {p: p.stat().st_mtime_ns for p in tmp_path.glob("numbers-00000[023].*")}
-    pack(tmp_path, plan(), Make(0), CONFIG)
+    pack(SetPlan(CONFIG, jobs(), Make(0)), tmp_path)
     assert contents(tmp_path) != reference  # only verify reads what is kept
-    pack(tmp_path, plan(), Make(), CONFIG, suspect=["numbers-000001.tar"])
+    pack(PLAN, tmp_path, remake=["numbers-000001.tar"])
     assert contents(tmp_path) == reference
     assert {p: p.stat().st_mtime_ns for p in others} == others
 
 
 def test_a_sidecar_that_is_not_as_we_write_it_is_made_again(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     path = tmp_path / "numbers-000001.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()), indent=1))
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     assert contents(tmp_path) == reference
 
 
@@ -402,17 +405,17 @@ def test_a_source_file_that_is_missing_is_not_taken_for_another_run(tmp_path):
         raise FileNotFoundError(errno.ENOENT, "source")
 
     with pytest.raises(FileNotFoundError, match="source"):
-        pack(tmp_path, plan(), make, CONFIG)
+        pack(SetPlan(CONFIG, jobs(), make), tmp_path)
 
 
 def test_nothing_to_pack(tmp_path):
     with pytest.raises(UsageError, match="nothing to pack"):
-        pack(tmp_path / "out", [], Make(), CONFIG)
+        pack(SetPlan(CONFIG, [], Make()), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_shard_may_be_empty(tmp_path):
-    manifest = pack(tmp_path, [Job("numbers-000000", (4, 9))], Make(), CONFIG)
+    manifest = pack(SetPlan(CONFIG, [Job("numbers-000000", (4, 9))], Make()), tmp_path)
     assert manifest.totals["samples"] == 0
     assert manifest.skipped == {"holds no object": 2}
     with tarfile.open(tmp_path / "numbers-000000.tar") as tar:
@@ -422,17 +425,17 @@ def test_a_shard_may_be_empty(tmp_path):
 @pytest.mark.parametrize("names", [("a/b",), ("..",), ("manifest",), ("config",), ("a", "a")])
 def test_shard_names_are_plain_and_distinct(tmp_path, names):
     with pytest.raises(ValueError, match="distinct plain shard names"):
-        pack(tmp_path, [Job(name, (1,)) for name in names], Make(), CONFIG)
+        pack(SetPlan(CONFIG, [Job(name, (1,)) for name in names], Make()), tmp_path)
 
 
 # --- the folder -----------------------------------------------------------------------------------
 
 
 def test_another_configuration_is_refused(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     other = {**CONFIG, "seed": 8, "recipe": {"size": 9, "frames": (2, 3), "new": True}}
     with pytest.raises(UsageError) as caught:
-        pack(tmp_path, plan(), Make(), other)
+        pack(SetPlan(other, jobs(), Make()), tmp_path)
     message = str(caught.value)
     assert "recipe.new: null there, true asked; recipe.size: 8 there, 9 asked" in message
     assert "seed: 7 there, 8 asked" in message
@@ -443,15 +446,15 @@ def test_another_configuration_is_refused(tmp_path, reference):
 
 def test_another_configuration_is_refused_before_the_first_shard_is_whole(tmp_path):
     with pytest.raises(StmError, match="stopped"):
-        pack(tmp_path, plan(), Make(0), CONFIG)
+        pack(SetPlan(CONFIG, jobs(), Make(0)), tmp_path)
     with pytest.raises(UsageError, match="seed: 7 there, 8 asked"):
-        pack(tmp_path, plan(), Make(), {**CONFIG, "seed": 8})
+        pack(SetPlan({**CONFIG, "seed": 8}, jobs(), Make()), tmp_path)
 
 
 def test_another_plan_is_refused(tmp_path):
-    pack(tmp_path, plan(4), Make(), CONFIG)
+    pack(SetPlan(CONFIG, jobs(4), Make()), tmp_path)
     with pytest.raises(UsageError, match="shards: 4 there, 3 asked"):
-        pack(tmp_path, plan(3), Make(), CONFIG)
+        pack(SetPlan(CONFIG, jobs(3), Make()), tmp_path)
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -459,25 +462,25 @@ def test_overwrite_removes_our_files_only(tmp_path, reference, interrupted):
     old = [Job(f"older-{s:06d}", (s,)) for s in range(6)]
     if interrupted:
         with pytest.raises(StmError, match="stopped"):
-            pack(tmp_path, old, Make(5), {"seed": 0})
+            pack(SetPlan({"seed": 0}, old, Make(5)), tmp_path)
     else:
-        pack(tmp_path, old, Make(), {"seed": 0})
+        pack(SetPlan({"seed": 0}, old, Make()), tmp_path)
     foreign = ["notes.txt", "video.tar", "older-000099.tar", "movie.tar.0123abcd.tmp", "older.tmp"]
     for name in foreign:
         (tmp_path / name).write_text("mine")
     (tmp_path / "older-000001.tar.89abcdef.tmp").write_text("left by a killed run")
-    pack(tmp_path, plan(), Make(), CONFIG, overwrite=True)
+    pack(PLAN, tmp_path, overwrite=True)
     found = contents(tmp_path)
     assert {name: found.pop(name) for name in foreign}.keys() == set(foreign)
     assert found == reference
 
 
 def test_overwrite_makes_the_same_configuration_again(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     with pytest.raises(StmError, match="stopped"):
-        pack(tmp_path, plan(), Make(0), CONFIG, overwrite=True)
+        pack(SetPlan(CONFIG, jobs(), Make(0)), tmp_path, overwrite=True)
     assert set(contents(tmp_path)) == {"config.json"}
-    pack(tmp_path, plan(), Make(), CONFIG, overwrite=True)
+    pack(PLAN, tmp_path, overwrite=True)
     assert contents(tmp_path) == reference
 
 
@@ -486,27 +489,27 @@ def test_overwrite_makes_the_same_configuration_again(tmp_path, reference):
 @pytest.mark.parametrize("text", ['{"architectures": ["Bert"]}', "not JSON", "[1]"])
 def test_files_of_other_programs_are_never_replaced(tmp_path, name, text, overwrite):
     (tmp_path / name).write_text(text)
-    with pytest.raises(UsageError, match=f"{name}: expected a file made by stm"):
-        pack(tmp_path, plan(), Make(), CONFIG, overwrite=overwrite)
+    with pytest.raises(UsageError, match=f"{name}: expected a file written by stm"):
+        pack(PLAN, tmp_path, overwrite=overwrite)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: text}
 
 
 def test_shards_without_a_configuration_are_refused(tmp_path, reference):
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(UsageError, match=r"manifest\.json but no config\.json"):
-        pack(tmp_path, plan(), Make(), CONFIG)
-    pack(tmp_path, plan(), Make(), CONFIG, overwrite=True)
+        pack(PLAN, tmp_path)
+    pack(PLAN, tmp_path, overwrite=True)
     assert contents(tmp_path) == reference
 
 
 def test_an_edited_configuration_cannot_remove_files_elsewhere(tmp_path):
     out = tmp_path / "out"
-    pack(out, plan(), Make(), CONFIG)
+    pack(PLAN, out)
     (tmp_path / "precious.tar").write_text("mine")
     value = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**value, "shards": ["../precious.tar", 3]}))
-    pack(out, plan(), Make(), CONFIG, overwrite=True)
+    pack(PLAN, out, overwrite=True)
     assert (tmp_path / "precious.tar").read_text() == "mine"
 
 
@@ -515,10 +518,10 @@ def test_two_runs_at_once_are_refused(tmp_path):
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another run is writing here"):
-            pack(tmp_path, plan(), Make(), CONFIG)
+            pack(PLAN, tmp_path)
     finally:
         os.close(descriptor)
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
 
 
 @dataclass(frozen=True)
@@ -532,34 +535,34 @@ class Usurp:
             patch.setattr("stmdata.packing.folder._PATIENCE", 0.1)
             patch.setattr("stmdata.packing.pack.locked", lambda _: contextlib.nullcontext())
             with pytest.raises(UsageError, match="a worker of a killed run is still writing here"):
-                pack(self.out, plan(), Make(), {"seed": 99}, overwrite=True)
+                pack(SetPlan({"seed": 99}, jobs(), Make()), self.out, overwrite=True)
         yield from Make()(job)
 
 
 def test_a_worker_that_outlived_its_run_is_waited_for(tmp_path, reference):
-    pack(tmp_path, plan(), Usurp(tmp_path), CONFIG)
+    pack(SetPlan(CONFIG, jobs(), Usurp(tmp_path)), tmp_path)
     assert contents(tmp_path) == reference
 
 
 @pytest.mark.parametrize("there", [None, {"seed": 99}])
 def test_a_worker_that_comes_late_leaves_the_folder_of_another_run_alone(tmp_path, there):
     if there is not None:
-        pack(tmp_path, plan(), Make(), there)
+        pack(SetPlan(there, jobs(), Make()), tmp_path)
     before = contents(tmp_path)
     late = _WriteJob(tmp_path, Make(), config_hash(CONFIG))
-    with pytest.raises(StmError, match="another run took the folder over"):
-        late(plan()[0])
+    with pytest.raises(StmError, match="another run has taken over the folder"):
+        late(jobs()[0])
     assert contents(tmp_path) == before
 
 
 def test_tars_made_elsewhere_are_never_replaced(tmp_path):
-    pack(tmp_path, plan(1), Make(), {"kind": "indexed"})
+    pack(SetPlan({"kind": "indexed"}, jobs(1), Make()), tmp_path)
     before = contents(tmp_path)
     for name in ("config.json", "manifest.json"):  # either says so
         kept = (tmp_path / name).read_bytes()
         (tmp_path / name).unlink()
-        with pytest.raises(UsageError, match="tars that were made elsewhere"):
-            pack(tmp_path, plan(1), Make(), CONFIG, overwrite=True)
+        with pytest.raises(UsageError, match="tars of another program"):
+            pack(SetPlan(CONFIG, jobs(1), Make()), tmp_path, overwrite=True)
         (tmp_path / name).write_bytes(kept)
     assert contents(tmp_path) == before
 
@@ -567,9 +570,9 @@ def test_tars_made_elsewhere_are_never_replaced(tmp_path):
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(UsageError, match="expected a folder for the shards, found a file"):
-        pack(tmp_path / "out", plan(), Make(), CONFIG)
+        pack(PLAN, tmp_path / "out")
     with pytest.raises(StmError, match="cannot be written"):
-        pack(tmp_path / "out" / "deeper", plan(), Make(), CONFIG)
+        pack(PLAN, tmp_path / "out" / "deeper")
 
 
 # --- the disk -------------------------------------------------------------------------------------
@@ -597,14 +600,14 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(
     with monkeypatch.context() as patch:
         patch.setattr(files, "_create", lambda path: wrap(FullDisk(path, "xb")))
         with pytest.raises(StmError) as caught:
-            pack(tmp_path, plan(), Make(), CONFIG)
+            pack(PLAN, tmp_path)
     assert "No space left on device" in str(caught.value)
     assert "run the same command again" in str(caught.value)
     assert "\n" not in str(caught.value)
     left = contents(tmp_path)
     assert "manifest.json" not in left
     assert left.items() <= reference.items()
-    pack(tmp_path, plan(), Make(), CONFIG)
+    pack(PLAN, tmp_path)
     assert contents(tmp_path) == reference
 
 
@@ -614,7 +617,7 @@ def test_a_real_write_failure_is_one_line(tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
         with pytest.raises(StmError, match=r"cannot be written \(File too large"):
-            pack(tmp_path, plan(), Make(), CONFIG)
+            pack(PLAN, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -626,5 +629,5 @@ def test_an_unreadable_source_is_not_taken_for_a_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "source")
 
     with pytest.raises(PermissionError):
-        pack(tmp_path, plan(), make, CONFIG)
+        pack(SetPlan(CONFIG, jobs(), make), tmp_path)
     assert set(contents(tmp_path)) == {"config.json"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from stmdata.packing.videos import _group, pack_davis, pack_youtube_vos
+from stmdata.packing.videos import _group
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
@@ -23,6 +23,7 @@ from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample
 from tests.paths import REAL, real_data
 from tests.profiles import examples
+from tests.sets import pack_davis, pack_youtube_vos
 
 
 def read_all(folder: Path) -> dict[str, Sample]:

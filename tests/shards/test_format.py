@@ -12,11 +12,10 @@ import pytest
 
 from stmdata.checking.verify import verify
 from stmdata.drawn.trees import draw_youtube_vos
-from stmdata.packing import config as set_config
-from stmdata.packing.videos import pack_youtube_vos
 from stmtrain.shards import sample as spec
 from stmtrain.shards.reader import ShardSet
 from tests.paths import ROOT
+from tests.sets import pack_youtube_vos
 
 PAGE = ROOT / "docs" / "shard-format.md"
 TEXT = PAGE.read_text()
@@ -94,7 +93,7 @@ def flip(path: Path, byte: int) -> None:
 
 
 def test_the_grammar():
-    for pattern in (spec._SAMPLE_KEY, spec._FRAME_NAME, set_config.SHARD_NAME):
+    for pattern in (spec._SAMPLE_KEY, spec._FRAME_NAME, spec._SHARD_NAME):
         assert f"`{pattern.pattern}`" in TEXT
 
 

@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata.checking.verify import verify
-from stmdata.packing.pack import Job, pack
-from stmdata.packing.videos import pack_davis
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_mask
@@ -24,6 +23,7 @@ from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 from tests.profiles import examples
+from tests.sets import pack_davis
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,10 @@ def test_three_frames_of_a_long_video_cost_three_frames(
     record = SampleRecord("long", 1, 1, names, names, (1,), ((1,) * 100,), (1, 1))
     frames = {name: bytes(10_000 + t) for t, name in enumerate(names)}
     masks = {name: bytes(500 + t) for t, name in enumerate(names)}
-    pack(tmp_path / "s", [Job("s-0", ())], _Given((Sample(record, frames, masks),)), {"a": 1})
+    pack(
+        SetPlan({"a": 1}, [Job("s-0", ())], _Given((Sample(record, frames, masks),))),
+        tmp_path / "s",
+    )
     shard_set = ShardSet.open(tmp_path / "s")
     shard_set.where(0)  # the sidecar is read, once for all samples of a shard
     reads, pread = [], os.pread
@@ -191,7 +194,7 @@ def test_missing_and_unfinished_sets_say_so(tmp_path: Path, broken: Path) -> Non
 
 def test_opening_reads_no_sidecar(tmp_path: Path) -> None:
     """So opening a set of 10^6 clips costs what its manifest costs."""
-    pack(tmp_path / "s", [Job(f"s-{i}", (i,)) for i in range(3)], _one_sample, {"a": 1})
+    pack(SetPlan({"a": 1}, [Job(f"s-{i}", (i,)) for i in range(3)], _one_sample), tmp_path / "s")
     for sidecar in (tmp_path / "s").glob("s-*.json"):
         sidecar.unlink()
     assert len(ShardSet.open(tmp_path / "s")) == 3

@@ -253,11 +253,11 @@ def test_training_from_a_url_is_training_from_the_folder(
 ) -> None:
     import torch
 
-    from stmdata.packing.videos import pack_davis
     from stmtrain.train import train
     from stmtrain.training.recipe import MAIN
     from stmtrain.training.setup import TrainOptions
     from stmtrain.weights.checkpoint import load_checkpoint
+    from tests.sets import pack_davis
 
     server.folder = tmp_path / "a"
     pack_davis(davis_tree, 2017, "train", server.folder, workers=1, shard_bytes=1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stmdata.drawn.scenes import draw_video
-from stmdata.packing.pack import Job, pack
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.shards.reader import ShardSet
@@ -41,7 +41,7 @@ def sample(key, seed, frames=8, masked=slice(None), ids=(1, 12), size=(48, 64), 
 
 
 def write(folder, samples):
-    pack(folder, [Job("drawn-000000", ("all",))], lambda _: samples, {"source": "drawn"})
+    pack(SetPlan({"source": "drawn"}, [Job("drawn-000000", ("all",))], lambda _: samples), folder)
     return folder
 
 

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from stmdata.drawn.trees import draw_coco
-from stmdata.packing.clips import Options, prepare_coco
-from stmdata.synthesis.recipe import RECIPES
+from stmdata.packing.clips import ClipOptions, prepare_coco
+from stmdata.packing.pack import pack
 from stmtrain.errors import StmError
 
 __all__ = ["kill_rounds"]
@@ -45,10 +45,9 @@ class Soak:
 
     def prepare(self, out: Path, seed: int, workers: int, overwrite: bool) -> None:
         """Make the set of one configuration."""
-        options = Options(RECIPES["default"], variants=2, size=64, seed=seed, clips_per_shard=4)
-        prepare_coco(
-            self.images, self.annotations, out, options, workers=workers, overwrite=overwrite
-        )
+        options = ClipOptions(variants=2, size=64, seed=seed, clips_per_shard=4)
+        plan = prepare_coco(self.images, self.annotations, options)
+        pack(plan, out, workers=workers, overwrite=overwrite)
 
 
 def kill_rounds(rounds: int, seed: int) -> tuple[dict[str, Any], bool]:

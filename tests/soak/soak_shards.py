@@ -24,11 +24,10 @@ from benchmarks.common import report
 from stmdata.checking.repair import repair
 from stmdata.checking.verify import verify
 from stmdata.drawn.trees import draw_coco, draw_youtube_vos
-from stmdata.packing.clips import Options, prepare_coco
-from stmdata.packing.videos import pack_youtube_vos
-from stmdata.synthesis.recipe import RECIPES
+from stmdata.packing.clips import ClipOptions
 from stmtrain.errors import StmError
 from stmtrain.shards.sample import sidecar_name
+from tests.sets import pack_coco, pack_youtube_vos
 from tests.soak import shard_faults
 from tests.soak.kill_rounds import kill_rounds
 from tests.soak.shard_faults import Files, lay_out, load, pick_file
@@ -65,8 +64,7 @@ def make_subjects(root: Path) -> list[Subject]:
     """Make a set of clips and one of videos."""
     coco = draw_coco(root / "coco", images=9, size=(120, 160))
     images, annotations = coco / "train2017", coco / "annotations/instances_train2017.json"
-    options = Options(RECIPES["default"], size=64, clips_per_shard=3)
-    prepare_coco(images, annotations, root / "clips", options)
+    pack_coco(coco, root / "clips", ClipOptions(size=64, clips_per_shard=3))
     videos = draw_youtube_vos(root / "ytvos", train=4, frames=7, size=(48, 64))
     pack_youtube_vos(videos, "train", root / "videos", workers=1, shard_bytes=1)
     return [

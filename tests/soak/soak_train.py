@@ -23,11 +23,11 @@ import torch
 
 from benchmarks.common import report
 from stmdata.drawn.trees import draw_davis
-from stmdata.packing.videos import pack_davis
 from stmtrain.train import train
 from stmtrain.training.recipe import MAIN, TrainRecipe
 from stmtrain.training.setup import TrainOptions
 from stmtrain.weights.checkpoint import load_checkpoint
+from tests.sets import pack_davis
 
 FORK = multiprocessing.get_context("fork")
 

@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 import torch
 
-from stmdata.packing.pack import Job, pack
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.encode import encode_mask
@@ -203,7 +203,7 @@ def test_a_real_shard_set_of_videos(tmp_path, samples):
     def make(job):
         yield from (samples[i] for i in job.items)
 
-    pack(tmp_path / "set", [Job("a", (0, 1, 2)), Job("b", (3, 4))], make, {"kind": "test"})
+    pack(SetPlan({"kind": "test"}, [Job("a", (0, 1, 2)), Job("b", (3, 4))], make), tmp_path / "set")
     real = contents(load(ShardSet.open(tmp_path / "set")), 4)
     memory = Memory(samples[:5])
     memory.shard_sizes = (3, 2)

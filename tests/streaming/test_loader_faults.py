@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from stmdata.packing.pack import Job, pack
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.errors import DataError, RemoteError, ShardError, UsageError
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.plan import Plan
@@ -146,7 +146,7 @@ def test_damaged_shards_are_skipped_sample_by_sample(tmp_path):
     def make(job):
         yield from (SAMPLES[i] for i in job.items)
 
-    pack(tmp_path / "set", [Job("a", tuple(range(12)))], make, {"kind": "test"})
+    pack(SetPlan({"kind": "test"}, [Job("a", tuple(range(12)))], make), tmp_path / "set")
     tar = tmp_path / "set" / "a.tar"
     shards = ShardSet.open(tmp_path / "set")
     record = shards._record(4)[1]
@@ -170,7 +170,10 @@ def test_damaged_shards_are_skipped_sample_by_sample(tmp_path):
 
 
 def test_a_changed_byte_that_decodes_is_a_bad_sample(tmp_path):
-    pack(tmp_path / "set", [Job("a", tuple(range(12)))], lambda _job: iter(SAMPLES), {"kind": "a"})
+    pack(
+        SetPlan({"kind": "a"}, [Job("a", tuple(range(12)))], lambda _job: iter(SAMPLES)),
+        tmp_path / "set",
+    )
     tar = tmp_path / "set" / "a.tar"
     shards = ShardSet.open(tmp_path / "set")
     data = bytearray(tar.read_bytes())
@@ -189,7 +192,10 @@ def test_a_changed_byte_that_decodes_is_a_bad_sample(tmp_path):
 
 
 def test_a_member_that_is_missing_is_named(tmp_path):
-    pack(tmp_path / "set", [Job("a", (0,))], lambda _job: iter(SAMPLES[:1]), {"kind": "test"})
+    pack(
+        SetPlan({"kind": "test"}, [Job("a", (0,))], lambda _job: iter(SAMPLES[:1])),
+        tmp_path / "set",
+    )
     shards = ShardSet.open(tmp_path / "set")
     for names in (("00009",), ("00000", "00009"), ("00009", "00001")):
         with pytest.raises(ShardError, match=r"sample-0, member 00009.jpg: not in the shard"):

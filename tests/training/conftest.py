@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stmdata.packing.videos import pack_davis
+from tests.sets import pack_davis
 from tests.training.runs import EVERYTHING, train_quietly
 
 

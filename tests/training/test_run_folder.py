@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from stmdata.packing.videos import pack_davis
 from stmtrain.errors import CheckpointError, UsageError
 from stmtrain.files import locked
 from stmtrain.train import train
 from stmtrain.weights.checkpoint import load_checkpoint
+from tests.sets import pack_davis
 from tests.training.runs import EVERYTHING, RECIPE, metrics, options, train_quietly
 
 

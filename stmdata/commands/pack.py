@@ -1,0 +1,69 @@
+"""``stm pack-davis`` and ``stm pack-youtube-vos``. Options and wiring only."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stmdata.commands.options import Overwrite
+from stmdata.commands.run import run_packing
+from stmtrain.commands.command import command
+from stmtrain.commands.options import Out, Split, Workers, Year
+
+__all__ = ["app"]
+
+app = typer.Typer()
+
+Resize = Annotated[
+    int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
+]
+
+
+@command(app, "pack-davis")
+def pack_davis(
+    root: Annotated[Path, typer.Option("--root", "--davis", help="DAVIS root (holds JPEGImages).")],
+    year: Year = 2017,
+    split: Split = "train",
+    out: Out = Path("shards/davis"),
+    resize: Resize = None,
+    workers: Workers = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Pack DAVIS videos as they are, or resized, into shards."""
+    _pack(f"davis{year}", root, split, out, resize, workers, overwrite)
+
+
+@command(app, "pack-youtube-vos")
+def pack_youtube_vos(
+    root: Annotated[
+        Path, typer.Option("--root", "--youtube-vos", help="YouTube-VOS root (holds the splits).")
+    ],
+    split: Split = "train",
+    out: Out = Path("shards/youtube-vos"),
+    resize: Resize = None,
+    workers: Workers = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Pack YouTube-VOS videos as they are, or resized, into shards."""
+    _pack("youtube-vos", root, split, out, resize, workers, overwrite)
+
+
+def _pack(
+    dataset: str,
+    root: Path,
+    split: str,
+    out: Path,
+    resize: int | None,
+    workers: str,
+    overwrite: bool,
+) -> None:
+    from stmdata.packing.videos import prepare_videos
+    from stmtrain.datasets.dataset import find_dataset
+
+    run_packing(
+        out,
+        "videos",
+        lambda: prepare_videos(find_dataset(dataset), root, split, resize),
+        workers=workers,
+        overwrite=overwrite,
+    )
