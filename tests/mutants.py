@@ -21,7 +21,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.paths import REAL, ROOT
@@ -57,7 +57,7 @@ class Mutant:
     line: int
     source: str
     change: str
-    text: str
+    text: str = field(repr=False)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -73,11 +73,11 @@ def mutants(module: str) -> Iterator[Mutant]:
     text = (ROOT / module).read_text()
     lines, tree = text.splitlines(), ast.parse(text)
     for node, shown in _places(tree, None):
-        for field, value in _changes(node):
-            before, old = ast.unparse(shown), getattr(node, field)
-            setattr(node, field, value)
+        for name, value in _changes(node):
+            before, old = ast.unparse(shown), getattr(node, name)
+            setattr(node, name, value)
             after, mutated = ast.unparse(shown), ast.unparse(tree)
-            setattr(node, field, old)
+            setattr(node, name, old)
             source = lines[node.lineno - 1].strip()
             yield Mutant(module, node.lineno, source, f"{before} -> {after}", mutated)
 
@@ -90,9 +90,9 @@ def _places(node: ast.AST, parent: ast.expr | None) -> Iterator[tuple[ast.expr, 
     if inside is not None:
         atom = isinstance(node, ast.Constant | ast.UnaryOp | ast.Name)
         yield inside, parent if atom and parent is not None else inside
-    for field, value in ast.iter_fields(node):
+    for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and field not in ("annotation", "returns"):
+            if isinstance(child, ast.AST) and name not in ("annotation", "returns"):
                 yield from _places(child, inside)
 
 
@@ -117,13 +117,13 @@ def _changes(node: ast.expr) -> Iterator[tuple[str, object]]:
             yield "args", [ast.Constant(1), *args]
 
 
-def sample(module: str, count: int, seed: int) -> list[Mutant]:
+def sample(everything: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
     """Return ``count`` mutations, the same ones whatever happens to the other lines."""
 
     def order(mutant: Mutant) -> bytes:
         return hashlib.sha256(repr((seed, *mutant.key)).encode()).digest()
 
-    return sorted(mutants(module), key=order)[:count]
+    return sorted(everything, key=order)[:count]
 
 
 def copy_tree(folder: Path) -> Path:
@@ -205,7 +205,11 @@ def main() -> None:
     equivalent = declared()
     work: dict[str, list[Mutant]] = {}
     for module in arguments.modules:
-        chosen = sample(module, arguments.per_module, arguments.seed)
+        everything = list(mutants(module))
+        stale = {key for key in equivalent if key[0] == module} - {m.key for m in everything}
+        if stale:
+            sys.exit(f"{EQUIVALENT.name}: {module} has no such line or mutation any more: {stale}")
+        chosen = sample(everything, arguments.per_module, arguments.seed)
         room = work.setdefault(Path(module).parent.name, [])
         room += [mutant for mutant in chosen if mutant.key not in equivalent]
     with ThreadPoolExecutor(arguments.jobs) as pool:
