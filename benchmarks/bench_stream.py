@@ -1,19 +1,20 @@
-"""Clips per second from disk to batches, side by side: ours, the bare decoders, and five rivals.
+"""Clips per second from disk to batches: this loader, the bare decoders, and five other loaders.
 
-All read the same encoded clips and make the same batches, (8, 3, 384, 384, 3) uint8 frames and
-(8, 3, 384, 384) uint8 masks; every contestant's first frames are checked to be the set's. Each run
-starts afresh, waits for its first batches, and times the next ones; runs take turns, and the median
-counts. "1 worker" is one thread or process on one core, to which the whole program is bound, "2"
-two on two. Cold runs drop the contestant's files from the page cache before they start. CPU time
-per clip, of the program and all processes it starts, is given beside the rate: on a machine that
-others use too, the rate also tells how many processes a contestant competes with.
+All contestants read the same encoded clips and make the same batches: (8, 3, 384, 384, 3) uint8
+frames and (8, 3, 384, 384) uint8 masks. The frames of every contestant's first batch are compared
+with the set. Each run starts anew, waits for its first batches, and times the next ones; runs take
+turns, and the median counts. "1 worker" is one thread or process, with the complete program bound
+to one core; "2" means two on two cores. Cold runs drop the contestant's files from the page cache
+before they start. The CPU time per clip, of the program and all processes that it starts, is stated
+next to the rate: on a shared machine, the rate also depends on how many processes compete.
 
-Then three frames at a time from long 480p videos (batches of 4), where what is read matters.
+A second table measures three frames at a time from long 480p videos, in batches of 4. There it
+matters how much is read.
 
     python -m benchmarks.bench_stream [--shards DIR] [--videos DIR] [--clips 240] [--repeats 5]
 
-Without sets of its own it draws clips and videos whose JPEGs are as large as photographs'. Rivals
-that are not installed are left out and named: ``pip install -e '.[bench]'`` declares them.
+By default the sets are drawn, with JPEGs as large as those of photographs. Loaders that are not
+installed are skipped and listed; ``pip install -e '.[bench]'`` installs them.
 """
 
 import argparse
@@ -69,10 +70,10 @@ def main() -> None:
 
 
 def clips_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Compare everything on short clips."""
-    source = options.shards or stream_data.draw_clips(work / "drawn")
-    # Long enough that no contestant comes to the end of an epoch while it is timed.
-    folder = stream_data.repeat(source, work / "stm", 2 * options.clips + 256)
+    """Compare all contestants on short clips."""
+    original = options.shards or stream_data.draw_clips(work / "drawn")
+    # Long enough that no contestant reaches the end of an epoch while it is timed.
+    folder = stream_data.repeat(original, work / "stm", 2 * options.clips + 256)
     files = stream_data.write_files(folder, work / "files")
     contestants = {
         "bare decode": Contestant(folder, partial(rivals.bare_decode, recipe=PSEUDO), cold=False),
@@ -81,7 +82,7 @@ def clips_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         "webdataset, our decoders": Contestant(folder, rivals.webdataset_ours),
         "loose files": Contestant(files, rivals.loose_files),
     }
-    left_out = {}
+    missing = {}
     for name, package, write, batches in (
         ("MosaicML Streaming", "mosaicml-streaming", stream_data.write_mds, rivals.mosaic),
         ("LitData", "litdata", stream_data.write_litdata, rivals.litdata),
@@ -89,7 +90,7 @@ def clips_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         try:
             label = f"{name} {version(package)}"
         except PackageNotFoundError:
-            left_out[name] = f"{package} is not installed"
+            missing[name] = f"{package} is not installed"
             continue
         contestants[label] = Contestant(write(folder, work / package), batches)
     shards = ShardSet.open(folder)
@@ -98,18 +99,18 @@ def clips_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         check(name, contestant, known)
     rates = race(contestants, options, BATCH)
     return table(rates, "stm loader") | {
-        "left out": left_out,
+        "left out": missing,
         "bytes per clip": sum(s.bytes for s in shards.manifest.shards) // len(shards),
     }
 
 
 def videos_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Compare ways to take three frames out of long videos."""
+    """Compare ways to read three frames of long videos."""
     folder = options.videos or stream_data.draw_videos(work / "drawn")
     files = stream_data.write_files(folder, work / "files")
     videos = ShardSet.open(folder)
     records = [videos.record(index) for index in range(len(videos))]
-    given = {"metas": records, "recipe": VIDEO}
+    given = {"records": records, "recipe": VIDEO}
     contestants = {
         "stm loader": Contestant(
             folder, partial(rivals.stm, recipe=VIDEO, max_skip=rivals.MAX_SKIP)
@@ -126,7 +127,7 @@ def videos_table(work: Path, options: argparse.Namespace) -> dict[str, Any]:
 def race(
     contestants: Mapping[str, Contestant], options: argparse.Namespace, batch: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Run all in turns; return what :func:`run` gives, by name, workers and cache."""
+    """Run all contestants in turns; return the results of :func:`run` by label."""
     rates: dict[str, list[tuple[float, float]]] = {}
     for _ in range(options.repeats):
         for workers in options.workers:
@@ -153,7 +154,7 @@ def run(
             next(batches)
         seconds, after = time.perf_counter() - began, cpu_seconds()
         del batches
-        gc.collect()  # ends its threads or processes, also where objects refer to each other
+        gc.collect()  # ends its threads or processes, even if objects refer to each other
     busy = sum(after[pid] - before[pid] for pid in before.keys() & after.keys())
     clips = clips // batch * batch
     return clips / seconds, 1000 * busy / clips
@@ -165,7 +166,7 @@ def cpu_seconds() -> dict[int, float]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:  # ended meanwhile
+        except OSError:  # the process has ended
             continue
         pid = int(path.parent.name)
         parents[pid], ticks[pid] = int(fields[1]), int(fields[11]) + int(fields[12])
@@ -177,7 +178,7 @@ def cpu_seconds() -> dict[int, float]:
 
 @contextmanager
 def cores(count: int) -> Iterator[None]:
-    """Bind this process, and those it starts, to ``count`` cores, where the system can do that."""
+    """Bind this process, and those it starts, to ``count`` cores, if the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -197,17 +198,17 @@ def digests(shards: ShardSet) -> set[bytes]:
 
 
 def check(name: str, contestant: Contestant, known: set[bytes]) -> None:
-    """Check the first batch: shapes, types, and that every frame is one of the set's."""
+    """Check the first batch: shapes, types, and that every frame is in the set."""
     batches = contestant.batches(contestant.folder, 1, BATCH)
     frames, masks = next(batches)[:2]
     shape = (BATCH, 3, rivals.SIZE, rivals.SIZE)
     found = [hashlib.sha256(f.numpy().tobytes()).digest() for f in frames.flatten(0, 1)]
     if frames.shape != (*shape, 3) or masks.shape != shape or not known.issuperset(found):
-        raise SystemExit(f"{name} makes other batches: {frames.shape}, {masks.shape}")
+        raise SystemExit(f"{name} makes different batches: {frames.shape}, {masks.shape}")
 
 
 def table(runs: Mapping[str, list[tuple[float, float]]], ours: str) -> dict[str, Any]:
-    """Print and return medians, and how many times as good ours is under the same conditions."""
+    """Print and return medians, and their ratios to ours under the same conditions."""
     middle = {
         label: [statistics.median(column) for column in zip(*values, strict=True)]
         for label, values in runs.items()

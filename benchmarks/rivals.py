@@ -1,9 +1,10 @@
-"""Ways to make batches of clips: ours, the bare decoders, and what others use.
+"""Ways to make batches of clips: this loader, the bare decoders, and other loaders.
 
-Each takes a folder in its own format and yields batches without end: frames (B, 3, H, W, 3) uint8
-and masks (B, 3, H, W) uint8 as torch tensors. ``DataLoader`` is given what makes it fast here: no
-pinning, no more work in the parent than it needs, our JPEG and mask decoders (but for
-``webdataset_rgb8``, the decoder of its documentation), workers that live on between epochs.
+Each function takes a folder in its own format and yields batches without end: frames
+(B, 3, H, W, 3) uint8 and masks (B, 3, H, W) uint8 as torch tensors. ``DataLoader`` is configured to
+be fast here: no pinning, as little work as possible in the parent process, the JPEG and mask
+decoders of this package (except ``webdataset_rgb8``, which uses the decoder of its documentation),
+and workers that persist between epochs.
 """
 
 import io
@@ -35,7 +36,7 @@ SIZE, SEED = 384, 0
 
 
 def stm(folder: Path, workers: int, batch: int, recipe: ClipRecipe, max_skip: int = 0) -> Batches:
-    """Run our loader with as many threads as the others get processes."""
+    """Run the loader of this package, with as many threads as the others have processes."""
     shards = ShardSet.open(folder)
     plan = Plan((shards.shard_sizes,), (1.0,), SEED, batch)
     loader = Loader(
@@ -47,7 +48,7 @@ def stm(folder: Path, workers: int, batch: int, recipe: ClipRecipe, max_skip: in
 
 
 def bare_decode(folder: Path, workers: int, batch: int, recipe: ClipRecipe) -> Batches:
-    """Decode bytes in memory into arrays that are used again: the limit for any loader."""
+    """Decode bytes in memory into reused arrays, which is the upper limit for any loader."""
     shards = ShardSet.open(folder)
     held = [shards.read(i) for i in range(min(len(shards), 256))]
     chosen = [
@@ -71,12 +72,12 @@ def bare_decode(folder: Path, workers: int, batch: int, recipe: ClipRecipe) -> B
 
 
 def webdataset_rgb8(folder: Path, workers: int, batch: int) -> Batches:
-    """Read with plain webdataset and its own ``rgb8`` decoder; masks by Pillow as its users do."""
+    """Read with plain webdataset and its ``rgb8`` decoder, masks with Pillow as its users do."""
     return _webdataset(folder, workers, batch, _decode_rgb8)
 
 
 def webdataset_ours(folder: Path, workers: int, batch: int) -> Batches:
-    """Read with plain webdataset, but decode with our decoders."""
+    """Read with plain webdataset, and decode with the decoders of this package."""
     return _webdataset(folder, workers, batch, _decode_members)
 
 
@@ -115,7 +116,7 @@ def video_files(
 def video_webdataset(
     folder: Path, workers: int, batch: int, records: Sequence[SampleRecord], recipe: ClipRecipe
 ) -> Batches:
-    """Read with plain webdataset: the whole video passes by, and three frames are decoded."""
+    """Read complete videos with plain webdataset, and decode three frames of each."""
     by_key = {record.sample_key: record for record in records}
     rng = np.random.default_rng(SEED)
 
@@ -139,7 +140,7 @@ def _webdataset(folder: Path, workers: int, batch: int, decode: Any) -> Batches:
 
 
 def _with(workers: int) -> dict[str, Any]:
-    # Named, because importing LitData makes "spawn" the default of the whole program.
+    # The start method is set because importing LitData changes the default to "spawn".
     return {"num_workers": workers, "persistent_workers": True, "multiprocessing_context": "fork"}
 
 

@@ -87,12 +87,12 @@ def draw_videos(out: Path, videos: int = 6) -> Path:
 
 
 def repeat(folder: Path, out: Path, clips: int) -> Path:
-    """Pack the source's samples again and again under new keys, so that no run ends an epoch."""
-    source = ShardSet.open(folder)
+    """Pack a set's samples repeatedly under new keys, so that no run completes an epoch."""
+    original = ShardSet.open(folder)
 
     def make(job: Job) -> Iterator[Sample]:
         for item in job.items:
-            sample = source.read(item % len(source))
+            sample = original.read(item % len(original))
             key = f"clip-{item:06d}"
             yield Sample(replace(sample.record, sample_key=key), sample.frames, sample.masks)
 
@@ -106,7 +106,7 @@ def repeat(folder: Path, out: Path, clips: int) -> Path:
 
 
 def members(sample: Sample) -> dict[str, bytes]:
-    """Return what the other formats store of a clip: ``jpg0``, ``png0``, ``jpg1``, ..."""
+    """Return the members of a clip in the other formats: ``jpg0``, ``png0``, ``jpg1``, ..."""
     pairs = zip(sample.frames.values(), sample.masks.values(), strict=True)
     return {
         f"{kind}{t}": data
@@ -116,10 +116,10 @@ def members(sample: Sample) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, out: Path) -> Path:
-    """Write loose files: a folder for each sample, ``<frame>.jpg`` and ``<frame>.png`` in it."""
-    source = ShardSet.open(folder)
-    for index in range(len(source)):
-        sample = source.read(index)
+    """Write separate files: a folder per sample with ``<frame>.jpg`` and ``<frame>.png``."""
+    shard_set = ShardSet.open(folder)
+    for index in range(len(shard_set)):
+        sample = shard_set.read(index)
         place = out / sample.record.sample_key
         place.mkdir(parents=True)
         for suffix, data in sample.members()[:-1]:
@@ -131,11 +131,11 @@ def write_mds(folder: Path, out: Path) -> Path:
     """Write MosaicML Streaming's MDS shards, uncompressed."""
     from streaming import MDSWriter
 
-    source = ShardSet.open(folder)
-    columns = dict.fromkeys(members(source.read(0)), "bytes")
+    shard_set = ShardSet.open(folder)
+    columns = dict.fromkeys(members(shard_set.read(0)), "bytes")
     with MDSWriter(out=str(out), columns=columns) as writer:
-        for index in range(len(source)):
-            writer.write(members(source.read(index)))
+        for index in range(len(shard_set)):
+            writer.write(members(shard_set.read(index)))
     return out
 
 
@@ -158,9 +158,10 @@ def _read_members(folder: Path, index: int) -> dict[str, bytes]:
 
 
 def drop_cache(folder: Path) -> None:
-    """Ask the kernel to forget every file of a folder: written out, then ``POSIX_FADV_DONTNEED``.
+    """Drop the files of a folder from the page cache: sync, then ``POSIX_FADV_DONTNEED``.
 
-    Pages that some process has mapped stay, and so does what the machine below may cache.
+    Pages that a process has mapped stay in the cache, and a host below a virtual machine may cache
+    the files too.
     """
     for path in itertools.chain([folder], folder.rglob("*")):
         if path.is_file():

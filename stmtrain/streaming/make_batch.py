@@ -179,6 +179,8 @@ class BatchJob:
         """Decode the clips of some slots: the masks of all of them first, then the frames."""
         for part in (self._decode_masks, self._decode_frames):
             for slot in slots:
+                if self._threads.closed.is_set():
+                    return
                 if slot not in self._errors:
                     self._active.add(slot)
                     self._attempt(part, slot)

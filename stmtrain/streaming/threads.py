@@ -17,11 +17,14 @@ class DaemonThreads:
 
     ``concurrent.futures.ThreadPoolExecutor`` joins its threads when the interpreter exits, so a
     read that never returns would hang the process.
+
+    Attributes:
+        closed: Set when the results are no longer needed; long calls should then return.
     """
 
     def __init__(self, threads: int) -> None:
         self._queue: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._closed = Event()
+        self.closed = Event()
         self._last_progress = 0.0
         self._threads = [
             Thread(target=self._work, daemon=True, name=f"stm-loader-{i}") for i in range(threads)
@@ -59,7 +62,7 @@ class DaemonThreads:
 
     def close(self, seconds: float = 2.0) -> None:
         """Discard the queue and wait up to ``seconds`` for running calls to end."""
-        self._closed.set()
+        self.closed.set()
         for _ in self._threads:
             self._queue.put(None)
         deadline = time.monotonic() + seconds
@@ -67,7 +70,7 @@ class DaemonThreads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
-        while (entry := self._queue.get()) is not None and not self._closed.is_set():
+        while (entry := self._queue.get()) is not None and not self.closed.is_set():
             future, function = entry
             try:
                 future.set_result(function())

@@ -285,7 +285,7 @@ def _race(folder: Path, log: Path, limit: int, start: float) -> None:
 
 
 def test_processes_race_for_the_same_files_in_a_small_cache(tmp_path: Path) -> None:
-    """Some are fetched again (``test_remote.py`` has a large cache), but none is seen in parts."""
+    """Some are fetched again, but no process sees an incomplete file."""
     context, limit = multiprocessing.get_context("spawn"), 3000
     arguments = (tmp_path / "cache", tmp_path / "log", limit, time.time() + 1.0)
     racers = [context.Process(target=_race, args=arguments) for _ in range(3)]

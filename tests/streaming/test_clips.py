@@ -1,5 +1,6 @@
 """Frames and objects of a clip: in order, near each other, and visible at the start."""
 
+import doctest
 import tomllib
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_mapping, to_toml
 from stmtrain.shards.sample import SampleRecord
+from stmtrain.streaming import clips
 from stmtrain.streaming.clips import (
     PSEUDO,
     VIDEO,
@@ -167,6 +169,12 @@ def test_recipes_survive_text(recipe):
 def test_recipes_that_cannot_be_drawn_are_refused(text):
     with pytest.raises(UsageError, match=f"here: .*{text.split()[0]}"):
         from_mapping(ClipRecipe, tomllib.loads(text), "here")
+
+
+def test_the_examples_are_true():
+    result = doctest.testmod(clips, extraglobs={"np": np})
+    assert result.attempted
+    assert not result.failed
 
 
 # --- max_skip counts frames of the video ----------------------------------------------------------

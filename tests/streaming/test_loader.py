@@ -276,9 +276,9 @@ def test_an_error_comes_only_when_its_step_does(samples):
 def test_a_stalled_disk_is_an_error_not_a_hang(samples):
     release = threading.Event()
     memory = Memory(samples, before=lambda index: release.wait(30) if index == 3 else None)
-    loader = load(memory, threads=2, patience=0.2)
+    loader = load(memory, threads=2, patience=1.0)
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"sample sample-\d+: no data after 0.2 seconds"):
+    with pytest.raises(DataError, match=r"sample sample-3: no data after 1 seconds"):
         drain(loader, 6)
     release.set()
     loader.close()
@@ -289,15 +289,14 @@ def test_a_stalled_disk_is_an_error_not_a_hang(samples):
 
 
 def test_closing_early_is_quick_and_complete(samples):
-    slow = Memory(samples, before=lambda _index: time.sleep(0.05))
+    slow = Memory(samples, before=lambda _index: time.sleep(0.2 * (len(slow.reads) > 4)))
     loader = load(slow, prefetch=8, threads=2)
     next(loader)
-    began = time.monotonic()
     loader.close()
     loader.close()
-    assert time.monotonic() - began < 1
     reads = len(slow.reads)
-    time.sleep(0.15)
+    assert reads < 4 * 8  # those of the batches in progress would take three seconds
+    time.sleep(0.5)
     assert len(slow.reads) == reads
 
 

@@ -211,8 +211,8 @@ def test_the_stalled_clip_is_the_one_named(threads, on_bad_sample):
     release = threading.Event()
     third = plan_of(4).ticket(2).index  # the third clip of the first batch
     memory = Memory(SAMPLES, before=lambda index: release.wait(30) if index == third else None)
-    loader = load(memory, threads=threads, patience=0.3, on_bad_sample=on_bad_sample)
-    with pytest.raises(DataError, match=rf"sample sample-{third}: no data after 0.3 seconds"):
+    loader = load(memory, threads=threads, patience=1.0, on_bad_sample=on_bad_sample)
+    with pytest.raises(DataError, match=rf"sample sample-{third}: no data after 1 seconds"):
         next(loader)
     release.set()
     loader.close()
@@ -220,17 +220,17 @@ def test_the_stalled_clip_is_the_one_named(threads, on_bad_sample):
 
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_slow_is_not_stalled(prefetch):
-    """Patience is for one clip: a batch may take longer, or stand behind others, if clips come."""
+    """A batch may take longer than the patience, or wait for others, if clips make progress."""
     loader = load(
-        Memory(SAMPLES, lambda _i: time.sleep(0.12)),
+        Memory(SAMPLES, lambda _i: time.sleep(0.35)),
         threads=1,
-        patience=0.4,
+        patience=1.2,
         prefetch=prefetch,
         stop=2,
     )
     with loader:
         assert [batch.step for batch in loader] == [0, 1]
-    assert loader.waited > 0.7
+    assert loader.waited > 2
 
 
 def test_a_stalled_record_is_an_error_too():

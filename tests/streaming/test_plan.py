@@ -1,5 +1,6 @@
 """The plan is a pure function: slices partition epochs, nothing depends on the world size."""
 
+import doctest
 import itertools
 import pickle
 import time
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmtrain.errors import UsageError
+from stmtrain.streaming import plan as plan_module
 from stmtrain.streaming.plan import MIX_BLOCK, Plan, Ticket
 from tests.profiles import examples
 
@@ -111,13 +113,14 @@ def test_mixing_is_exact_to_within_the_number_of_shard_sets(plan, block):
 
 def test_a_rare_shard_set_is_neither_lost_nor_doubled():
     """Shares so small that rounding each on its own would take samples back again."""
-    plan = Plan(((1,), (1,), (1,)), (1e-4, 1.0, 3e-4), 0, MIX_BLOCK)
-    given = {0: [], 1: [], 2: []}
-    for ticket in stream(plan, 200):
-        given[ticket.shard_set].append(ticket.epoch)
-    for epochs in given.values():  # every set gives its first, second, third, ... sample
+    plan = Plan(((1,), (10**6,), (1,)), (1e-4, 1.0, 3e-4), 0, MIX_BLOCK)
+    tickets = stream(plan, 200)
+    for rare in (0, 2):  # gives its only sample in epoch 0, 1, 2, ...
+        epochs = [ticket.epoch for ticket in tickets if ticket.shard_set == rare]
         assert epochs == list(range(len(epochs)))
-    assert len(given[0]) in range(18, 23)
+    assert sum(ticket.shard_set == 0 for ticket in tickets) in range(18, 23)
+    common = [ticket.index for ticket in tickets if ticket.shard_set == 1]
+    assert len(set(common)) == len(common)
 
 
 @pytest.mark.parametrize("window", [None, 10, 64])
@@ -170,19 +173,25 @@ def test_the_rng_is_the_default_one_of_its_key(seed, number, epoch, index):
     assert found.bit_generator.state == expected.bit_generator.state
 
 
+def test_the_examples_are_true():
+    result = doctest.testmod(plan_module)
+    assert result.attempted
+    assert not result.failed
+
+
 def test_a_million_samples_cost_little():
     plan = Plan(((250,) * 4000,), (1.0,), 0, 64, window=16384)
-    start = time.perf_counter()
+    start = time.process_time()  # other work on the machine does not count
     for step in (0, 10**7, 12345):
         assert len({t.index for t in plan.batch(step)}) == 64
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (((), (), 0, 4), "at least one"),
-        ((((3,),), (1.0, 2.0), 0, 4), "one weight for each of 1 shard sets"),
+        ((((3,),), (1.0, 2.0), 0, 4), "a weight for each of 1 shard sets"),
         ((((0,),), (1.0,), 0, 4), "shard set 0 has no samples"),
         ((((3,),), (0.0,), 0, 4), "weight of shard set 0 is 0.0"),
         ((((3,),), (float("nan"),), 0, 4), "weight of shard set 0 is nan"),
