@@ -1,4 +1,4 @@
-"""The STM model; no files and no recipes, only tensors."""
+"""The STM model, as functions of tensors: it knows neither files nor recipes."""
 
 from stmtrain.model.encoders import BACKBONES, Backbone
 from stmtrain.model.memory import read_memory

@@ -1,4 +1,4 @@
-"""The decoder: what was read from memory, refined with the query's features, to a probability.
+"""The decoder: memory readouts, refined with features of the query, to probabilities.
 
 ``B`` clips, ``N`` objects of all clips, ``C`` channels, ``H W`` pixels, ``h w`` the stride-16 grid.
 Source: Oh et al. 2019, section 3.3.
@@ -36,10 +36,10 @@ class ResidualBlock(nn.Module):
 
 
 class Atrous(nn.Module):
-    """One branch of :class:`ASPP`; a module of its own because published weights name it so."""
+    """One branch of :class:`ASPP`; a separate module to match the names of published weights."""
 
     def __init__(self, channels: int, width: int, dilation: int) -> None:
-        """Build the convolution: 1x1 if ``dilation`` is 1, else 3x3."""
+        """Build the convolution: 1x1 if ``dilation`` is 1, otherwise 3x3."""
         super().__init__()
         size = 1 if dilation == 1 else 3
         padding = dilation * (size // 2)
@@ -53,14 +53,14 @@ class Atrous(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling of the readout: convolutions of growing reach, merged.
+    """Atrous spatial pyramid pooling of the readout: merged convolutions of increasing reach.
 
     Source: Chen et al. 2017, "Rethinking Atrous Convolution", section 3.3, without normalisation
     and image features, as in the published ResNeSt-101 variant of STM.
     """
 
     def __init__(self, channels: int) -> None:
-        """Build the branches; ``channels`` in, the decoder's width out."""
+        """Build the branches; ``channels`` in, the width of the decoder out."""
         super().__init__()
         self.aspp1, self.aspp2, self.aspp3, self.aspp4 = (
             Atrous(channels, _WIDTH, dilation) for dilation in _DILATIONS
@@ -76,10 +76,10 @@ class ASPP(nn.Module):
 
 
 class Refine(nn.Module):
-    """Doubles the resolution of object features with the help of the query's finer features."""
+    """Doubles the resolution of object features, using finer features of the query."""
 
     def __init__(self, skip_channels: int, width: int, rectified_skip: bool) -> None:
-        """Build the layers; ``skip_channels`` of the query's features."""
+        """Build the layers; ``skip_channels`` is the number of channels of the query's features."""
         super().__init__()
         self.convFS = nn.Conv2d(skip_channels, width, kernel_size=3, padding=1)
         self.ResFS = ResidualBlock(width, rectified_skip)
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         """Decode every object.
 
         Args:
-            readout: (N,2Cv,h,w) memory readout and query value, or what ASPP made of them.
+            readout: (N,2Cv,h,w) memory readout and query value, or the output of ASPP for them.
             features: Of the query frames (B,...).
             owner: (N,) int64, the clip of each object.
 

@@ -1,8 +1,8 @@
 """The two encoders and their key/value heads, for each backbone.
 
 ``B`` clips, ``N`` objects of all clips, ``C`` channels, ``H W`` pixels, ``h w`` the stride-16 grid.
-RGB frames and soft masks come in, stride-4, -8 and -16 features go out. Module names are those of
-the published checkpoints. Source: Oh et al. 2019, section 3.1.
+RGB frames and soft masks become features of stride 4, 8 and 16. Module names are those of the
+published checkpoints. Source: Oh et al. 2019, section 3.1.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,11 +33,11 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that, while ``frozen``, keeps its running statistics in training too.
+    """Batch normalisation that, while ``frozen``, uses its running statistics in training too.
 
     Its weight and bias are trained in either case. STM is trained frozen, because its batches are
-    small and a memory frame's statistics differ from a query frame's. One value per channel has no
-    variance: the running statistics serve there too.
+    small and the statistics of memory and query frames differ. The running statistics are also used
+    for a single value per channel, which has no variance.
     """
 
     frozen = True
@@ -61,17 +61,17 @@ class BatchNorm(nn.BatchNorm2d):
 
 @dataclass(frozen=True)
 class Backbone:
-    """What distinguishes one STM variant from another.
+    """The properties that differ between STM variants.
 
     Attributes:
-        name: As users write it, and as its classification network is called.
-        network: Builds that network; its stem and stages are named as torchvision's ``ResNet``.
+        name: Name in options and checkpoints: that of its classification network.
+        network: Builds that network; stem and stages have the names of torchvision's ``ResNet``.
         channels: Of the features of stride 4, 8 and 16.
         key_channels: Channels of keys, in memory and query.
         value_channels: Channels of values, in memory and query.
         first_layer: Name of the first convolution; a deep stem has several.
         aspp: Whether the readout passes through atrous convolutions before the decoder.
-        rectified_skip: Whether the decoder's residual blocks add to relu(x) and not to x, as the
+        rectified_skip: Whether the residual blocks of the decoder add to relu(x) instead of x, as
             published ones do that rectify in place.
     """
 
@@ -86,7 +86,7 @@ class Backbone:
 
 
 def _resnet(block: type[BasicBlock] | type[Bottleneck], *depths: int) -> ResNet:
-    # torchvision insists on a fourth stage; the shortest possible is built and dropped.
+    # torchvision requires a fourth stage; the shortest possible one is built and dropped.
     return ResNet(block, [*depths, 1], norm_layer=BatchNorm)
 
 
@@ -114,7 +114,7 @@ BACKBONES = {
 
 
 class Features(NamedTuple):
-    """An encoder's output: features of stride 4, 8 and 16, each ``(·, C, ·, ·)``."""
+    """The output of an encoder: features of stride 4, 8 and 16, each ``(·, C, ·, ·)``."""
 
     r2: Tensor
     r3: Tensor
@@ -122,7 +122,7 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """What both encoders share: a network up to its third stage, and ImageNet's normalisation."""
+    """Base of both encoders: a network up to its third stage, with ImageNet normalisation."""
 
     mean: Tensor
     std: Tensor
@@ -146,7 +146,7 @@ class Encoder(nn.Module):
         return self.conv1((frames - self.mean) / self.std)
 
     def stages(self, x: Tensor) -> Features:
-        """Everything after the stem."""
+        """Apply all layers after the stem."""
         x = self.maxpool(self.relu(self.bn1(x)))
         r2 = self.res2(x)
         r3 = self.res3(r2)
@@ -165,14 +165,14 @@ class MemoryEncoder(Encoder):
     """RGB frames and, per object, its mask and the other objects' masks, to features."""
 
     def __init__(self, backbone: Backbone) -> None:
-        """Build the network and the two mask convolutions that join its stem."""
+        """Build the network and the two mask convolutions that are added to its stem."""
         super().__init__(backbone)
         width = self.bn1.num_features
         self.conv1_m = nn.Conv2d(1, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.conv1_o = nn.Conv2d(1, width, kernel_size=7, stride=2, padding=3, bias=False)
 
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor, owner: Tensor) -> Features:
-        """Encode every object of every frame; RGB is convolved once per frame, not per object.
+        """Encode every object of every frame; RGB is convolved once per frame.
 
         Args:
             frames: (B,3,H,W) RGB in [0,1].
@@ -189,7 +189,7 @@ class MemoryEncoder(Encoder):
 
 
 class KeyValue(nn.Module):
-    """Stride-16 features to a key, for addressing, and a value, for what is read."""
+    """Stride-16 features to keys, for addressing, and values, for reading."""
 
     def __init__(self, backbone: Backbone) -> None:
         """Build the two 3x3 convolutions."""

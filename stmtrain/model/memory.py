@@ -15,32 +15,32 @@ from stmtrain.model.precision import at_least_float32
 
 __all__ = ["read_memory"]
 
-_MAX_WEIGHTS = 1 << 26  # attention weights held at once: 256 MiB, whatever the video's length
+_MAX_WEIGHTS = 1 << 26  # attention weights in memory at a time: 256 MiB for any video length
 _MAX_HEAD = 256  # channels of a fused kernel's query
 
-# Without cuDNN's kernel: it is planned anew for each number of objects and each memory length.
+# Without cuDNN's kernel, which is planned again for each number of objects and memory frames.
 _FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def read_memory(
     query_key: Tensor, keys: Tensor, values: Tensor, top_k: int | None = None
 ) -> Tensor:
-    """Read from each object's memory what resembles the query.
+    """Read the memory of each object by similarity to the query.
 
     The order of memory frames does not matter. Similarity and softmax are float32 even under
-    autocast, the weighted sum has the dtype of ``values``. Query positions are independent, so
-    they are read in pieces where all weights at once would be large. Half precision on a GPU is
-    read by a fused kernel that never holds the weights and rounds no more than that.
+    autocast; the weighted sum has the dtype of ``values``. Query positions are independent, so they
+    are read in pieces if the weights of all positions together would be too large. Half precision
+    on a GPU is read by a fused kernel that does not store the weights and is as exact.
 
     Args:
         query_key: (N,Ck,h,w).
         keys: (N,Ck,T,h,w), T >= 1.
         values: (N,Cv,T,h,w).
-        top_k: Memory positions that a query position reads, >= 1: the most similar ones, and any
-            that are as similar as the last of them (so that order still does not matter). ``None``
-            reads all, and so does a number that is not below T h w. Cheng et al. 2021 (STCN) and
-            2022 (XMem) read 20 and 30 of networks that were trained to read all: in a long memory
-            many positions that resemble the query a little outweigh the few that match.
+        top_k: Number of memory positions that a query position reads, >= 1: the most similar ones,
+            and all that tie with the last of them (so that order still does not matter). ``None``
+            or a number of at least T h w reads all. Cheng et al. 2021 (STCN) and 2022 (XMem) read
+            20 and 30 in networks that were trained to read all: in a long memory, many positions
+            that resemble the query slightly outweigh the few that match.
 
     Returns:
         (N,Cv,h,w), dtype of ``values``; at every position a convex combination of memory values.
@@ -66,11 +66,11 @@ def _attend(query: Tensor, memory: Tensor, content: Tensor, top_k: int | None) -
 
 
 def _fusable(query_key: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether a fused kernel is as exact as :func:`_attend`, and faster.
+    """Tell whether a fused kernel is as exact as :func:`_attend`, and faster.
 
-    It multiplies keys of half precision exactly, as float32 would, and its softmax is float32. Of
-    float32 keys it is not asked: those are for whoever wants the same numbers everywhere. On a CPU
-    the kernel was measured slower, by 2 to 5 times.
+    It multiplies half-precision keys exactly, as float32 does, and its softmax is float32. It is
+    not used for float32 keys, whose results should be the same on every device. On a CPU, the
+    kernel takes 2 to 5 times as long.
     """
     width = keys.shape[1]
     half = keys.dtype in (torch.bfloat16, torch.float16)
@@ -79,11 +79,11 @@ def _fusable(query_key: Tensor, keys: Tensor, values: Tensor) -> bool:
 
 
 def _read_fused(query_key: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Read by :func:`torch.nn.functional.scaled_dot_product_attention`.
+    """Read with :func:`torch.nn.functional.scaled_dot_product_attention`.
 
-    The fast kernels want values as wide as keys, which STM's are not: they are cut into heads of
-    Ck channels that share one query and one key. Similarity is computed once per head, 4 times for
-    STM, and is still a small part: nothing but the result is written to memory.
+    The fast kernels require values as wide as keys, so values are split into heads of Ck channels
+    that share one query and one key. Similarity is computed once per head, 4 times for STM, which
+    is still a small part of the time, because only the result is written to memory.
     """
     width, grid = keys.shape[1], query_key.shape[2:]
     heads = values.shape[1] // width
@@ -96,5 +96,5 @@ def _read_fused(query_key: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """Put the numbers of the last dimension side by side; a memory bank's are, on a GPU."""
+    """Make the last dimension contiguous; on a GPU, that of a memory bank is already."""
     return x if x.stride(-1) == 1 else x.contiguous()

@@ -1,8 +1,8 @@
-"""Objects of several clips side by side, and how their probabilities become one segmentation.
+"""Objects of several clips in one dimension, and how probabilities become one segmentation.
 
 ``B`` clips, ``N`` objects of all clips, ``K`` the most objects of one clip, ``H W`` pixels. Objects
-are flattened over clips: ``owner`` (N,) says in which clip each one lives and never decreases, so
-nothing is computed for a slot that no object fills. Slot 0 is the background.
+are flattened over clips: ``owner`` (N,) is the clip of each object and does not decrease, so
+nothing is computed for an empty slot. Slot 0 is the background.
 """
 
 import torch
@@ -19,7 +19,7 @@ def slots(owner: Tensor) -> Tensor:
     """Return each object's position (1..) within its clip.
 
     Args:
-        owner: (N,) int64 clip index per object, non-decreasing; a clip may have no object.
+        owner: (N,) int64 clip index per object, non-decreasing; a clip may have no objects.
 
     Returns:
         (N,) int64.
@@ -33,10 +33,10 @@ def slots(owner: Tensor) -> Tensor:
 
 
 def on_device(index: Tensor, device: torch.device) -> Tensor:
-    """Copy a small tensor to a device without waiting for the device.
+    """Copy a small tensor to a device without synchronisation.
 
-    A copy from ordinary memory to a GPU waits until the GPU has done all it was told before, and so
-    does an index that PyTorch copies by itself.
+    A copy from pageable memory to a GPU waits for all pending work of the GPU, and so does an index
+    on the CPU that PyTorch copies implicitly.
     """
     if device.type == "cuda" and index.device.type == "cpu":
         return index.pin_memory().to(device, non_blocking=True)
@@ -44,17 +44,17 @@ def on_device(index: Tensor, device: torch.device) -> Tensor:
 
 
 def per_object(values: Tensor, owner: Tensor) -> Tensor:
-    """Give every object what its clip has: ``values[owner]``, at less cost.
+    """Return ``values[owner]``, the values of each object's clip, at a lower cost.
 
-    No copy where there is one clip, or one object in each. The gradient is a sum over each clip's
-    objects in a fixed order, where that of an index adds row after row to zeros.
+    Nothing is copied for a single clip, or for one object per clip. The gradient sums over the
+    objects of a clip in a fixed order, whereas that of an index adds each row to zeros.
 
     Args:
         values: (B,C,H,W).
         owner: (N,) int64 clip index, non-decreasing; on the CPU it costs no device synchronisation.
 
     Returns:
-        (N,C,H,W); its rows may share memory, so it must not be written to.
+        (N,C,H,W); rows may share memory, so the result must not be modified.
     """
     if owner.device.type != "cpu":
         return values[owner]
@@ -64,14 +64,14 @@ def per_object(values: Tensor, owner: Tensor) -> Tensor:
     if all(count == 1 for count in counts):
         return values
     last = values.is_contiguous(memory_format=torch.channels_last)
-    stored = values.permute(0, 2, 3, 1) if last else values  # the result is laid out the same
+    stored = values.permute(0, 2, 3, 1) if last else values  # keep the memory layout
     rows = [row.expand(n, -1, -1, -1) for row, n in zip(stored.split(1), counts, strict=True)]
     copied = torch.cat(rows)
     return copied.permute(0, 3, 1, 2) if last else copied
 
 
 def spread(values: Tensor, owner: Tensor, clips: int) -> Tensor:
-    """Place per-object maps into their clips' slots; slots without an object hold zeros.
+    """Place per-object maps into the slots of their clips; empty slots are zero.
 
     Args:
         values: (N,H,W).
@@ -100,7 +100,7 @@ def other_masks(masks: Tensor, owner: Tensor) -> Tensor:
     """
     together = owner.unsqueeze(1) == owner  # N N
     others = on_device(together.fill_diagonal_(False), masks.device).to(masks.dtype)
-    # A sum over the others, not everyone minus oneself: the difference would lose small masks.
+    # Sum over the others; subtracting each mask from the total would lose small values.
     with torch.autocast(masks.device.type, enabled=False):
         return torch.mm(others, masks.flatten(1)).clamp(0, 1).view_as(masks)
 
@@ -108,20 +108,20 @@ def other_masks(masks: Tensor, owner: Tensor) -> Tensor:
 def aggregate(prob: Tensor) -> Tensor:
     """Merge independent object probabilities into logits over background and objects.
 
-    The background is where no object is, the product of 1 - p. A softmax over the result gives
-    probabilities that sum to one. Never in half precision: there the clamp rounds to 1 and the
-    logit is infinite. Source: Oh et al. 2019, section 3.4.
+    The probability of the background is the product of all 1 - p. A softmax over the result gives
+    probabilities that sum to one. Half precision is widened, because the clamp would round to 1
+    and the logit would be infinite. Source: Oh et al. 2019, section 3.4.
 
     Args:
-        prob: (B,K,H,W) in [0,1]; K may be 0. An unused slot holds 0.
+        prob: (B,K,H,W) in [0,1]; K may be 0. Empty slots are 0.
 
     Returns:
-        (B,1+K,H,W) logits, float32 (or float64, if ``prob`` is); background first. An unused slot
-        has the logit of 1e-7.
+        (B,1+K,H,W) logits, float32 (or float64, if ``prob`` is); background first. Empty slots
+        have the logit of 1e-7.
     """
     prob = at_least_float32(prob)
     background = prob.new_ones(len(prob), 1, *prob.shape[2:])
-    # Factor by factor: the gradient of prod() asks the device whether a factor is zero, and waits.
+    # One factor at a time: the gradient of prod() synchronises to look for factors of zero.
     for absent in (1 - prob).unbind(1):
         background = background * absent.unsqueeze(1)
     return torch.cat([background, prob], dim=1).clamp(_CLAMP, 1 - _CLAMP).logit()

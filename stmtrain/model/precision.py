@@ -1,4 +1,4 @@
-"""The precision of a computation, and where half precision is not enough."""
+"""The precision of computations, and tensors for which half precision is not enough."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ Precision = Literal["float32", "bfloat16"]
 
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute what is inside in this precision; the backward pass follows by itself, outside."""
+    """Run the forward pass in this precision; the backward pass must be outside of the context."""
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Widen half precision to float32; float32 and float64 stay as they are."""
+    """Widen half precision to float32; float32 and float64 are unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Activations that are computed again in the backward pass instead of being kept until then."""
+"""Activation checkpointing: activations are recomputed in the backward pass."""
 
 import contextlib
 from typing import Any
@@ -12,10 +12,10 @@ __all__ = ["run_again"]
 
 
 def run_again(part: nn.Module, *inputs: Any) -> Any:
-    """Return ``part(*inputs)``; of its activations only the inputs are kept for the backward pass.
+    """Return ``part(*inputs)``, keeping only the inputs for the backward pass.
 
-    The second run is bit for bit the first (dropout included), except that BatchNorm in training
-    mode leaves its running statistics alone: they have seen this batch already.
+    The second run equals the first one bit for bit (dropout included), except that BatchNorm in
+    training mode does not update its running statistics a second time.
     """
     if not torch.is_grad_enabled():
         return part(*inputs)
@@ -28,10 +28,10 @@ def run_again(part: nn.Module, *inputs: Any) -> Any:
 
 
 class _StatisticsKept:
-    """While entered, BatchNorm normalises with the batch's statistics and learns nothing.
+    """Inside this context, BatchNorm uses batch statistics but does not update its own.
 
-    By a momentum of zero and not by ``track_running_stats = False``: then the second run would save
-    other tensors for the backward pass than the first, which is refused.
+    The momentum is zero; with ``track_running_stats = False``, the second run would save other
+    tensors for the backward pass than the first one, which PyTorch refuses.
     """
 
     def __init__(self, part: nn.Module) -> None:

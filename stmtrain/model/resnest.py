@@ -2,7 +2,7 @@
 
 ``B`` pictures, ``C`` channels, ``R`` splits ("radix"), ``h w`` the grid of a stage. Written from
 Zhang et al., "ResNeSt: Split-Attention Networks", 2020 (arXiv 2004.08955), for one cardinal group.
-Modules are named and ordered as in the authors' published weights, so that these can be loaded.
+Names and order of modules match the published weights of the authors, so that they can be loaded.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ Norm = Callable[[int], nn.BatchNorm2d]
 
 
 class ResNeSt(nn.Module):
-    """Holds stem and stages under the names of torchvision's ``ResNet``; has no forward."""
+    """Stem and stages under the names of torchvision's ``ResNet``; without a forward method."""
 
     def __init__(self, depths: tuple[int, int, int], norm: Norm) -> None:
-        """Build the layers at random.
+        """Build the layers with random weights.
 
         Args:
             depths: Number of blocks in the stages of stride 4, 8 and 16.
-            norm: Makes the normalisation of so many channels.
+            norm: Builds the normalisation for a number of channels.
         """
         super().__init__()
         self.conv1 = nn.Sequential(
@@ -77,7 +77,7 @@ class SplitAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Bottleneck block; a block that halves the resolution does it by average pooling."""
+    """Bottleneck block, which halves the resolution by average pooling."""
 
     def __init__(self, channels: int, width: int, stride: int, shrinks: bool, norm: Norm) -> None:
         """Build the layers.
@@ -87,7 +87,7 @@ class Block(nn.Module):
             width: Channels of the split attention.
             stride: 1 or 2.
             shrinks: Whether the split attention is followed by average pooling.
-            norm: Makes the normalisation of so many channels.
+            norm: Builds the normalisation for a number of channels.
         """
         super().__init__()
         out = width * _EXPANSION
@@ -115,7 +115,7 @@ def _stage(channels: int, width: int, depth: int, stride: int, norm: Norm) -> nn
 
 
 def _shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Sequential:
-    # The part of a window that lies outside the picture is not counted in its average.
+    # The part of a window outside the picture does not count in its average.
     pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
     return nn.Sequential(pool, _conv1x1(channels, out), norm(out))
 

@@ -30,7 +30,7 @@ _STRIDE = 16
 
 
 class Query(NamedTuple):
-    """What is computed once per query frame, whatever the number of its objects.
+    """What is computed once per query frame, for any number of objects.
 
     Attributes:
         key: (B,Ck,h,w).
@@ -45,7 +45,7 @@ class Query(NamedTuple):
     size: torch.Size
 
     def split(self, clips: int) -> "list[Query]":
-        """Cut into queries of ``clips`` frames each, without a copy; the last may have fewer."""
+        """Split into queries of ``clips`` frames each, without a copy; the last may have fewer."""
         parts = (part.split(clips) for part in (self.key, self.value, *self.features))
         return [
             Query(key, value, Features(*features), self.size)
@@ -54,11 +54,11 @@ class Query(NamedTuple):
 
 
 class STM(nn.Module):
-    """The model; the caller keeps the memory.
+    """The model; the caller stores the memory.
 
-    Objects of all clips are flattened: ``owner`` (N,) int64 names each one's clip in ``[0, B)``
-    and never decreases. Kept on the CPU, it costs no device synchronisation. A predicted mask is
-    memorised by ``masks = logits.softmax(1)[owner, slots(owner)]``. BatchNorm starts frozen, see
+    Objects of all clips are flattened: ``owner`` (N,) int64 is the clip of each object, in
+    ``[0, B)`` and non-decreasing. On the CPU, it costs no device synchronisation. To memorise a
+    prediction, use ``masks = logits.softmax(1)[owner, slots(owner)]``. BatchNorm starts frozen, see
     :func:`set_batchnorm`.
 
     Example:
@@ -71,7 +71,7 @@ class STM(nn.Module):
     """
 
     checkpoint_activations = False
-    """Keep only what enters encoders and decoder, and compute their inside again for gradients."""
+    """Keep only the inputs of encoders and decoder, and recompute activations for gradients."""
 
     def __init__(self, backbone: str) -> None:
         """Build with random weights.
@@ -120,7 +120,7 @@ class STM(nn.Module):
 
         Returns:
             (B,1+K,H,W) float32 logits: background, then the clip's objects in the order of
-            ``owner``. A slot without an object has the logit of probability 1e-7.
+            ``owner``. Empty slots have the logit of probability 1e-7.
         """
         query = self.encode_query(frames)
         return self.decode(query, read_memory(per_object(query.key, owner), keys, values), owner)
@@ -128,22 +128,22 @@ class STM(nn.Module):
     def encode_query(self, frames: Tensor) -> Query:
         """Encode frames (B,3,H,W) to be segmented; the first half of :meth:`segment`.
 
-        It depends on no memory, so frames of several times can be encoded at once.
+        It does not depend on the memory, so frames of several time steps can be encoded at once.
         """
         features = self._run(self.Encoder_Q, _pad(frames))
         key, value = self.KV_Q_r4(features.r4)
         return Query(key, value, features, frames.shape[-2:])
 
     def decode(self, query: Query, read: Tensor, owner: Tensor) -> Tensor:
-        """Segment from what each object's memory gave; the second half of :meth:`segment`.
+        """Segment from the memory readout of each object; the second half of :meth:`segment`.
 
         Args:
-            query: Of :meth:`encode_query`, B frames.
-            read: (N,Cv,h,w) of :func:`read_memory`.
+            query: Result of :meth:`encode_query`, B frames.
+            read: (N,Cv,h,w), result of :func:`read_memory`.
             owner: (N,) int64 clip of each object, non-decreasing.
 
         Returns:
-            (B,1+K,H,W) float32 logits, as :meth:`segment`.
+            (B,1+K,H,W) float32 logits, as for :meth:`segment`.
         """
         readout = torch.cat([read, per_object(query.value, owner)], dim=1)  # N 2Cv h w
         prob = self._run(self.Decoder, self.aspp(readout), query.features, owner)  # N 16h 16w
@@ -154,13 +154,13 @@ class STM(nn.Module):
 
 
 def set_batchnorm(model: nn.Module, mode: Literal["frozen", "train"]) -> None:
-    """Say what BatchNorm does while ``model`` is in training mode; ``model.train()`` keeps it.
+    """Choose what BatchNorm does in training mode; ``model.train()`` does not change it.
 
     Args:
-        model: An :class:`STM`, or anything that holds one.
-        mode: ``"frozen"`` normalises with the stored statistics and leaves them alone (the paper's
-            way, for pretrained encoders); ``"train"`` uses and updates batch statistics. Weights
-            and biases are trained either way.
+        model: An :class:`STM`, or a module that contains one.
+        mode: ``"frozen"`` normalises with the stored statistics and does not update them (as in the
+            paper, for pretrained encoders); ``"train"`` uses and updates batch statistics. Weights
+            and biases are trained in both modes.
 
     Raises:
         ValueError: The mode is neither.
@@ -174,18 +174,18 @@ def set_batchnorm(model: nn.Module, mode: Literal["frozen", "train"]) -> None:
 
 
 def _margins(height: int, width: int) -> tuple[int, int, int, int]:
-    """Zeros to add left, right, above and below, so that both sides divide by the stride."""
+    """Return the zeros to add left, right, above, below: sizes become multiples of the stride."""
     down, right = -height % _STRIDE, -width % _STRIDE
     return right // 2, right - right // 2, down // 2, down - down // 2
 
 
 def _pad(x: Tensor) -> Tensor:
-    """Pad the last two dimensions with zeros: for RGB black, before normalisation (kept)."""
+    """Pad the last two dimensions with zeros: black for RGB, because it is not normalised yet."""
     return F.pad(x, _margins(*x.shape[-2:]))
 
 
 def _crop(x: Tensor, size: torch.Size) -> Tensor:
-    """Undo the padding of something that was of ``size`` (H, W)."""
+    """Undo the padding of a tensor that had the size (H, W)."""
     height, width = size
     left, _, above, _ = _margins(height, width)
     return x[..., above : above + height, left : left + width]
