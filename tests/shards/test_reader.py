@@ -19,8 +19,8 @@ from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_mask
-from stmtrain.shards.manifest import Sidecar
-from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.manifest import SampleIndex, Sidecar
+from stmtrain.shards.reader import OpenShard, ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
 from tests.profiles import examples
 from tests.sets import pack_davis
@@ -83,6 +83,24 @@ def test_three_frames_of_a_long_video_cost_three_frames(
     shard_set.read(0, [names[3], names[50], names[99]], record)
     expected = [10_003, 10_050, 10_099, 503, 550, 599]
     assert sorted(reads) == sorted([len(record.to_json()), *expected])
+
+
+@pytest.mark.parametrize(("gap", "reads"), [(0, 1), (8192, 1), (8193, 2)])
+def test_members_that_are_close_together_cost_one_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: int, reads: int
+) -> None:
+    path, seen, pread = tmp_path / "a.tar", [], os.pread
+    path.write_bytes(bytes(7) + b"a" * 100 + bytes(gap) + b"b" * 50)
+    row = SampleIndex("key", {"a": (7, 100), "b": (107 + gap, 50)})
+    shard = OpenShard("a.tar", [row], os.open(path, os.O_RDONLY))
+
+    def counting(descriptor: int, size: int, offset: int) -> bytes:
+        seen.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", counting)
+    assert shard.members(row, ["b", "a"]) == [b"b" * 50, b"a" * 100]
+    assert len(seen) == reads
 
 
 @dataclass(frozen=True)
