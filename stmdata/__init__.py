@@ -8,15 +8,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stmdata.packing.clips import ClipOptions, prepare_coco, prepare_masks
+    from stmdata.packing.pack import SetPlan, pack
+    from stmdata.packing.videos import prepare_videos
     from stmdata.synthesis.clip import Clip, synthesise
+    from stmdata.synthesis.recipe import load_recipe
 
 __all__ = [
     "Clip",
+    "ClipOptions",
+    "SetPlan",
+    "load_recipe",
+    "pack",
+    "prepare_coco",
+    "prepare_masks",
+    "prepare_videos",
     "synthesise",
 ]
 
 _MODULES = {
+    "packing.clips": ("ClipOptions", "prepare_coco", "prepare_masks"),
+    "packing.pack": ("SetPlan", "pack"),
+    "packing.videos": ("prepare_videos",),
     "synthesis.clip": ("Clip", "synthesise"),
+    "synthesis.recipe": ("load_recipe",),
 }
 
 

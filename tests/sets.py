@@ -6,7 +6,6 @@ from typing import Any
 from stmdata.packing.clips import ClipOptions, prepare_coco
 from stmdata.packing.pack import pack
 from stmdata.packing.videos import SHARD_BYTES, prepare_videos
-from stmtrain.datasets.dataset import find_dataset
 from stmtrain.shards.manifest import Manifest
 
 __all__ = ["pack_coco", "pack_davis", "pack_videos", "pack_youtube_vos"]
@@ -31,8 +30,8 @@ def pack_videos(
     **more: Any,
 ) -> Manifest:
     """Pack a split of a data set; ``more`` as for ``pack``."""
-    found = find_dataset(dataset)
-    return pack(prepare_videos(found, root, split, resize, shard_bytes=shard_bytes), out, **more)
+    plan = prepare_videos(dataset, root, split, resize, shard_bytes=shard_bytes)
+    return pack(plan, out, **more)
 
 
 def pack_davis(

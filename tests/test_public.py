@@ -139,6 +139,16 @@ def check_scores(names) -> None:
     assert names["scores"].j_and_f == 1
 
 
+def check_sets(names) -> None:
+    manifest = names["manifest"]
+    assert manifest.config["variants"] == 2
+    assert manifest.config["recipe"]["family"] == "classic"
+    sample = stmtrain.open_shards("shards/classic")[0]
+    assert sample.frames.shape == (3, 128, 128, 3)
+    assert manifest.totals["samples"] == len(stmtrain.open_shards("shards/classic"))
+    assert min(stmtrain.open_shards("shards/small")[0].masks.shape[1:]) == 64
+
+
 def check_readme(names) -> None:
     assert names["batch"].step == 9
     assert names["frames"].shape == (4, 3, 3, 384, 384)
@@ -152,6 +162,7 @@ CHECKS = {
     "Read a set in a webdataset pipeline": check_webdataset,
     "Segment your own frames": check_segmentation,
     "Synthesise a clip": check_clip,
+    "Prepare a shard set": check_sets,
     "Score results": check_scores,
 }
 

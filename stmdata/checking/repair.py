@@ -170,7 +170,7 @@ def _plan_videos(config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
     dataset = DATASETS[config["dataset"]]
     return partial(
         prepare_videos,
-        dataset,
+        dataset.name,
         places[0],
         config["split"],
         config["resize"],

@@ -58,12 +58,11 @@ def _pack(
     overwrite: bool,
 ) -> None:
     from stmdata.packing.videos import prepare_videos
-    from stmtrain.datasets.dataset import find_dataset
 
     run_packing(
         out,
         "videos",
-        lambda: prepare_videos(find_dataset(dataset), root, split, resize),
+        lambda: prepare_videos(dataset, root, split, resize),
         workers=workers,
         overwrite=overwrite,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmdata.packing.pack import Job, SetPlan
-from stmtrain.datasets.dataset import Dataset
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
@@ -37,7 +37,7 @@ Size = tuple[int, int]
 
 
 def prepare_videos(
-    dataset: Dataset,
+    dataset: str,
     root: Path | str,
     split: str,
     resize: int | None = None,
@@ -51,7 +51,8 @@ def prepare_videos(
     mask pixel above 0 is object 1; elsewhere ids are kept.
 
     Args:
-        dataset: Which data set, from :data:`stmtrain.datasets.dataset.DATASETS`.
+        dataset: ``davis2016``, ``davis2017``, ``youtube-vos``, ...: a name in
+            :data:`stmtrain.datasets.dataset.DATASETS`.
         root: The folder of the data set.
         split: One of its splits.
         resize: Short side of the packed frames, pixels; ``None`` keeps size and JPEG bytes. STM
@@ -60,18 +61,24 @@ def prepare_videos(
         shard_bytes: Size at which a shard is full, bytes of its source files.
 
     Raises:
-        UsageError: A value is out of range, or there is no such split.
+        UsageError: A value is out of range, or there is no such data set or split.
         DataError: The tree is incomplete.
+
+    Example:
+        >>> plan = prepare_videos("davis2017", "DAVIS", "train")  # doctest: +SKIP
+        >>> pack(plan, "shards/davis", workers=8).totals["samples"]  # doctest: +SKIP
+        60
     """
     low, high = _RESIZE_RANGE
     if resize is not None and not low <= resize <= high:
         raise UsageError(f"--resize: expected a short side of {low} to {high}, found {resize}")
-    chosen = {**dataset.options, **(options or {})}
-    videos = dataset.videos(Path(root), split, **chosen)
+    known = find_dataset(dataset)
+    chosen = {**known.options, **(options or {})}
+    videos = known.videos(Path(root), split, **chosen)
     files = [_list_files(video) for video in videos]
     names = [video.name for video in videos]
     config = {
-        "dataset": dataset.name,
+        "dataset": known.name,
         "split": split,
         **chosen,
         "resize": resize,
@@ -86,10 +93,10 @@ def prepare_videos(
     }
     groups = _group([sum(size for _, _, size in listed) for listed in files], shard_bytes)
     jobs = [
-        Job(f"{dataset.name}-{split}-{number:06d}", tuple(videos[i] for i in group))
+        Job(f"{known.name}-{split}-{number:06d}", tuple(videos[i] for i in group))
         for number, group in enumerate(groups)
     ]
-    return SetPlan(config, jobs, VideoMaker(dataset.name, split, resize))
+    return SetPlan(config, jobs, VideoMaker(known.name, split, resize))
 
 
 @dataclass(frozen=True)
