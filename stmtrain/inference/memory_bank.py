@@ -1,9 +1,11 @@
-"""The memory of one video: which frames stay, where their keys and values lie, and reading them.
+"""The memory of one video: which frames stay, the buffers of their keys and values, and the read.
 
-``n`` objects that appeared in the same frame, ``T`` memory frames, ``C`` channels, ``h w`` the
-stride-16 grid. Frames are written in place into buffers that are made once, and read through
-views of them: an object costs a few megabytes per memory frame at 480p, and nothing else.
-Source: Oh et al. 2019, section 3.5, for what stays where memory has no limit.
+Frames are written in place into buffers that are allocated once, and read through views of them:
+an object costs a few megabytes per memory frame at 480p, and nothing else. Without a limit the
+frames that stay are those of Oh et al. 2019, section 3.5.
+
+Legend: ``n`` objects that appeared in the same frame, ``N`` all objects, ``T`` memory frames, ``C``
+channels (``Ck`` of keys, ``Cv`` of values), ``h w`` the stride-16 grid.
 """
 
 from dataclasses import dataclass
@@ -15,19 +17,19 @@ from stmtrain.model import read_memory
 
 __all__ = ["History", "MemoryBank"]
 
-_LEAST_ROOM = 4  # places made at first where neither limit nor length says how many there will be
+_FIRST_ROOM = 4  # frames allocated first if neither a limit nor the length is known
 
 
 class History:
-    """Which frame is held at which place of a memory; integers only.
+    """Which frame is stored at which place of a memory; integers only.
 
-    The first frame and the latest one are always held. Of the others those stay whose index is a
-    multiple of ``every``, as in the paper. Where ``limit`` places are full, the interval doubles,
-    and the oldest frame that is not a multiple of the new one gives way. So the memory thins out
-    evenly: it spans the whole video at any length, which brings an object back after it was
-    hidden, and neighbours in it are never further apart than ``every`` or 2/(limit-2) of the time
-    since the first, whichever is more. (Forgetting the oldest would keep only the recent past,
-    all of it predicted, beside the first frame.)
+    The first and the latest frame are always kept. Of the others, those stay whose index is a
+    multiple of ``every``, as in the paper. When ``limit`` places are full, the interval doubles,
+    and the oldest frame that is not a multiple of the new interval is replaced. In this way the
+    memory thins out evenly: it spans the complete video at any length, so that an object is found
+    again after it was hidden. Consecutive frames in it are never further apart than ``every`` or
+    2/(limit-2) of the time since the first, whichever is larger. (If the oldest frames were
+    replaced, only the first frame and predictions of the recent past would be kept.)
 
     Attributes:
         frames: The frame at each place; the first is never replaced.
@@ -45,16 +47,16 @@ class History:
 
         Args:
             every: Every how many frames of the video one stays, >= 1.
-            limit: Most frames held, >= 2; ``None`` keeps all that are due.
+            limit: Most frames kept, >= 2; ``None`` has no limit.
         """
         self.frames: list[int] = []
         self._interval, self._limit = every, limit
         self._latest = 0
 
     def place(self, frame: int) -> int:
-        """Return where to write ``frame``, which is newer than all before; replaces what is there.
+        """Return the place of ``frame``, which must be newer than all before it.
 
-        Places are taken one after another without a gap.
+        The frame that was there is replaced. Places are filled one after another, without a gap.
         """
         self._latest = self._next_place()
         if self._latest == len(self.frames):
@@ -64,21 +66,28 @@ class History:
         return self._latest
 
     def _next_place(self) -> int:
-        if self.frames and self._passing(self._latest):
+        if self.frames and self._is_temporary(self._latest):
             return self._latest
         if self._limit is None or len(self.frames) < self._limit:
             return len(self.frames)
-        while not (passing := [p for p in range(self._limit) if self._passing(p)]):
+        while not (temporary := [p for p in range(self._limit) if self._is_temporary(p)]):
             self._interval *= 2
-        return min(passing, key=self.frames.__getitem__)
+        return min(temporary, key=self.frames.__getitem__)
 
-    def _passing(self, place: int) -> bool:
+    def _is_temporary(self, place: int) -> bool:
+        """Return whether a later frame may replace the frame at a place."""
         return place > 0 and self.frames[place] % self._interval != 0
 
 
 @dataclass
 class _Group:
-    """Memory of the objects that appeared in the same frame: keys (n,Ck,room,h,w), values alike."""
+    """Memory of the objects that appeared in the same frame.
+
+    Attributes:
+        history: Which frame is at which place.
+        keys: (n,Ck,room,h,w), filled up to the number of frames in ``history``.
+        values: (n,Cv,room,h,w), likewise.
+    """
 
     history: History
     keys: Tensor
@@ -102,10 +111,9 @@ class _Group:
 class MemoryBank:
     """The memory of one video's objects, in slot order.
 
-    Objects that exist take memory, slots that are empty do not, and an object's memory begins
-    with the frame in which it was given. Buffers are made once where ``limit`` or ``length``
-    bounds the frames to come, and otherwise grow by doubling. They have the dtype and device of
-    what is written: bfloat16 halves them.
+    Only objects that exist use memory, and an object's memory begins with the frame that gives it.
+    Buffers are allocated once if ``limit`` or ``length`` bounds the number of frames, and grow by
+    doubling otherwise. They have the dtype and device of what is written: bfloat16 halves them.
 
     Example:
         >>> bank = MemoryBank(every=5, limit=2)
@@ -129,7 +137,8 @@ class MemoryBank:
             every: Every how many frames one stays, >= 1; see :class:`History`.
             limit: Most frames per object, >= 2; ``None`` has no limit.
             top_k: Memory positions that a query position reads; ``None`` reads all.
-            length: Frames of the video if known; more of them cost a reallocation, no more.
+            length: Number of frames of the video, if known. It may be wrong: more frames only cost
+                a reallocation.
         """
         self._every, self._limit, self._top_k, self._length = every, limit, top_k, length
         self._groups: list[_Group] = []
@@ -141,19 +150,19 @@ class MemoryBank:
 
     @property
     def frames(self) -> list[list[int]]:
-        """The frames that are held, in time order, for each group of objects given together."""
+        """The frames in memory, in time order, for each group of objects given together."""
         return [sorted(group.history.frames) for group in self._groups]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all buffers, in use or made in advance."""
+        """Bytes of all buffers, used or not."""
         return sum(group.keys.nbytes + group.values.nbytes for group in self._groups)
 
     def write(self, frame: int, keys: Tensor, values: Tensor) -> None:
-        """Store one frame for every object; objects that are new here start their memory with it.
+        """Store one frame for every object; the memory of new objects begins with it.
 
         Args:
-            frame: Its index in the video, larger than all before.
+            frame: Index of the frame in the video, larger than all before.
             keys: (N,Ck,h,w), N at least :attr:`objects`.
             values: (N,Cv,h,w).
         """
@@ -170,9 +179,9 @@ class MemoryBank:
         return torch.cat([group.read(query_key, self._top_k) for group in self._groups])
 
     def _new_group(self, frame: int, keys: Tensor, values: Tensor) -> _Group:
-        room = self._limit or _LEAST_ROOM
+        room = self._limit or _FIRST_ROOM
         if self._length is not None:
-            # The first frame, those that are due after it, and the latest.
+            # The first frame, every Nth frame after it, and the latest.
             due = 2 + max(0, (self._length - 1) // self._every - frame // self._every)
             room = due if self._limit is None else min(due, self._limit)
         history = History(self._every, self._limit)
@@ -180,11 +189,11 @@ class MemoryBank:
 
 
 def _room(like: Tensor, room: int) -> Tensor:
-    """Return an unwritten (n,C,room,h,w) for frames such as (n,C,h,w).
+    """Allocate a buffer (n,C,room,h,w) for frames (n,C,h,w).
 
-    Each position's channels lie side by side on a GPU, where fused attention reads them so and
-    would copy the whole memory otherwise; on a CPU each channel's positions do, whose products
-    were measured up to 2.5 times as fast in bfloat16.
+    On a GPU the channels of a position are contiguous, because fused attention would otherwise
+    copy the complete memory. On a CPU the positions of a channel are, which was measured to be up
+    to 2.5 times as fast in bfloat16.
     """
     count, channels, *grid = like.shape
     if like.is_cuda:

@@ -1,13 +1,14 @@
-"""The frames of anyone's video, one after another: a folder of images, or a video file.
+"""The frames of the user's own video: a folder of images, or a video file.
 
-A video file is decoded by PyAV (the extra ``video``), in presentation order and turned upright as
-its display matrix says. Whatever the length, one frame is held at a time. Torch-free.
+A video file is decoded by PyAV (the extra ``video``), in presentation order, and rotated as its
+display matrix states. One frame is held at a time, whatever the length. Free of torch.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,21 +28,21 @@ __all__ = ["IMAGE_SUFFIXES", "OwnFrames", "has_av", "open_frames"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _NO_NETWORK = {"protocol_whitelist": "file"}
-"""FFmpeg opens what a playlist names; nothing but files of this machine."""
+"""FFmpeg opens whatever a playlist names: allow only files of this machine."""
 
 Frame = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class OwnFrames:
-    """Frames to go through once.
+    """The frames of a video, read one after another.
 
     Attributes:
         path: Folder or file.
         names: Frame names in time order; ``None`` for a video file, whose frames are numbered.
-        length: Number of frames as far as it is known beforehand; ``None`` if it is not.
+        length: Number of frames; ``None`` if it is not known beforehand.
         rate: Frames per second; ``None`` for a folder.
-        open: Starts reading: yields name and (H, W, 3) uint8 RGB, all of one size.
+        open: Starts to read: yields name and (H, W, 3) uint8 RGB, all of one size.
     """
 
     path: Path
@@ -64,11 +65,9 @@ class OwnFrames:
         else:
             if text in self.names:
                 return self.names.index(text)
-            same = [
-                i for i, name in enumerate(self.names) if name.isdecimal() and int(name) == number
-            ]
-            if same:
-                return same[0]
+            for i, name in enumerate(self.names):
+                if name.isdecimal() and int(name) == number:
+                    return i
             found = f"{self.names[0]} to {self.names[-1]}"
         raise UsageError(f"--mask {text}=...: expected a frame of {self.path}, {found}; found none")
 
@@ -77,8 +76,8 @@ def open_frames(path: Path) -> OwnFrames:
     """Open a folder of images or a video file.
 
     Raises:
-        DataError: Nothing there, no image, no video stream, or something FFmpeg cannot read.
-        UsageError: A video file, and PyAV is not installed.
+        DataError: There is no image or video stream, or FFmpeg cannot read it.
+        UsageError: It is a video file, and PyAV is not installed.
     """
     if path.is_dir():
         images = list_images(path, IMAGE_SUFFIXES)
@@ -98,12 +97,8 @@ def open_frames(path: Path) -> OwnFrames:
 
 
 def has_av() -> bool:
-    """Say whether PyAV can be imported."""
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Return whether PyAV is installed."""
+    return find_spec("av") is not None
 
 
 def _read_images(images: dict[str, Path]) -> Iterator[tuple[str, Frame]]:
@@ -111,8 +106,8 @@ def _read_images(images: dict[str, Path]) -> Iterator[tuple[str, Frame]]:
     size: tuple[int, ...] = ()
     for name, path in images.items():
         data = read_file(path)
-        jpeg = data.startswith(b"\xff\xd8")
-        frame = decode_frame(data, str(path)) if jpeg else decode_still(data, str(path)).copy()
+        decode = decode_frame if data.startswith(b"\xff\xd8") else decode_still
+        frame = decode(data, str(path))
         if first is None:
             first, size = path, frame.shape
         if frame.shape != size:
@@ -142,7 +137,7 @@ def _decode_video(path: Path) -> Iterator[tuple[str, Frame]]:
 
 
 def _upright(frame: "av.VideoFrame") -> Frame:
-    """Turn a decoded frame as its display matrix says: telephones film sideways."""
+    """Rotate a decoded frame as its display matrix states: phones film sideways."""
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

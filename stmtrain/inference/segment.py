@@ -1,7 +1,10 @@
 """Segment one video with STM: given masks in, label maps out, frame by frame.
 
-Memory holds the frames where objects were given, every Nth frame and the previous frame
-(Oh et al. 2019, section 3.5). Only objects that exist take memory.
+The memory has the frames that give objects, every Nth frame and the previous frame (Oh et al.
+2019, section 3.5). It grows with the number of objects that exist, not with empty slots.
+
+Legend: ``K`` objects so far, ``V`` views (the video and perhaps its mirror image), ``H W`` pixels
+of a frame, ``h w`` pixels at the size of a view.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -34,17 +37,18 @@ def segment_video(
 ) -> Iterator[NDArray[np.uint8]]:
     """Segment a video and yield a label map for each frame.
 
-    On a GPU two frames are taken before the first label map comes out: one is uploaded and one is
-    segmented while it is fetched. On the CPU each frame is taken when its label map is due.
+    On a GPU two frames are taken before the first label map is yielded: one is uploaded and one
+    segmented while the label map is downloaded. On the CPU a frame is taken when its label map is
+    due.
 
     Args:
         model: The network, in eval mode, on the device to use.
         frames: (H, W, 3) uint8 RGB, all of one size, in time order.
         masks: Frame index to (H, W) uint8 ids of the objects that are given there. Ids that were
             given before are ignored; a new object overwrites the prediction where it appears.
-        options: Of the memory, sizes and precision.
-        length: Number of frames, if it is known and ``frames`` has no ``len``: memory is then
-            allocated once. A wrong number changes no result.
+        options: Options of the memory, sizes and precision.
+        length: Number of frames, if it is known and ``frames`` has no ``len``, so that memory is
+            allocated once. A wrong number does not change the result.
 
     Yields:
         (H, W) uint8 object ids; all background before the first given mask.
@@ -84,7 +88,7 @@ def segment_video_soft(
         image = image.float() / 255 if image.dtype == torch.uint8 else image
         native = (image.shape[2], image.shape[3])
         if soft is not None:
-            # Memorised here rather than when it was segmented: the last frame never needs it.
+            # Memorised only now, because the last frame of a video need not be.
             for view in views:
                 view.memorize(t - 1, soft)
         probabilities = torch.stack([view.predict(image) for view in views]).mean(dim=0)
@@ -96,7 +100,7 @@ def segment_video_soft(
 
 
 class _View:
-    """The video at one scale, plain or with its mirror image beside it, and the memory of that.
+    """The video at one scale, perhaps with its mirror image, and its memory.
 
     The mirror image is a second clip of the same batch, with a memory bank of its own.
     """
@@ -112,9 +116,9 @@ class _View:
         self._images = torch.empty(0)  # V 3 h w: the latest frame as this view sees it
 
     def predict(self, image: Tensor) -> Tensor:
-        """Return (1+K,H,W) probabilities of frame (1,3,...) at the working size, scale 1.
+        """Return the probabilities (1+K,H,W) of a frame (1,3,H,W), at the working size of scale 1.
 
-        Certain background while there is no object.
+        While there is no object, everything is background.
         """
         native = (image.shape[2], image.shape[3])
         working = _working_size(native, self._options.size)
@@ -131,7 +135,7 @@ class _View:
         return _resize(probabilities, working)[0]
 
     def memorize(self, frame: int, soft: Tensor) -> None:
-        """Store the latest frame with its objects' probabilities (K,H,W) of all views."""
+        """Store the latest frame with the probabilities (K,H,W) of its objects, over all views."""
         size = (self._images.shape[2], self._images.shape[3])
         masks = self._mirrored(_resize(soft[None], size))  # V K h w
         with self._autocast():
@@ -165,7 +169,7 @@ def _working_size(
 
 
 def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resample (1,C,H,W) to ``size``; the same tensor where it has it already."""
+    """Resample (1,C,H,W) to ``size``; the same tensor if it has that size already."""
     if tuple(pixels.shape[2:]) == size:
         return pixels
     return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
@@ -174,7 +178,7 @@ def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 def _fit_mask(
     mask: NDArray[np.uint8], native: tuple[int, int], working: Tensor, frame: int
 ) -> NDArray[np.uint8]:
-    """Check a given mask (H, W) against its frame and sample it (nearest) like ``working``."""
+    """Check a given mask (H, W) against its frame and resample it (nearest) like ``working``."""
     if mask.shape != native:
         raise DataError(
             f"frame {frame}: expected a mask of {native[1]}x{native[0]} pixels, found "
