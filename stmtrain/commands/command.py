@@ -11,7 +11,7 @@ from stmtrain.errors import StmError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["command", "end", "open_console", "show_tracebacks"]
+__all__ = ["command", "end", "open_console", "print_plain", "show_tracebacks"]
 
 _debug = False
 
@@ -55,6 +55,11 @@ def end(message: str, code: int) -> typer.Exit:
     """Print why a command ends, and return the exception that the caller raises."""
     typer.echo(f"stm: {message}", err=True)
     return typer.Exit(code)
+
+
+def print_plain(console: "Console", text: str) -> None:
+    """Print text as it is: without markup, colours and line breaks, which would spoil paths."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _one_line(error: Exception) -> str:

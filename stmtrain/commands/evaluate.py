@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console
+from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import (
+    Checkpoint,
     DavisRoot,
     Device,
     Flip,
@@ -41,7 +42,7 @@ app = typer.Typer()
 
 @command(app, "eval")
 def evaluate(
-    checkpoint: Annotated[Path, typer.Option(help="Ours, or published STM weights.")],
+    checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder for PNGs and results.json.")],
     davis: DavisRoot = None,
     youtube_vos: YouTubeVosRoot = None,
@@ -95,16 +96,16 @@ def evaluate(
         )
     if evaluation.scores is not None:
         console.print(evaluation.scores.table())
-    console.print(evaluation.summary(), highlight=False, markup=False, soft_wrap=True)
+    print_plain(console, evaluation.summary())
     if export is not None:
-        console.print(f"{export}: written", highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, f"{export}: written")
 
 
 @command(app, "score")
 def score(
     results: Annotated[Path | None, typer.Option(help="Folder with <video>/<frame>.png.")] = None,
     check_submission: Annotated[
-        Path | None, typer.Option(help="Instead: name every fault of a zip for the server.")
+        Path | None, typer.Option(help="Instead: list every fault of a zip for the server.")
     ] = None,
     davis: DavisRoot = None,
     youtube_vos: YouTubeVosRoot = None,
@@ -114,11 +115,11 @@ def score(
     split: ScoredSplit = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write every number here.")] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Folder for CSV files as the official tool's.")
+        Path | None, typer.Option("--csv", help="Folder for CSV files like the official tool's.")
     ] = None,
     workers: Workers = "auto",
 ) -> None:
-    """Score anyone's result PNGs with J and F as the official DAVIS code does."""
+    """Score result PNGs of any method with J and F, as the official DAVIS code does."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.scoring.score import score_results
 
@@ -148,14 +149,12 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet") -> Non
     with progress_bar(console, "check", "videos") as progress:
         faults = check_submission(path, videos, progress)
     for fault in faults:
-        console.print(fault, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, fault)
     if faults:
-        raise StmError(f"{path}: {len(faults)} faults, named above; write the zip again")
+        raise StmError(f"{path}: {len(faults)} faults, listed above; write the zip again")
     masks = sum(len(videos.protocol.exported(video)) for video in videos.videos)
-    console.print(
+    print_plain(
+        console,
         f"{path}: {masks} masks of {len(videos.videos)} videos, as the server of {videos.dataset} "
         "expects them",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )

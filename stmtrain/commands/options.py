@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stmtrain.commands.command import print_plain
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheFolder",
     "CacheSize",
+    "Checkpoint",
     "DavisRoot",
     "Device",
     "Flip",
@@ -47,6 +49,10 @@ Out = Annotated[Path, typer.Option(help="Output folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Workers = Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")]
+
+Checkpoint = Annotated[
+    Path, typer.Option(help="Checkpoint of stm train, or published STM weights.")
+]
 
 Location = Annotated[
     str, typer.Argument(help="Shard folder or s3://, gs://, hf://, https:// URL of one.")
@@ -171,6 +177,6 @@ def open_video_set(
 def print_notes(console: "Console", notes: Sequence[str], most: int = 8) -> None:
     """Print notes on result files, the first few."""
     for note in notes[:most]:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, f"note: {note}")
     if len(notes) > most:
-        console.print(f"note: and {len(notes) - most} more like these", highlight=False)
+        print_plain(console, f"note: and {len(notes) - most} more like these")

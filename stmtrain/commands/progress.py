@@ -59,7 +59,7 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
         _RateColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with ProgressDisplay(*columns, console=console) as display:
         task = display.add_task(title, total=None, note="")
@@ -79,6 +79,7 @@ def _progress_lines(console: Console, title: str, unit: str) -> Progress:
         if tenth != printed:
             printed = tenth
             count = f"{done}/{total}" if total else str(done)
-            console.print(f"{title}: {count} {unit}  {note}".rstrip(), highlight=False)
+            text = f"{title}: {count} {unit}  {note}".rstrip()
+            console.print(text, highlight=False, markup=False)
 
     return progress

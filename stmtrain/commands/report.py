@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console
+from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import (
     DavisRoot,
     FolderRoot,
@@ -39,8 +39,6 @@ def report(
     workers: Workers = "auto",
 ) -> None:
     """Compare results: where they fail, frame by frame, in the terminal and as an HTML file."""
-    from rich.markup import escape
-
     from stmtrain.commands.progress import progress_bar
     from stmtrain.report.comparison import compare, name_results
     from stmtrain.report.page import write_report
@@ -50,15 +48,10 @@ def report(
     folders = name_results(results)
     truth = open_video_set(davis, youtube_vos, videos, shards, year, split)
     with progress_bar(console, "score", "videos") as progress:
-        comparison = compare(
-            folders,
-            truth,
-            resolve_workers(workers),
-            lambda done, n, name: progress(done, n, escape(name)),
-        )
+        comparison = compare(folders, truth, resolve_workers(workers), progress)
     console.print(comparison_table(comparison, console.width, console.encoding))
     print_notes(console, comparison.notes())
     if out is not None:
         with progress_bar(console, "draw", "videos") as progress:
             size = write_report(out, comparison, progress)
-        console.print(f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser", soft_wrap=True)
+        print_plain(console, f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser")

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console
+from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import (
+    Checkpoint,
     Device,
     Flip,
     MemoryEvery,
@@ -23,14 +24,14 @@ __all__ = ["app"]
 app = typer.Typer()
 
 
-@command(app, "track", again="masks/ holds the frames so far; --overwrite starts again")
+@command(app, "track", again="masks/ has the frames so far; use --overwrite to start again")
 def track(
     source: Annotated[Path, typer.Argument(help="Video file, or folder of frames.")],
     mask: Annotated[
         list[str],
         typer.Option(help="FILE: mask of the first frame; FRAME=FILE: of another. Repeatable."),
     ],
-    checkpoint: Annotated[Path, typer.Option(help="Ours, or published STM weights.")],
+    checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder for masks, overlay and summary.json.")],
     overlay: Annotated[bool, typer.Option(help="Draw the masks over the frames.")] = True,
     fps: Annotated[
@@ -48,7 +49,7 @@ def track(
     precision: Precision = "float32",
     device: Device = "auto",
 ) -> None:
-    """Track objects through your own video from their masks; masks may be added later."""
+    """Track objects through your own video, given their masks in any frames."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.inference.own_video import has_av
     from stmtrain.inference.track import track as track_video
@@ -79,9 +80,9 @@ def track(
         )
     lines = [*(f"warning: {text}" for text in tracked.summary["warnings"]), *tracked.lines()]
     if overlay and not has_av():
-        lines.append("overlay/ holds JPEGs; pip install 'stm-toolkit[video]' gives an MP4")
+        lines.append("overlay/ has JPEGs; pip install 'stm-toolkit[video]' gives an MP4")
     rate = tracked.summary["frames_per_second"]
     lines.append(
         f"{out}: {len(tracked.names)} frames, {rate:.1f} frames/s with reading and writing"
     )
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    print_plain(console, "\n".join(lines))

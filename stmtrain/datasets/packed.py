@@ -130,10 +130,10 @@ class ShardVideo:
             raise ShardError(
                 f"{self.shards.where(self.index)}: {key} is malformed ({error!r}); pack it again"
             ) from None
-        strange = sorted(set(names) - set(self.record.frames))
-        if strange:
+        absent = sorted(set(names) - set(self.record.frames))
+        if absent:
             raise ShardError(
-                f"{self.shards.where(self.index)}: {key} lists frame {strange[0]!r}, which the "
+                f"{self.shards.where(self.index)}: {key} lists frame {absent[0]!r}, which the "
                 "sample does not have; pack it again"
             )
         return dict(sorted(table.items()))

@@ -1,1 +1,1 @@
-"""Segment whole videos: memory, evaluation on data sets, one's own videos."""
+"""Segmentation of complete videos: memory, evaluation on data sets, the user's own videos."""

@@ -101,7 +101,7 @@ def test_frames_without_leading_zeros_are_in_time_order(davis):
             lambda r: (r / "Annotations/480p/bear").rename(r / "bear"),
             "bear: expected a folder of .png",
         ),
-        (lambda r: touch(r / "JPEGImages/480p/bear", ["00001.jpeg"]), "share one name"),
+        (lambda r: touch(r / "JPEGImages/480p/bear", ["00001.jpeg"]), "have one name"),
         (lambda r: (r / "Annotations").rename(r / "x"), "Annotations/480p: expected a folder"),
         (lambda r: (r / "ImageSets/2017").rename(r / "x"), "2017/train.txt, found 2016/train.txt"),
         (
