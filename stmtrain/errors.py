@@ -2,13 +2,13 @@
 
     StmError                 one line for the user; exit code 1
     ├── UsageError           the command was called wrongly; exit code 2
-    ├── RemoteError          a server does not answer, or refuses
+    ├── RemoteError          a server does not answer or refuses
     └── DataError            an input file is missing, broken or inconsistent
         ├── ShardError       a tar, sidecar or manifest
         └── CheckpointError  weights or a saved run
 
-Each takes one message string, because DataLoader workers and process pools rebuild an error
-from its message alone. The message says where, what was expected, what was found, what to do.
+Each takes one message string, because DataLoader workers and process pools rebuild an error from
+its message alone. The message states the place, what was expected, what was found and what to do.
 """
 
 __all__ = [
@@ -22,27 +22,27 @@ __all__ = [
 
 
 class StmError(Exception):
-    """A problem that the user can act on; printed as one line, without a traceback."""
+    """A problem that the user can solve; printed as one line, without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(StmError):
-    """The command or a setting was wrong before any data was looked at."""
+    """The command or a setting is wrong; no data was read yet."""
 
     exit_code = 2
 
 
 class RemoteError(StmError):
-    """A server cannot be reached, fails again and again, or refuses; says nothing of the data."""
+    """A server cannot be reached, keeps failing, or refuses; the data may be right."""
 
 
 class DataError(StmError):
-    """Input data is missing, unreadable or contradicts itself."""
+    """Input data is missing, unreadable or inconsistent."""
 
 
 class ShardError(DataError):
-    """A shard set is incomplete, damaged, or not what its manifest says."""
+    """A shard set is incomplete, damaged, or differs from its manifest."""
 
 
 class CheckpointError(DataError):

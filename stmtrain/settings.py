@@ -1,7 +1,7 @@
-"""Recipes as text: frozen dataclasses of plain values to commented TOML and back, strictly.
+"""Recipes as text: frozen dataclasses of plain values to commented TOML and back.
 
 A recipe field is declared with :func:`setting`, whose text (meaning, unit, source) becomes the
-comment beside the value. Unknown or wrongly typed fields are errors, never ignored.
+comment after the value. Unknown or wrongly typed fields are errors, never ignored.
 """
 
 import dataclasses

@@ -190,13 +190,14 @@ def test_an_error_stops_workers_that_never_report(tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.test_processes import WriteThenSleep
 from stmtrain.processes import map_unordered
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if pytest is in background
     list(map_unordered(WriteThenSleep(Path({folder!r})), range(9), 2))
 """
 
@@ -213,9 +214,9 @@ def test_workers_end_with_their_parent(tmp_path, how):
         stderr=subprocess.PIPE,
         text=True,
     ) as parent:
-        assert wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2, 30)
+        assert wait_until(lambda: len(list(tmp_path.glob("*.pid"))) == 2, 60)
         parent.send_signal(how)
-        _, errors = parent.communicate(timeout=20)
+        _, errors = parent.communicate(timeout=60)
     assert wait_until(lambda: not any(path.read_text() == "" for path in tmp_path.glob("*.pid")))
     pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
     assert wait_until(lambda: not any(map(is_running, pids)))

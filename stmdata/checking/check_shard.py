@@ -1,7 +1,7 @@
-"""Check one shard: its sidecar, every byte of its tar, every record against its pixels.
+"""Check one shard: its sidecar, every byte of its tar, and every record against its pixels.
 
-In come a shard's line of the manifest and the set's configuration; out come faults, one line each,
-and what was counted on the way. Torch-free and picklable: processes can share a set.
+:class:`CheckShard` takes a shard's entry in the manifest and returns its faults, one line each, and
+what it counted. It is picklable, so that processes can share a set. Free of torch.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stmdata.checking.check_tar import find_damage, members_in_order
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import VOID, areas
 from stmtrain.shards.manifest import (
     SampleIndex,
     ShardEntry,
@@ -42,11 +42,11 @@ class Fault:
     """One thing that is wrong.
 
     Attributes:
-        shard: In which tar; empty for the set's own files.
-        text: A line about it.
-        sample: In which sample; empty if it is not in one.
-        span: Which bytes of the tar, first and behind the last; None if it is not in the tar, or
-            cannot be told.
+        shard: The tar; empty for the set's own files.
+        text: One line that describes the fault.
+        sample: Key of the sample; empty if it is not in one.
+        span: First byte in the tar, and the byte after the last; ``None`` if the fault is not in
+            the tar, or its place is unknown.
     """
 
     shard: str
@@ -60,7 +60,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class ShardCheck:
-    """What was found in one shard; ``statistics`` are counted from its content."""
+    """The result for one shard; ``statistics`` are counted from its content."""
 
     entry: ShardEntry
     faults: tuple[Fault, ...]
@@ -71,10 +71,10 @@ class ShardCheck:
 
 @dataclass(frozen=True)
 class CheckShard:
-    """Checks shards of the set in a folder or behind a URL that was made with ``config``.
+    """Checks the shards of a set with the configuration ``config`` in a folder or at a URL.
 
-    A shard from a URL is fetched anew, whatever the cache holds, and lies in the cache's folder
-    while it is checked.
+    A shard from a URL is fetched anew, even if it is in the cache, and is stored in the cache's
+    folder while it is checked.
     """
 
     location: Path | str
@@ -86,7 +86,7 @@ class CheckShard:
         return open_store(self.location, self.cache)
 
     def __call__(self, entry: ShardEntry) -> ShardCheck:
-        """Check one; each fault names shard, sample, member and byte."""
+        """Check a shard; each fault names shard, sample, member and byte."""
         where = self._store.where(entry.name)
         try:
             sidecar = self._sidecar(entry)
@@ -135,7 +135,7 @@ class CheckShard:
 
 
 def compare_counts(where: str, stated: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
-    """Return a line per number that is stated otherwise than it was counted."""
+    """Return one line per number that differs from what was counted."""
     return [
         f"{where}: {name} should be {counted.get(name, 0)}, found {stated.get(name, 0)}"
         for name in sorted({*stated, *counted})
@@ -152,26 +152,26 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _only_hash(where: str, digest: str, sidecar: Sidecar) -> str:
-    """Say that a tar has changed where nothing tells which of its bytes."""
+    """Describe a tar that has changed in unknown places."""
     text = f"{where}: sha256 is {digest[:16]}…, expected {sidecar.sha256[:16]}…"
     if all(row.crc32 for row in sidecar.index):
-        return f"{text}; all its samples are as they were, what has changed is between them"
+        return f"{text}; all its samples are intact, bytes between them have changed"
     return f"{text}; the set was made before CRCs were recorded, so no byte can be named"
 
 
 _Found = tuple[str, tuple[int, int] | None]
-"""A line about a sample, and the bytes that it is about."""
+"""One line about a sample, and the bytes that it refers to."""
 
 
 def _check_record(
     shard: OpenShard, row: SampleIndex, bad: Collection[tuple[str, str]]
 ) -> tuple[list[_Found], Mapping[str, int]]:
-    """Decode what is whole of one sample and compare it with its record.
+    """Decode the intact members of one sample and compare them with its record.
 
     Args:
         shard: The tar.
         row: The sample's place in the tar.
-        bad: (key, suffix) of members that are known to be damaged; nothing is said of these.
+        bad: (key, suffix) of members that are known to be damaged, which are passed over.
 
     Returns:
         What is wrong, and the sample's statistics.
@@ -180,24 +180,16 @@ def _check_record(
     if (row.key, "json") in bad:
         return [], {}
     try:
-        own = row.record is None
-        record = row.record or SampleRecord.from_json(shard.member(row, "json"), where)
-        frames = {name: f"{name}.jpg" for name in record.frames}
-        masks = {name: f"{name}.png" for name in record.mask_frames}
-        suffixes = {*frames.values(), *masks.values(), *(["json"] if own else [])}
-        if record.sample_key != row.key or suffixes != set(row.members):
+        record, expected = row.record, set[str]()
+        if record is None:
+            record, expected = SampleRecord.from_json(shard.member(row, "json"), where), {"json"}
+        expected.update(record.images())
+        if record.sample_key != row.key or expected != set(row.members):
             return [(f"{where}: its record and the sidecar name different members", None)], {}
     except ShardError as error:
         return [(str(error), _span(row, "json"))], {}
     sample = _Sample(shard, row, record, {suffix for key, suffix in bad if key == row.key})
-    return [*_check_frames(sample), *_check_masks(sample)], {
-        "samples": 1,
-        "frames": len(frames),
-        "masks": len(masks),
-        "objects": len(record.object_ids),
-        "jpg_bytes": sum(row.members[s][1] for s in frames.values()),
-        "png_bytes": sum(row.members[s][1] for s in masks.values()),
-    }
+    return [*_check_frames(sample), *_check_masks(sample)], row.statistics(record)
 
 
 @dataclass(frozen=True)
@@ -212,7 +204,7 @@ class _Sample:
     def decoded(
         self, suffix: str, decode: Callable[[bytes, str], NDArray[np.uint8]]
     ) -> NDArray[np.uint8] | str | None:
-        """Decode a member; return its pixels, or what is wrong, or None for one that is bad."""
+        """Decode a member; return its pixels, what is wrong, or ``None`` for a bad member."""
         if suffix in self.bad:
             return None
         place = self.place(suffix)
@@ -242,17 +234,15 @@ def _check_masks(sample: _Sample) -> Iterator[_Found]:
     record, seen = sample.record, set[int]()
     unknown = False
     for column, name in enumerate(record.mask_frames):
-        pixels, span = (
-            sample.decoded(f"{name}.png", decode_mask),
-            _span(sample.row, f"{name}.png"),
-        )
+        pixels = sample.decoded(f"{name}.png", decode_mask)
+        span = _span(sample.row, f"{name}.png")
         if pixels is None or isinstance(pixels, str):
             unknown = True
             if pixels is not None:
                 yield pixels, span
             continue
-        counts = np.bincount(pixels.ravel(), minlength=VOID + 1)
-        found = {int(i): int(counts[i]) for i in np.flatnonzero(counts) if 0 < i < VOID}
+        counts = areas(pixels)
+        found = {i: int(counts[i]) for i in range(1, VOID) if counts[i]}
         seen |= found.keys()
         stated = {i: row[column] for i, row in zip(record.object_ids, record.areas, strict=True)}
         for text in compare_counts(

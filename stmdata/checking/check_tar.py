@@ -1,9 +1,9 @@
-"""Compare a tar with its index, byte for byte: which bytes are not those that were written.
+"""Compare a tar with its index byte for byte, and name the bytes that have changed.
 
-The index says where each member lies, so damage at one place does not hide damage at the next. In
-a tar that stm wrote every byte is known: headers, zeros behind the data and at the end, and the
-data by its CRC. A tar from elsewhere may hold other files, times and owners between its members;
-there headers are checked as :mod:`stmdata.packing.tar` does it.
+The index states the place of each member, so damage in one place does not hide damage in the next.
+In a tar that stm wrote every byte is known: headers, padding and end mark, and the data by its CRC.
+A tar of another program may contain other files, times and owners between its members; there,
+headers are checked as in :mod:`stmdata.packing.tar`.
 """
 
 import os
@@ -30,14 +30,14 @@ _HEADER_FIELDS = (
 
 @dataclass(frozen=True)
 class Damage:
-    """Bytes of a tar that are not those that were written.
+    """Bytes of a tar that differ from what was written.
 
     Attributes:
-        text: A line about it that names tar, sample, member and bytes.
+        text: One line that names tar, sample, member and bytes.
         key: The sample; empty for the end mark.
-        span: First byte and the one behind the last.
-        members: Position, in the order of the tar, of the first member concerned and of the one
-            behind the last; the end mark stands behind all members.
+        span: First byte, and the byte after the last.
+        members: Positions, in the order of the tar, of the first affected member and of the one
+            after the last; the end mark comes after all members.
     """
 
     text: str
@@ -48,7 +48,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class _Member:
-    """A member as the index has it: position in the tar, bytes, CRC-32 if known."""
+    """A member as the index states it: position in the tar, bytes, CRC-32 if known."""
 
     number: int
     key: str
@@ -63,50 +63,50 @@ class _Member:
 
     @property
     def end(self) -> int:
-        """Where its data ends, bytes."""
+        """The byte after its data."""
         return self.offset + self.size
 
     @property
     def stop(self) -> int:
-        """Where its last block ends, bytes."""
+        """The byte after its last block."""
         return self.offset + padded(self.size)
 
 
 def members_in_order(index: Sequence[SampleIndex]) -> list[tuple[SampleIndex, str]]:
-    """Return (record, suffix) of a tar's members in its order; :class:`Damage` counts in it."""
+    """Return (row, suffix) of a tar's members in its order, which :class:`Damage` refers to."""
     return [
-        (record, suffix)
-        for record in index
-        for suffix in sorted(record.members, key=lambda suffix: record.members[suffix])
+        (row, suffix)
+        for row in index
+        for suffix in sorted(row.members, key=lambda suffix: row.members[suffix])
     ]
 
 
 def find_damage(
     file: BinaryIO, index: Sequence[SampleIndex], where: str, *, made_here: bool, changed: bool
 ) -> list[Damage]:
-    """Compare every byte of a tar with what the index says of it.
+    """Compare every byte of a tar with what the index states.
 
-    Where more than three members in a row are damaged, as behind bytes that were inserted or lost,
+    Where more than three members in a row are damaged, as after bytes that were inserted or lost,
     the first is described and the others are named together.
 
     Args:
         file: The tar.
         index: Of its sidecar.
         where: What messages call the tar.
-        made_here: stm wrote the tar, so nothing but its members is in it.
-        changed: Its sha256 is not that of the sidecar: bytes between members that another program
-            may have written as they are, are suspect.
+        made_here: stm wrote the tar, so it contains nothing but its members.
+        changed: Its sha256 differs from the sidecar's. Bytes between the members of another
+            program's tar, which could be anything, must then be zeros.
     """
     members = [
-        _Member(number, record.key, suffix, *record.members[suffix], record.crc32.get(suffix))
-        for number, (record, suffix) in enumerate(members_in_order(index))
+        _Member(number, row.key, suffix, *row.members[suffix], row.crc32.get(suffix))
+        for number, (row, suffix) in enumerate(members_in_order(index))
     ]
     check = _Check(file, where, members, made_here, changed)
     return list(_shortened(check.damage(), members, where))
 
 
 class _Check:
-    """The walk along one tar."""
+    """One walk along a tar."""
 
     def __init__(
         self, file: BinaryIO, where: str, members: list[_Member], made_here: bool, changed: bool
@@ -126,11 +126,11 @@ class _Check:
         yield from self._end(at) if self._made_here else self._rest(at)
 
     def _front(self, at: int, member: _Member) -> Iterator[Damage]:
-        """The header that stm writes stands right behind the member before it, and is ours."""
+        """Check that the header follows the previous member and is the one that stm writes."""
         start, stop = member.offset - BLOCK, member.offset
         if start != at:
-            text = f": the index puts it at byte {stop}, expected byte {at + BLOCK}, right behind"
-            yield self._of(member, min(at, start), max(at, start), f"{text} the member before it")
+            text = f": the index puts it at byte {stop}, expected byte {at + BLOCK}, right after"
+            yield self._of(member, min(at, start), max(at, start), f"{text} the previous member")
             return
         found = self._read(start, BLOCK)
         if len(found) < BLOCK:
@@ -147,11 +147,11 @@ class _Check:
     def _header(self, member: _Member) -> bytes:
         try:
             return header_bytes(member.name, member.size)
-        except ValueError:  # a name or size that no tar of ours can have
+        except ValueError:  # a name or size that no tar of ours has
             return bytes(BLOCK)
 
     def _data(self, member: _Member) -> Iterator[Damage]:
-        """The data has its CRC; zeros fill its last block."""
+        """Check the CRC of the data, and the zeros that fill its last block."""
         start, stop = member.offset, member.end
         if self._size < stop:
             yield self._cut(member, start, stop, "data")
@@ -168,30 +168,30 @@ class _Check:
         rest = found.lstrip(b"\0")
         if rest:
             first = start + len(found) - len(rest)
-            text = f": byte {first}, behind its data, is 0x{rest[0]:02x}, expected 0x00"
+            text = f": byte {first}, after its data, is 0x{rest[0]:02x}, expected 0x00"
             yield self._of(member, first, start + len(found.rstrip(b"\0")), text)
         elif len(found) < stop - start:
             yield self._cut(member, start, stop, "padding")
 
     def _end(self, at: int) -> Iterator[Damage]:
-        """Zeros follow the last member, as many as stm writes."""
+        """Check that zeros follow the last member, as many as stm writes."""
         stop = tar_size(at)
         span = f"{self._where}, end mark, bytes {at} to {stop - 1}"
-        members, byte = self._behind_all(), at
+        byte = at
         while found := self._read(byte, _PIECE):
             rest = found.lstrip(b"\0")
             if rest:
                 byte += len(found) - len(rest)
-                text = f"{span}: something follows at byte {byte}, where only zeros belong"
-                yield Damage(text, "", (min(byte, stop), self._size), members)
+                text = f"{span}: expected zeros only, found 0x{rest[0]:02x} at byte {byte}"
+                yield Damage(text, "", (min(byte, stop), self._size), self._end_mark())
                 return
             byte += len(found)
         if byte != stop:
             text = f"{span}: the file ends at byte {self._size}, expected {stop}"
-            yield Damage(text, "", (min(byte, stop), max(byte, stop)), members)
+            yield Damage(text, "", (min(byte, stop), max(byte, stop)), self._end_mark())
 
     def _gap(self, at: int, member: _Member) -> Iterator[Damage]:
-        """Whatever stands before the member is in order, and its own header comes last."""
+        """Check another program's tar up to a member: intact headers, the member's own last."""
         where = f"{self._where}, sample {member.key}, member {member.suffix}"
         try:
             for found in scan_tar(self._file, where, at):
@@ -209,21 +209,23 @@ class _Check:
             yield Damage(str(error), member.key, (at, member.offset), self._numbers(member))
 
     def _rest(self, at: int) -> Iterator[Damage]:
-        """Behind the last member may be files of others, and then the end mark."""
+        """Check what follows the last member in another program's tar, up to the end mark."""
         try:
             for found in scan_tar(self._file, self._where, at):
                 if found.name in self._names:
-                    place = f"member {found.name} at byte {found.offset}"
-                    raise ShardError(f"{self._where}: {place} stands there twice")
+                    raise ShardError(
+                        f"{self._where}: member {found.name} occurs twice, again at byte "
+                        f"{found.offset}"
+                    )
         except ShardError as error:
-            yield Damage(str(error), "", (at, max(at, self._size)), self._behind_all())
+            yield Damage(str(error), "", (at, max(at, self._size)), self._end_mark())
 
     def _cut(self, member: _Member, start: int, stop: int, what: str) -> Damage:
-        """The file ends before or within what should be from ``start`` to ``stop``."""
+        """Return the damage that the file ends before ``stop``."""
         text = f": the file ends at byte {self._size}, expected its {what}, bytes {start} to"
         return self._of(member, min(start, self._size), stop, f"{text} {stop - 1}")
 
-    def _behind_all(self) -> tuple[int, int]:
+    def _end_mark(self) -> tuple[int, int]:
         return len(self._members), len(self._members) + 1
 
     def _of(self, member: _Member, start: int, stop: int, text: str) -> Damage:
@@ -245,7 +247,7 @@ class _Check:
 
 
 def _fields(wrong: Sequence[int]) -> str:
-    """Name the header's fields in which these bytes lie."""
+    """Name the header fields of these bytes."""
     names = [
         name
         for (start, name), (stop, _) in pairwise(_HEADER_FIELDS)
@@ -269,10 +271,12 @@ def _shortened(
         start, stop = others[0][0].members[0], others[-1][0].members[1]
         last = members[min(stop, len(members)) - 1]
         span = min(d.span[0] for d in others[0]), max(d.span[1] for d in others[-1])
+        damaged = f"these {min(stop, len(members)) - start} members"
+        if stop > len(members):
+            damaged += " and the end mark"
         text = (
             f"{where}, sample {members[start].key}, member {members[start].suffix} to sample "
-            f"{last.key}, member {last.suffix}, bytes {span[0]} to {span[1] - 1}: these "
-            f"{min(stop, len(members)) - start} members"
-            f"{' and the end mark' * (stop > len(members))} are not as they were written either"
+            f"{last.key}, member {last.suffix}, bytes {span[0]} to {span[1] - 1}: {damaged} "
+            "differ from what was written, too"
         )
         yield Damage(text, members[start].key, span, (start, stop))

@@ -8,7 +8,7 @@ __all__ = ["manifest_table"]
 
 
 def manifest_table(name: str, manifest: Manifest) -> Table:
-    """Show what a set holds, how it was made, and what was skipped and why."""
+    """Show what a set contains, how it was made, and what was skipped and why."""
     table = Table("what", "value", title=name, title_justify="left")
     table.add_row("shards", str(len(manifest.shards)))
     table.add_row("samples", str(sum(shard.samples for shard in manifest.shards)))
@@ -36,7 +36,7 @@ def _bytes(count: int) -> str:
 
 
 def _short(value: object) -> str:
-    """Show plain values whole and a recipe by its name."""
+    """Show plain values completely and a recipe by its name."""
     if isinstance(value, dict):
         return str(value.get("name", f"{len(value)} fields"))
     text = str(value)

@@ -1,4 +1,4 @@
-"""The whole main job on drawn data: every step is a real ``stm`` command, shown, run and timed."""
+"""The complete workflow on drawn data: each step is an ``stm`` command, shown, run and timed."""
 
 import json
 import subprocess
@@ -17,27 +17,27 @@ from stmtrain.errors import StmError, UsageError
 __all__ = ["demo"]
 
 SIZE = 96
-"""Side of clips and short side of videos, pixels: what two cores learn from in minutes."""
+"""Side of clips and short side of videos, pixels: small enough to train on two cores in minutes."""
 PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 110, 3e-4
 IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 24, 6, 20
 
 
 @dataclass
 class _Tour:
-    """The steps taken so far; a step that fails ends the tour with its own message."""
+    """The steps taken so far; a step that fails ends the demo with its own message."""
 
     console: Console
     rows: list[tuple[str, str, float]] = field(default_factory=list)
 
     def stm(self, made: str, *arguments: object) -> None:
-        """Run one ``stm`` command in a process of its own, as a user would."""
+        """Run one ``stm`` command in its own process, as a user would."""
         words = [str(argument) for argument in arguments]
         self.console.print(f"\n[bold]$ stm {' '.join(words)}[/bold]", highlight=False)
         began = time.perf_counter()
         code = subprocess.run([sys.executable, "-m", "cli", *words], check=False).returncode
         if code:
             raise StmError(
-                f"demo: stm {words[0]} ended with exit code {code}; its message is above"
+                f"demo: stm {words[0]} failed with exit code {code}; see its message above"
             )
         self.rows.append((f"stm {words[0]}", made, time.perf_counter() - began))
 
@@ -56,9 +56,9 @@ def demo(out: Path, *, seed: int, console: Console) -> None:
     """Draw COCO and DAVIS trees; prepare, pack, preview, train both stages, evaluate.
 
     Args:
-        out: Folder for everything; must not exist or be empty.
+        out: Folder for all files; must be empty or absent.
         seed: Decides drawings, synthesis and training.
-        console: Where headings and the closing table go.
+        console: Prints headings and the final table.
 
     Raises:
         UsageError: ``out`` is not empty.
@@ -103,7 +103,7 @@ def _prepare(tour: _Tour, coco: Path, davis: Path, clips: Path, videos: Path, se
 
 
 def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> None:
-    """Train both stages as one would at full size, with numbers for a small random network."""
+    """Train both stages as at full size, with settings for a small network without pre-training."""
     common = (
         *("--backbone", "resnet18", "--size", SIZE, "--batch-size", 4, "--seed", seed),
         *("--learning-rate", LEARNING_RATE, "--set", "batchnorm=train", "--set", "warmup=20"),
@@ -123,7 +123,7 @@ def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> Non
 
 
 def _compare(tour: _Tour, davis: Path, out: Path) -> None:
-    """Evaluate on videos that training never saw, beside repeating each video's first mask."""
+    """Evaluate on unseen videos, next to repeating the first mask of each video."""
     results, still = out / "results", out / "first-mask"
     tour.stm(
         f"{results}",

@@ -1,8 +1,8 @@
 """Drawn scenes: textured blobs that move in front of a textured background. NumPy only.
 
-Blobs turn, deform, move and hide one another. They are large against the model's stride-16 grid and
-move far enough that the first mask is a poor guess for later frames, while their colours and
-textures stay: what remains to be learned is to follow them.
+Blobs rotate, deform, move and occlude one another. They are large relative to the model's stride-16
+grid and move so far that the first mask is a poor guess for later frames. Their colours and
+textures stay constant, so that a model can learn to track them.
 
 Lengths are in units of the frame's short side, times in frames, angles in radians.
 """
@@ -21,31 +21,31 @@ Bytes = NDArray[np.uint8]
 
 TEXTURES = ("stripes", "checks", "dots", "rings")
 _RADII = ((0.20, 0.28), (0.17, 0.23), (0.15, 0.19))
-"""Radius for 1, 2 and more objects: diameters of 30 to 56 % of the short side."""
+"""Radius with 1, 2 and more objects: diameters of 30 to 56 % of the short side."""
 _SPEED = (0.03, 0.05)
 """Peak speed along each axis: 3 to 5 pixels a frame at 96 pixels."""
 _ARRIVAL = 0.4
-"""Speed at which a late blob comes in from the left."""
+"""Speed at which a late blob enters from the left."""
 _TRIES = 6
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A textured shape: its outline, its colours, and where it is at any time.
+    """A textured shape: its outline, colours and motion.
 
     Attributes:
         radius: Mean radius.
         waves: (3, 3) amplitude, phase and rate of the outline's 2nd to 4th harmonic.
-        middle: (2,) x, y around which it swings.
-        reach: (2,) how far it swings in x and y.
+        middle: (2,) x, y around which it oscillates.
+        reach: (2,) amplitude of the oscillation in x and y.
         rate: (2,) radians per frame.
         phase: (2,) radians.
         angle: Orientation at time 0.
-        spin: Turn per frame.
+        spin: Rotation per frame.
         texture: Position in ``TEXTURES``.
         frequency: Of the texture, radians per radius.
         colours: (2, 3) RGB in [0, 1].
-        enters: It comes in from the left and has arrived at this frame; 0 is there from the start.
+        enters: Frame at which it has entered from the left; 0 is present from the start.
     """
 
     radius: float
@@ -75,7 +75,7 @@ class Blob:
         return np.asarray(self.radius * out, np.float32)
 
     def paint(self, size: tuple[int, int], time: float) -> tuple[Floats, Floats]:
-        """Return cover (H,W) with soft edges and colour (H,W,3), float32 in [0, 1]."""
+        """Return coverage (H, W) with soft edges and colour (H, W, 3), float32 in [0, 1]."""
         x, y = _grid(size)
         cx, cy = self.centre(time)
         distance = np.hypot(x - cx, y - cy)
@@ -88,7 +88,7 @@ class Blob:
         return cover, np.asarray(colour, np.float32)
 
     def polygon(self, size: tuple[int, int]) -> Floats:
-        """Return the outline at time 0 as (64, 2) x, y in pixels, held inside the image."""
+        """Return the outline at time 0 as (64, 2) x, y in pixels, clipped to the image."""
         theta = np.linspace(0, 2 * np.pi, 64, endpoint=False, dtype=np.float32)
         rays = np.stack([np.cos(theta + self.angle), np.sin(theta + self.angle)], axis=1)
         points = self.centre(0) + self.outline(theta, 0)[:, None] * rays
@@ -97,7 +97,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class ToyScene:
-    """A background that pans slowly, and blobs in front of it, the first one nearest.
+    """A background that pans slowly, and blobs in front of it, the nearest first.
 
     Attributes:
         colours: (2, 3) RGB in [0, 1] of the background.
@@ -110,7 +110,7 @@ class ToyScene:
     blobs: tuple[Blob, ...]
 
     def render(self, size: tuple[int, int], time: float = 0) -> tuple[Bytes, Bytes]:
-        """Return the frame (H,W,3) uint8 RGB and its mask (H,W) uint8, blob i as id i + 1."""
+        """Return the frame (H, W, 3) uint8 RGB and its mask (H, W) uint8, blob i as id i + 1."""
         x, y = _grid(size)
         swing = [np.sin(fx * x + fy * y + p + r * time) for fx, fy, p, r in self.waves]
         blend = (0.5 + sum(swing[:4]) / 6)[..., None]
@@ -124,7 +124,7 @@ class ToyScene:
         return (np.clip(frame, 0, 1) * 255 + 0.5).astype(np.uint8), mask
 
     def least_visible(self, size: tuple[int, int]) -> float:
-        """Return the share of its disc that the most hidden blob shows when it has arrived."""
+        """Return the visible share of the most occluded blob's disc, once it has entered."""
         taken = np.zeros(size, bool)
         shares = [1.0]
         for blob in self.blobs:
@@ -141,13 +141,13 @@ def draw_scene(
     objects: int,
     enters: Mapping[int, int] | None = None,
 ) -> ToyScene:
-    """Draw a scene; of six arrangements take the one whose most hidden object shows most.
+    """Draw six arrangements; return the one whose most occluded object is the most visible.
 
     Args:
         rng: Source of every random choice.
         size: (height, width); only the ratio counts.
         objects: Number of objects, >= 0.
-        enters: Object number (1..) to the frame at which it has come in from the left.
+        enters: Object number (1..) to the frame at which it has entered from the left.
 
     Returns:
         The scene, with objects of distinct hues.
@@ -184,7 +184,7 @@ def draw_video(
     """Draw one video; arguments as for :func:`draw_scene`.
 
     Returns:
-        Frames (T,H,W,3) uint8 RGB and masks (T,H,W) uint8 with ids 1..``objects``.
+        Frames (T, H, W, 3) uint8 RGB and masks (T, H, W) uint8 with ids 1..``objects``.
     """
     scene = draw_scene(rng, size, objects, enters)
     rendered = [scene.render(size, time) for time in range(frames)]
@@ -195,7 +195,7 @@ def _blob(rng: np.random.Generator, hue: float, objects: int, extent: Floats, en
     radius = rng.uniform(*_RADII[min(objects, len(_RADII)) - 1])
     reach = (extent / 2 - 0.7 * radius) * rng.uniform(0.8, 1, 2)
     speed = rng.uniform(*_SPEED) * rng.choice([-1.0, 1.0], 2)
-    # The second phase lags by about a quarter turn: where one axis rests, the other one moves.
+    # The second phase lags by about a quarter turn: when one axis rests, the other one moves.
     first = rng.uniform(0, 6.28)
     phase = [first, first + rng.uniform(0.3, 0.7) * np.pi]
     amplitude = rng.uniform(0.04, 0.12, 3) * (1, 0.8, 0.6)
@@ -220,14 +220,14 @@ def _blob(rng: np.random.Generator, hue: float, objects: int, extent: Floats, en
 
 
 def _texture(kind: int, frequency: float, u: Floats, v: Floats) -> Floats:
-    """Blend (H,W) in [0, 1] of stripes, checks, dots or rings with soft edges."""
+    """Return stripes, checks, dots or rings with soft edges, (H, W) in [0, 1]."""
     a, b = np.sin(frequency * u), np.sin(frequency * v)
     wave = (a, 2 * a * b, a + b - 0.4, np.sin(1.3 * frequency * np.hypot(u, v)))[kind]
     return np.asarray(0.5 + 0.5 * np.tanh(3 * wave), np.float32)
 
 
 def _grid(size: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return x (1,W) and y (H,1) of the pixel centres."""
+    """Return x (1, W) and y (H, 1) of the pixel centres."""
     y, x = np.ogrid[: size[0], : size[1]]
     short = np.float32(min(size))
     return (x.astype(np.float32) + 0.5) / short, (y.astype(np.float32) + 0.5) / short

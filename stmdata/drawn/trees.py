@@ -1,7 +1,7 @@
 """Small data sets drawn from a seed: COCO, DAVIS and YouTube-VOS trees for the tests and the demo.
 
-In comes an empty folder, out goes a tree that looks like the published one, quirks included. The
-pictures are those of ``stmdata.drawn.scenes``; the same arguments give the same bytes.
+Each tree has the layout of the published one, including its quirks. The pictures come from
+``stmdata.drawn.scenes``; equal arguments give equal bytes.
 """
 
 import io
@@ -43,7 +43,7 @@ def draw_coco(
         root: Folder to fill; ``train2017`` must not exist in it yet.
         images: Number of images.
         size: (height, width), pixels; objects are 30 to 56 % of the short side wide.
-        seed: Same seed, same pictures.
+        seed: Equal seeds give equal pictures.
 
     Returns:
         ``root``.
@@ -85,9 +85,9 @@ def draw_davis(
 ) -> Path:
     """Draw a DAVIS tree: ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``.
 
-    The folders are called 480p whatever the size. The 2016 style has one object per video in grey
-    masks of 0 and 255, and the last mask of the first video has an alpha channel, as one real file
-    has. The 2017 style has palette masks of object ids.
+    The folders are named 480p at any size. The 2016 style has one object per video in grey masks of
+    0 and 255, and the last mask of the first video has an alpha channel, like one real file. The
+    2017 style has palette masks of object ids.
 
     Args:
         root: Folder to fill; the videos must not exist in it yet.
@@ -95,10 +95,11 @@ def draw_davis(
         videos: Number of videos; the last ``val`` of them are the val split, the others train.
         frames: Frames per video.
         size: (height, width), pixels.
-        seed: Same seed, same pictures.
+        seed: Equal seeds give equal pictures.
         val: Videos in the val split.
-        objects: Fewest and most objects of a 2017-style video; the videos take turns.
-        ids: Object ids to use, as many as the most objects; (1, 4, 9) leaves gaps.
+        objects: Smallest and largest number of objects of a 2017-style video; the videos cycle
+            through the range.
+        ids: Object ids to use, as many as the largest number of objects; (1, 4, 9) leaves gaps.
         void: Draw the outlines of the objects as void (255).
 
     Returns:
@@ -136,9 +137,9 @@ def draw_youtube_vos(
 ) -> Path:
     """Draw a YouTube-VOS tree with the splits ``train`` and ``valid``.
 
-    A video has three objects (every second one: two) with ids 1, 3 and 4; the last one comes in
-    late. ``train`` has a mask on every fifth frame. In ``valid`` only the frames in which an object
-    is first seen have a mask, and it shows that object alone. ``meta.json`` lists per object the
+    Videos have three or two objects in turn, with ids 1, 3 and 4; the last object enters late.
+    ``train`` has a mask on every fifth frame. In ``valid`` only the frames in which an object first
+    appears have a mask, and it shows that object alone. ``meta.json`` lists for each object the
     frames whose mask shows it (train), or those to be exported (valid).
 
     Args:
@@ -147,7 +148,7 @@ def draw_youtube_vos(
         valid: Videos in the valid split.
         frames: Frames per video, at least 6 for an object to be late.
         size: (height, width), pixels.
-        seed: Same seed, same pictures.
+        seed: Equal seeds give equal pictures.
 
     Returns:
         ``root``.
@@ -175,7 +176,7 @@ def draw_youtube_vos(
 def _coco_image(
     rng: np.random.Generator, kind: int, size: tuple[int, int]
 ) -> tuple[Bytes, list[dict[str, Any]]]:
-    """Draw an image (H,W,3) uint8 RGB of one kind (see ``draw_coco``) and its annotations."""
+    """Draw an image (H, W, 3) uint8 RGB of one kind (see ``draw_coco``) and its annotations."""
     count = 0 if kind == 5 else int(rng.integers(1, 4))
     scene = draw_scene(rng, size, count)
     groups = [[blob] for blob in scene.blobs]
@@ -192,14 +193,14 @@ def _coco_image(
 
 
 def _in_two(blob: Blob) -> list[Blob]:
-    """Return two halves as large blobs of the same look, apart from each other."""
+    """Return two smaller blobs of the same appearance, apart from each other."""
     radius = 0.6 * blob.radius
     shift = np.array([blob.radius * 0.75, 0], np.float32)
     return [replace(blob, radius=radius, middle=blob.middle + side * shift) for side in (-1, 1)]
 
 
 def _crowd(rng: np.random.Generator, size: tuple[int, int]) -> list[Blob]:
-    """Return five small blobs of one look in a row."""
+    """Return five small blobs of one appearance in a row."""
     first = draw_scene(rng, size, 1).blobs[0]
     extent = np.array(size[::-1], np.float32) / min(size)
     places = [extent * (0.15 + 0.17 * i, 0.85) for i in range(5)]
@@ -211,6 +212,8 @@ def _annotation(
     blobs: Sequence[Blob], size: tuple[int, int], *, crowd: bool, rle: bool
 ) -> dict[str, Any]:
     """Return one COCO annotation (without its ids) that covers ``blobs``."""
+    from pycocotools.mask import encode  # only here: the lean install draws videos without it
+
     mask = np.any([blob.paint(size, 0)[0] > 0.5 for blob in blobs], axis=0)
     polygons = [blob.polygon(size) for blob in blobs]
     counts = _run_lengths(mask)
@@ -218,7 +221,10 @@ def _annotation(
     if crowd:
         segmentation = {"counts": counts, "size": list(size)}
     elif rle:
-        segmentation = {"counts": _compress(counts), "size": list(size)}
+        segmentation = {
+            "counts": encode(np.asfortranarray(mask, np.uint8))["counts"].decode(),
+            "size": size,
+        }
     points = np.concatenate(polygons)
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
     return {
@@ -237,27 +243,13 @@ def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()  # type: ignore[no-any-return]
 
 
-def _compress(counts: Sequence[int]) -> str:
-    """Return COCO's compressed counts: 5 bits a character, differences from the fourth run on."""
-    out = []
-    for i, count in enumerate(counts):
-        value = count - counts[i - 2] if i > 2 else count
-        more = True
-        while more:
-            bits = value & 0x1F
-            value >>= 5
-            more = value != (-1 if bits & 0x10 else 0)
-            out.append(chr((bits | 0x20 if more else bits) + 48))
-    return "".join(out)
-
-
 def _relabel(masks: Bytes, ids: Sequence[int]) -> Bytes:
     """Replace slot i by ``ids[i - 1]``."""
     return np.array([0, *ids], np.uint8)[masks]
 
 
 def _outline(masks: Bytes) -> NDArray[np.bool_]:
-    """Return (T,H,W) bool: pixels of an object whose right or lower neighbour is another label."""
+    """Return (T, H, W) bool: pixels whose right or lower neighbour has another label."""
     out = np.zeros(masks.shape, bool)
     out[:, :-1] |= masks[:, :-1] != masks[:, 1:]
     out[:, :, :-1] |= masks[:, :, :-1] != masks[:, :, 1:]
@@ -275,7 +267,7 @@ def _listed_frames(masks: Mapping[int, Bytes], *, exported: bool) -> dict[str, A
 
 
 def _first_masks(masks: Mapping[int, Bytes]) -> dict[int, Bytes]:
-    """Keep each object only in the frame where it is first seen, and drop the empty masks."""
+    """Keep each object only in the frame in which it first appears, and drop empty masks."""
     known = {0}
     out: dict[int, Bytes] = {}
     for t, mask in masks.items():

@@ -1,7 +1,7 @@
-"""Walk through a tar from a stranger: every member's name and place, or the byte that is wrong.
+"""The tar format: the headers that stm writes, and a strict walk through an untrusted tar.
 
-Only what a shard may hold is let through: regular files (and folders, which hold nothing) in the
-USTAR, GNU or PAX dialect. ``tarfile`` would also follow links, sparse maps and names of any length,
+Only what a shard may contain is accepted: regular files (and folders, which have no content) in the
+USTAR, GNU or PAX dialect. ``tarfile`` would also accept links, sparse maps and names of any length,
 and takes a damaged header for the end; here each of these is an error that names its byte.
 """
 
@@ -59,12 +59,12 @@ def header_bytes(name: str, size: int) -> bytes:
 
 
 def padded(size: int) -> int:
-    """Return the bytes that a member of ``size`` bytes takes in whole blocks."""
+    """Round the size of a member up to complete blocks, bytes."""
     return -(-size // BLOCK) * BLOCK
 
 
 def tar_size(end: int) -> int:
-    """Return the bytes of a tar that stm writes with members up to byte ``end``."""
+    """Return the size of a tar that stm writes with members up to byte ``end``, bytes."""
     return -(-(end + 2 * BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
@@ -113,7 +113,7 @@ def _read(file: BinaryIO, byte: int, where: str) -> bytes:
 
 
 def _check_header(block: bytes, byte: int, where: str) -> tuple[bytes, int]:
-    """Return (type flag, bytes of data) of a header block that is in order."""
+    """Check a header block; return its type flag and the size of its data, bytes."""
     where = f"{where}: header at byte {byte}"
     total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
     if _octal(block[148:156]) != total:
@@ -126,7 +126,8 @@ def _check_header(block: bytes, byte: int, where: str) -> tuple[bytes, int]:
     if kind not in (b"0", b"\0", b"5", b"x", b"g"):
         what = _KINDS.get(kind, f"of type {kind!r}")
         raise ShardError(
-            f"{where}: {_name(block)!r} is {what}; a shard holds plain files only, make it again"
+            f"{where}: {_name(block)!r} is {what}; a shard contains plain files only, make the "
+            "tar again"
         )
     return kind, size
 
@@ -139,7 +140,7 @@ def _octal(field: bytes) -> int | None:
 
 
 def _name(block: bytes) -> str:
-    """Return the name of a header block; bytes outside ASCII show as escapes."""
+    """Return the name in a header block; bytes outside ASCII become escapes."""
     name = block[:100].partition(b"\0")[0]
     prefix = block[345:500].partition(b"\0")[0] if block[257:263] == b"ustar\0" else b""
     text = b"/".join(part for part in (prefix, name) if part).decode("ascii", "backslashreplace")
@@ -147,10 +148,10 @@ def _name(block: bytes) -> str:
 
 
 def _check_extended(file: BinaryIO, offset: int, length: int, where: str) -> None:
-    """Let extended headers pass that say nothing of name, size or layout (times and owners)."""
+    """Refuse extended headers that state more than times and owners."""
     where = f"{where}: extended header at byte {offset - BLOCK}"
     if length > _MOST_EXTENDED:
-        raise ShardError(f"{where} has {length} bytes; a shard needs none, make it again")
+        raise ShardError(f"{where} has {length} bytes; a shard needs none, make the tar again")
     file.seek(offset)
     data = file.read(length)
     while data:
@@ -162,13 +163,14 @@ def _check_extended(file: BinaryIO, offset: int, length: int, where: str) -> Non
         key = field.partition(b"=")[0].decode("ascii", "backslashreplace")
         if key in ("path", "linkpath", "size", "hdrcharset") or key.startswith("GNU.sparse"):
             raise ShardError(
-                f"{where} sets {key!r}; a shard's names and sizes fit a plain header, make it again"
+                f"{where} sets {key!r}; a shard's names and sizes fit a plain header, make the tar "
+                "again"
             )
         data = data[count:]
 
 
 def _check_end(file: BinaryIO, byte: int, where: str) -> None:
-    """See that only zeros follow, at least the two blocks of the end mark."""
+    """Check that only zeros follow, at least the two blocks of the end mark."""
     found = 0
     file.seek(byte)
     while chunk := file.read(1 << 20):

@@ -1,8 +1,8 @@
-"""The shard contract, beside the tars: sidecar and manifest (format version 1).
+"""The shard contract next to the tars: sidecar and manifest (format version 1).
 
-The sidecar says where each member of its tar lies and what its CRC is, the manifest which shards
-make up the set. In come plain values, out go JSON bytes, and back. Standard library only, no file
-access. The prose version is ``docs/shard-format.md``.
+The sidecar states the place and CRC of each member of its tar, the manifest lists the shards of the
+set. They convert plain values to JSON bytes and back, without file access.
+``docs/shard-format.md`` describes the format.
 """
 
 import builtins
@@ -41,18 +41,18 @@ STATISTICS = ("samples", "frames", "masks", "objects", "jpg_bytes", "png_bytes",
 """What a sidecar counts: :meth:`SampleIndex.statistics` of its samples, and skipped inputs."""
 
 INDEXED = "indexed"
-"""``config["kind"]`` of a set whose tars were made elsewhere (``stm shards index``)."""
+"""``config["kind"]`` of a set of another program's tars (``stm shards index``)."""
 
 
 @dataclass(frozen=True)
 class SampleIndex:
-    """Where a sample's members lie in its tar.
+    """The places of a sample's members in its tar: an entry of the sidecar's index.
 
     Attributes:
         key: The sample's key.
         members: ``members[suffix] = (data offset, size)``, bytes.
         crc32: CRC-32 of each member's bytes; empty in sets made before it was recorded.
-        record: The sample's record where the tar has none of its own (``stm shards index``).
+        record: The sample's record, if the tar does not contain it (``stm shards index``).
     """
 
     key: str
@@ -65,8 +65,8 @@ class SampleIndex:
         offset, size = self.members[suffix]
         return f"sample {self.key}, member {suffix}, bytes {offset} to {offset + size - 1}"
 
-    def is_whole(self, suffix: str, data: bytes) -> bool:
-        """Say whether a member's bytes are those that were written, as far as its CRC is known."""
+    def is_intact(self, suffix: str, data: bytes) -> bool:
+        """Return whether a member's bytes have its CRC; true if the CRC is unknown."""
         return not self.crc32 or zlib.crc32(data) == self.crc32[suffix]
 
     def statistics(self, record: SampleRecord) -> dict[str, int]:
@@ -81,7 +81,7 @@ class SampleIndex:
         }
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the sidecar's entry as JSON values."""
+        """Return the entry as JSON values."""
         value: dict[str, Any] = {"key": self.key, "members": dict(self.members)}
         if self.crc32:
             value["crc32"] = dict(self.crc32)
@@ -118,7 +118,7 @@ def _place(value: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """``<shard>.json``, written after its tar is in place: the mark that the shard is complete."""
+    """``<shard>.json``, written after its tar: its presence marks the shard as complete."""
 
     shard: str
     bytes: int
@@ -166,13 +166,13 @@ class Sidecar:
             ) from None
         if count != len(sidecar.index):
             raise ShardError(
-                f"{where}: says {count} samples but indexes {len(sidecar.index)}; pack it again"
+                f"{where}: states {count} samples, indexes {len(sidecar.index)}; pack it again"
             )
         sidecar._check_places(where)
         return sidecar
 
     def _check_places(self, where: str) -> None:
-        """Refuse members that would lie outside the tar."""
+        """Refuse members outside the tar."""
         for row in self.index:
             for suffix, (offset, size) in row.members.items():
                 if offset < 0 or size < 0 or offset + size > self.bytes:
@@ -184,7 +184,7 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One line of the manifest: a shard's file name, bytes, sha256 and number of samples.
+    """A shard's entry in the manifest: its file name, bytes, sha256 and number of samples.
 
     ``sidecar_sha256`` is that of the sidecar's bytes; empty in sets made before it was recorded.
     """
@@ -197,23 +197,23 @@ class ShardEntry:
 
     @classmethod
     def of(cls, sidecar: Sidecar) -> Self:
-        """Return the line for a sidecar as it was written."""
+        """Return the entry of the shard of a sidecar."""
         digest = hashlib.sha256(sidecar.to_json()).hexdigest()
         return cls(sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), digest)
 
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Self:
-        """Build a line from decoded JSON."""
+        """Build an entry from decoded JSON."""
         numbers = int(value["bytes"]), int(value["samples"])
         if not all(0 <= number < 1 << 62 for number in numbers):
-            raise ValueError("a number of bytes or samples that cannot be")
+            raise ValueError("an impossible number of bytes or samples")
         name, digest = str(value["name"]), str(value["sha256"])
         return cls(name, numbers[0], digest, numbers[1], str(value.get("sidecar_sha256", "")))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """``manifest.json``, written last: its presence means that the whole set is there.
+    """``manifest.json``, written last: its presence marks the set as complete.
 
     ``config`` holds everything that decides the bytes (source, recipe, seed, ...); ``totals`` the
     sums of the shards' statistics; ``skipped`` a count per reason.
@@ -315,5 +315,5 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
 
 
 def is_indexed(config: Mapping[str, Any]) -> bool:
-    """Say whether the tars of a set with this configuration were made elsewhere."""
+    """Return whether a set with this configuration consists of another program's tars."""
     return config.get("kind") == INDEXED

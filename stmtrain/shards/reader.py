@@ -242,7 +242,7 @@ class OpenShard:
         if close and len(places) == len(suffixes):
             data = os.pread(self._descriptor, stop - start, start)
             found = [data[offset - start : offset - start + size] for offset, size in places]
-            if len(data) == stop - start and all(map(row.is_whole, suffixes, found)):
+            if len(data) == stop - start and all(map(row.is_intact, suffixes, found)):
                 return found
         return [self.member(row, suffix) for suffix in suffixes]  # which also names any fault
 
@@ -265,7 +265,7 @@ class OpenShard:
                 f"{self.path}, {row.place(suffix)}: found {len(data)} of {size} bytes; the "
                 "shard is truncated, run the command that made it again"
             )
-        if not row.is_whole(suffix, data):
+        if not row.is_intact(suffix, data):
             raise ShardError(
                 f"{self.path}, {row.place(suffix)}: crc32 is {zlib.crc32(data):08x}, expected "
                 f"{row.crc32[suffix]:08x}; the shard was damaged after it was written, run "

@@ -1,9 +1,8 @@
-"""The shard contract, inside a tar: names, the sample and its record (format version 1).
+"""The shard contract inside a tar: names, the sample and its record (format version 1).
 
-In come plain values, out go canonical JSON bytes, and back. No file access:
-``stmdata.packing.pack`` writes by this contract and ``stmtrain.shards.reader`` reads by it. The
-files beside the tars, which are read by those who count and look for shards and samples, are in
-:mod:`stmtrain.shards.manifest`. The prose version is ``docs/shard-format.md``.
+It converts plain values to canonical JSON bytes and back, without file access. Writers
+(``stmdata.packing``) and readers (``stmtrain.shards.reader``) both follow it. Sidecars and the
+manifest are in :mod:`stmtrain.shards.manifest`; ``docs/shard-format.md`` describes the format.
 """
 
 import hashlib
@@ -45,11 +44,11 @@ _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 _FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""What decoded JSON of another shape raises while it is taken apart (1e999 overflows an int)."""
+"""Raised while decoded JSON of another shape is taken apart (1e999 overflows an int)."""
 
 
 def canonical_json(value: object) -> bytes:
-    """Encode as UTF-8 JSON with sorted keys and no spaces, so that equal values are equal bytes."""
+    """Encode as UTF-8 JSON with sorted keys and no spaces; equal values give equal bytes."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="surrogatepass")  # file names need not be UTF-8
 
@@ -65,7 +64,7 @@ def sidecar_name(shard: str) -> str:
 
 
 def is_shard_name(name: str) -> bool:
-    """Return whether a tar may have this name: a plain one, and its sidecar's name is free."""
+    """Return whether a tar may have this name: it is plain, and so is its sidecar's name."""
     taken = {MANIFEST_NAME, CONFIG_NAME}
     return _SHARD_NAME.fullmatch(name) is not None and sidecar_name(name) not in taken
 
@@ -83,7 +82,7 @@ def load_object(data: bytes, where: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """What a sample's ``.json`` member says: one clip or one whole video.
+    """The content of a sample's ``.json`` member, which describes a clip or a complete video.
 
     Attributes:
         sample_key: Unique in the data set; letters, digits, ``_`` and ``-`` only.
@@ -94,7 +93,7 @@ class SampleRecord:
         object_ids: Ids that occur in any mask, ascending, in 1..254; gaps are kept.
         areas: ``areas[i][j]`` is the pixel count of ``object_ids[i]`` in ``mask_frames[j]``.
         original_size: ``(height, width)`` before any resize, pixels.
-        origin: Where the sample came from (data set, image, variant); free but JSON.
+        origin: Where the sample came from (data set, image, variant); any JSON object.
     """
 
     sample_key: str
@@ -225,7 +224,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An input that gave no sample (or part of one that was left out), with the reason."""
+    """An input that gave no sample, or a part that a sample lacks, with the reason."""
 
     input: str
     reason: str

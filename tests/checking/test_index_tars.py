@@ -137,14 +137,12 @@ def test_a_changed_byte_is_named(tmp_path: Path):
         flip(path, offset + size)
         (fault,) = verify(tmp_path).faults
         assert (
-            fault.text == f"{named}: byte {offset + size}, behind its data, is 0x01, expected 0x00"
+            fault.text == f"{named}: byte {offset + size}, after its data, is 0x01, expected 0x00"
         )
         path.write_bytes(whole)
     flip(path, whole.index(b"hello"))
     (fault,) = verify(tmp_path).faults
-    assert fault.text.endswith(
-        "; all its samples are as they were, what has changed is between them"
-    )
+    assert fault.text.endswith("; all its samples are intact, bytes between them have changed")
     path.write_bytes(whole)
     flip(path, len(whole) - 1)
     (fault,) = verify(tmp_path).faults
