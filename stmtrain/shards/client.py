@@ -175,7 +175,7 @@ class Remote:
             ) from None
         if status == 416:
             raise ShortFile(
-                f"{where}: shorter than the manifest says; upload the set again"
+                f"{where}: shorter than the manifest states; upload the set again"
             ) from None
         if status is not None and 400 <= status < 500 and status not in _TRANSIENT_4XX:
             raise RemoteError(f"{where}: refused ({_reason(error)}); check the URL") from None

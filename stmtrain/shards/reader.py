@@ -203,7 +203,7 @@ def open_shards(
     Args:
         location: Its folder, or its ``s3://``, ``gs://``, ``hf://`` or ``https://`` URL.
         cache: Folder for shards from a URL; by default in the user's cache folder.
-        cache_size: The most that the cache holds, GB; 50 by default.
+        cache_size: Maximum size of the cache, GB; 50 by default.
 
     Returns:
         The set: ``len(shards)`` samples, and ``shards[i]`` decodes one of them to arrays.
@@ -211,7 +211,7 @@ def open_shards(
     Raises:
         ShardError: The folder contains no complete set, or a damaged one.
         UsageError: The URL has an unknown scheme, or a package for it is not installed.
-        RemoteError: The server does not answer, or refuses.
+        RemoteError: The server does not respond, or refuses access.
 
     Example:
         >>> shards = open_shards("shards/davis")  # doctest: +SKIP

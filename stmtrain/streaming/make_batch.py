@@ -101,8 +101,8 @@ class BatchJob:
     def result(self, patience: float) -> Batch:
         """Wait for every clip; raise the error of the first one in the plan's order that failed.
 
-        If bad samples are skipped, all clips are made again with others in their places, because
-        the new ones may be of another size.
+        If bad samples are skipped, the complete batch is rebuilt with other samples in their
+        places, because these may have another size.
         """
         while True:
             self._wait([self._opening], patience)

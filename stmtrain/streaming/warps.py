@@ -36,7 +36,7 @@ def draw_warps(
     """Draw each frame's matrix from source coordinates to those of the crop.
 
     A matrix is composed of the flip, the warps of the frame, the rescale, and a crop around the
-    objects: a window that contains the objects of all frames, or lies within their common bounding
+    objects: a window that contains the objects of all frames, or is within their common bounding
     box where that is larger. The window stays in the frame and always contains a random pixel of a
     random object of the first frame. The windows of later frames drift.
 
