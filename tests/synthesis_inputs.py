@@ -1,7 +1,10 @@
 """Images, label maps, cut-outs and policies that the tests of synthesis share."""
 
 import dataclasses
+import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +12,9 @@ from hypothesis import strategies as st
 
 from stmdata.synthesis.appearance_policy import STRONG
 from stmdata.synthesis.clip import Clip, Skip
-from stmdata.synthesis.layers import Cutout, cut_out
+from stmdata.synthesis.layers import Cutout, Scene, cut_out, inverse, transform
+
+KNOWN = Path(__file__).parent / "synthesis" / "known.json"
 
 EVERYTHING = dataclasses.replace(
     STRONG, **{f.name: 1.0 for f in dataclasses.fields(STRONG) if f.name.endswith("_p")}
@@ -53,3 +58,28 @@ def painted(height: int, width: int, count: int, rng: np.random.Generator) -> np
 def made(outcome: Clip | Skip) -> Clip:
     assert isinstance(outcome, Clip)
     return outcome
+
+
+def agrees(name: str, numbers: object, tolerance: float) -> bool:
+    """Compare numbers with those of ``synthesis/known.json``, which earlier revisions gave.
+
+    A difference means that the same command and seed no longer give the same shards. If that is
+    wanted, remove the file and run the tests once with ``STM_WRITE_KNOWN=1``.
+    """
+    known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
+    found = np.round(np.asarray(numbers, float), 3)
+    if os.environ.get("STM_WRITE_KNOWN"):
+        KNOWN.write_text(json.dumps(known | {name: found.tolist()}, indent=None) + "\n")
+        return True
+    wanted = np.array(known[name])
+    return found.shape == wanted.shape and bool(np.allclose(found, wanted, rtol=0, atol=tolerance))
+
+
+def positions(scene: Scene) -> np.ndarray:
+    """Return where a scene is: two corners of each frame, and the upper edge of each layer."""
+    side = scene.size - 1.0
+    rows = [transform(scene.base, np.array([[0.0, 0.0], [side, side]]))]
+    for layer in scene.layers:
+        edge = np.array([[0.0, 0.0], [layer.cutout.rgba.shape[1] - 1.0, 0.0]])
+        rows.append(transform(inverse(layer.matrices), edge))
+    return np.stack(rows)

@@ -16,7 +16,7 @@ from stmdata.synthesis.layers import Cutout, inverse, transform
 from stmdata.synthesis.recipe import CLASSIC
 from tests.paths import REAL, real_data
 from tests.profiles import examples
-from tests.synthesis_inputs import SEEDS, made
+from tests.synthesis_inputs import SEEDS, agrees, disc, made, painted, positions
 
 
 @examples(25)
@@ -82,3 +82,28 @@ def test_classic_agrees_with_the_published_generator(tmp_path: Path) -> None:
         ("vanish_3", 0.0239, 0.02),
     ):
         assert got[name]["mean"] == pytest.approx(want, abs=tolerance), name
+
+
+@pytest.mark.parametrize(("seed", "num_frames"), [(0, 3), (2, 3), (3, 5), (9, 2), (11, 3)])
+def test_scenes_are_those_of_earlier_revisions(seed: int, num_frames: int) -> None:
+    recipe = replace(CLASSIC, max_base_objects=2)
+    labels, pool = painted(200, 260, 3, np.random.default_rng(1)), [disc(20), disc(35)]
+    scene = draw_classic(labels, pool, recipe, num_frames, 128, np.random.default_rng(seed))
+    assert scene.hard_edges
+    assert scene.wedges
+    layers = [(layer.object_id, layer.behind, layer.cutout.area) for layer in scene.layers]
+    assert agrees(f"classic ids {seed}", scene.base_ids, 0)
+    assert agrees(f"classic layers {seed}", layers, 0)
+    assert agrees(f"classic positions {seed}", positions(scene), 0.01)
+
+
+def test_a_crop_contains_the_objects_if_they_fit() -> None:
+    labels = np.zeros((200, 400), np.uint8)
+    labels[80:120, 180:220] = 1
+    recipe = replace(CLASSIC, corner_shift=0.0, paste_probability=1.0)
+    for seed in range(20):
+        scene = draw_classic(labels, [], recipe, 2, 384, np.random.default_rng(seed))
+        spots = transform(inverse(scene.base), np.array([[180.0, 80.0], [219.0, 119.0]]))
+        assert spots.min() >= -1
+        assert spots.max() <= 384
+        assert scene.base_ids == (1,)

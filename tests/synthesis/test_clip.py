@@ -12,7 +12,7 @@ from stmdata.synthesis.appearance_policy import LIGHT, NONE, STRONG
 from stmdata.synthesis.clip import Clip, Skip, draw_clip
 from stmdata.synthesis.recipe import CLASSIC, DEFAULT, RECIPES, SynthRecipe
 from tests.profiles import examples
-from tests.synthesis_inputs import COLOURS, SEEDS, disc, made, painted
+from tests.synthesis_inputs import COLOURS, SEEDS, agrees, disc, made, painted
 
 
 def apart(mask: np.ndarray, pixels: int) -> np.ndarray:
@@ -205,3 +205,49 @@ def test_a_grey_image_stays_grey() -> None:
     labels = painted(150, 200, 2, rng)
     frames = made(draw_clip(image, labels, [], DEFAULT, rng, size=96)).frames
     assert (frames == frames[..., :1]).all()
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("policy", [NONE, STRONG], ids=["none", "strong"])
+def test_clips_are_those_of_earlier_revisions(name: str, policy) -> None:
+    rng = np.random.default_rng(0)
+    labels, pool = painted(200, 260, 3, rng), [disc(30, COLOURS[4]), disc(60, COLOURS[5])]
+    recipe = replace(RECIPES[name], paste_probability=1.0, min_object_area=200.0)
+    if name == "default":
+        recipe = replace(recipe, behind_probability=0.5)
+    image = np.clip(COLOURS[labels] + rng.integers(-40, 40, (200, 260, 1)), 0, 255).astype(np.uint8)
+    for seed in range(3):
+        made_from = np.random.default_rng(seed)
+        clip = made(
+            draw_clip(image, labels, pool, recipe, made_from, num_frames=4, size=96, policy=policy)
+        )
+        what = f"{name} {'strong' if policy is STRONG else 'none'} {seed}"
+        counts = [[int((mask == i).sum()) for i in range(7)] for mask in clip.masks]
+        assert agrees(f"areas {what}", counts, 6)
+        quarters = clip.frames.reshape(4, 2, 48, 2, 48, 3).mean(axis=(2, 4))
+        assert agrees(f"colours {what}", quarters, 0.4)
+
+
+def test_an_object_that_covers_too_much_is_drawn_again() -> None:
+    labels = np.zeros((100, 100), np.uint8)
+    labels[10:] = 1
+    image = COLOURS[labels]
+    recipe = replace(CLASSIC, max_object_share=0.2, paste_probability=1.0)
+    outcome = draw_clip(image, labels, [], recipe, np.random.default_rng(0), size=64)
+    assert outcome is Skip.NO_OBJECT
+    recipe = replace(CLASSIC, max_object_share=1.0, paste_probability=1.0)
+    made(draw_clip(image, labels, [], recipe, np.random.default_rng(0), size=64))
+
+
+def test_at_most_so_many_objects_are_kept() -> None:
+    labels = np.kron(np.arange(1, 10).reshape(3, 3), np.ones((40, 40))).astype(np.uint8)
+    image = np.dstack([labels] * 3)
+    seen = set()
+    for seed in range(20):
+        recipe = replace(DEFAULT, max_objects=2, min_object_area=1.0)
+        clip = made(draw_clip(image, labels, [], recipe, np.random.default_rng(seed), size=64))
+        assert clip.masks[0].max() == 2
+        first = [np.bincount(clip.frames[0][clip.masks[0] == i][:, 0]).argmax() for i in (1, 2)]
+        assert first[0] < first[1]  # ids follow those of the label map
+        seen |= {int(value) for value in first}
+    assert len(seen) > 5

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from stmdata.synthesis.layers import inverse, transform
 from stmdata.synthesis.recipe import DEFAULT
 from stmdata.synthesis.smooth import draw_smooth
 from tests.profiles import examples
-from tests.synthesis_inputs import SEEDS, disc, painted
+from tests.synthesis_inputs import SEEDS, agrees, disc, painted, positions
 
 
 @examples(25)
@@ -59,3 +60,27 @@ def test_smooth_motion_goes_every_way() -> None:
         ends.append(spots[-1] - spots[0])
     quadrants = [tuple(sign) for sign in np.sign(ends).astype(int)]
     assert all(quadrants.count((x, y)) > 25 for x in (-1, 1) for y in (-1, 1))
+
+
+@pytest.mark.parametrize(("seed", "num_frames"), [(0, 3), (2, 3), (4, 6), (6, 9)])
+def test_scenes_are_those_of_earlier_revisions(seed: int, num_frames: int) -> None:
+    recipe = replace(DEFAULT, pastes=(2, 2), leave_probability=0.5, behind_probability=0.5)
+    labels, pool = painted(200, 260, 3, np.random.default_rng(1)), [disc(20), disc(35), disc(150)]
+    scene = draw_smooth(labels, pool, recipe, num_frames, 128, np.random.default_rng(seed))
+    assert scene.base_ids == (1, 2, 3)
+    assert not scene.hard_edges
+    assert not scene.wedges
+    layers = [(layer.object_id, layer.behind, layer.cutout.area) for layer in scene.layers]
+    assert agrees(f"smooth layers {seed}", layers, 0)
+    assert agrees(f"smooth positions {seed}", positions(scene), 0.01)
+
+
+def test_without_instances_or_cutouts() -> None:
+    empty, never = np.zeros((90, 120), np.uint8), replace(DEFAULT, paste_probability=0.0)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        assert 1 <= len(draw_smooth(empty, [disc(9)], never, 3, 64, rng).layers) <= 3
+        assert draw_smooth(empty, [], never, 3, 64, rng).layers == ()
+        assert draw_smooth(empty + 1, [disc(9)], never, 3, 64, rng).layers == ()
+        counts = replace(never, paste_probability=1.0, pastes=(0, 2))
+        assert len(draw_smooth(empty, [disc(9)], counts, 3, 64, rng).layers) <= 2
