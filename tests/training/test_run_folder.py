@@ -9,6 +9,9 @@ import torch
 from stmtrain.errors import CheckpointError, UsageError
 from stmtrain.files import locked
 from stmtrain.train import train
+from stmtrain.training.distributed import SINGLE
+from stmtrain.training.run_folder import CheckpointSaver
+from stmtrain.training.setup import build_state
 from stmtrain.weights.checkpoint import load_checkpoint
 from tests.sets import pack_davis
 from tests.training.runs import EVERYTHING, RECIPE, metrics, options, train_quietly
@@ -68,9 +71,31 @@ def test_checkpoints_are_kept_by_policy(done: Path) -> None:
     assert not list(out.glob("*.tmp"))
 
 
-def test_the_best_checkpoint_is_the_one_that_scored_best(
-    done: Path,
-) -> None:
+def test_checkpoints_are_saved_at_their_interval(shards: Path, tmp_path: Path) -> None:
+    found: list[int] = []  # steps in checkpoint.pt while each step is reported
+
+    def progress(_step: int, _steps: int, _note: str) -> None:
+        path = tmp_path / "checkpoint.pt"
+        found.append(load_checkpoint(path).step if path.exists() else 0)
+
+    train(options(shards, tmp_path), replace(RECIPE, steps=4, save_every=2), progress)
+    assert found == [0, 0, 2, 2]
+
+
+def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path: Path) -> None:
+    run = options(tmp_path, tmp_path)
+    state = build_state(run, RECIPE, None, torch.device("cpu"), SINGLE)
+    saver = CheckpointSaver(run, RECIPE, (), state, SINGLE)
+    for state.step, score, best in ((1, 0.5, 1), (2, 0.4, 1), (3, 0.6, 3), (4, 0.6, 3)):
+        saver.save()  # as before every validation
+        saver.save_validated(score)
+        assert load_checkpoint(tmp_path / "best.pt").step == best
+        last = load_checkpoint(tmp_path / "checkpoint.pt")
+        assert (last.step, last.validated) == (state.step, state.step)
+    assert last.best == 0.6
+
+
+def test_the_best_checkpoint_is_the_one_that_scored_best(done: Path) -> None:
     out = done
     lines = metrics(out)
     scores = {line["step"]: line["validation"]["j_and_f"] for line in lines if "validation" in line}
