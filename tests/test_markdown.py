@@ -34,8 +34,7 @@ def test_lines_have_at_most_100_characters(page: Path) -> None:
 def test_files_that_a_page_names_exist(page: Path) -> None:
     folders = "stmdata|stmtrain|tests|docs|benchmarks"
     text = page.read_text()
-    names = re.findall(rf"`((?:{folders})/[\w/.]+)`", text)
-    names += re.findall(rf"python ((?:{folders})/[\w/.]+)", text)
+    names = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]*\w)(?![\w<*-])", text)
     names += [
         name.replace(".", "/") + ".py"
         for name in re.findall(r"python -m ((?:benchmarks|tests)[\w.]+)", text)
