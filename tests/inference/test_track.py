@@ -1,9 +1,8 @@
-"""Tracking one's own video: frames of any kind, masks of any kind, and what is left on disk."""
+"""Tracking the user's own video: frames and masks of any kind, and what is left on disk."""
 
 import json
 import tracemalloc
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,13 +12,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import cli
 from stmtrain.errors import DataError, UsageError
-from stmtrain.images.encode import encode_mask
 from stmtrain.inference import film as overlay_writer
 from stmtrain.inference import own_video as own_frames
 from stmtrain.inference import track
@@ -27,67 +24,16 @@ from stmtrain.inference.options import Inference
 from stmtrain.inference.own_masks import read_masks
 from stmtrain.inference.own_video import open_frames
 from stmtrain.model import STM
+from tests.datasets.trees import box
+from tests.inference.own import SIZE, Mask, film, picture, save
 
-SIZE = (48, 64)
 CPU = torch.device("cpu")
-Mask = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def model() -> STM:
-    torch.manual_seed(0)
-    return STM("resnet18").eval()
 
 
 @pytest.fixture(autouse=True)
 def _loaded_once(model: STM, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = {"file": "x", "backbone": "resnet18", "recipe": None, "trained": "nothing"}
     monkeypatch.setattr(track, "load_model_and_origin", lambda _: (model, origin))
-
-
-def picture(t: int, size: tuple[int, int] = SIZE) -> Mask:
-    """A smooth picture that survives video coding, brighter on the left, changing with ``t``."""
-    column = np.linspace(200, 40, size[1]).astype(np.uint8)
-    image = np.broadcast_to(column[None, :, None], (*size, 3)).copy()
-    image[..., 1] += np.uint8(5 * t)
-    return image
-
-
-def box(object_id: int, left: int, size: tuple[int, int] = SIZE) -> Mask:
-    mask = np.zeros(size, np.uint8)
-    mask[10:40, left : left + 16] = object_id
-    return mask
-
-
-def save(path: Path, mask: Mask, *, palette: bool = True) -> Path:
-    if palette:
-        path.write_bytes(encode_mask(mask))
-    else:
-        Image.fromarray(mask).save(path)
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Six JPEG frames, ``00000`` to ``00005``."""
-    out = tmp_path / "frames"
-    out.mkdir()
-    for t in range(6):
-        Image.fromarray(picture(t)).save(out / f"{t:05d}.jpg")
-    return out
-
-
-def film(path: Path, frames: int = 6, size: tuple[int, int] = SIZE, turn: int = 0) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(12), options={"crf": "8"})
-        stream.height, stream.width, stream.pix_fmt = size[0], size[1], "yuv420p"
-        if turn:
-            stream.set_display_rotation(turn)
-        for t in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(t, size), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def run(source: Path, masks: list[str], out: Path, **more: object) -> track.Tracked:
@@ -155,14 +101,6 @@ def test_a_video_file_is_the_same_as_its_frames(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["fps"] == 12.0
 
 
-@pytest.mark.parametrize("turn", [90, -90, 180])
-def test_a_turned_video_is_upright(tmp_path: Path, turn: int) -> None:
-    _, pixels = next(open_frames(film(tmp_path / "v.mp4", turn=turn)).open())
-    upright = np.rot90(picture(0), turn // 90 % 4)
-    assert pixels.shape == upright.shape
-    assert np.abs(pixels.astype(int) - upright).mean() < 4
-
-
 def test_masks_added_later_and_binary_ones(folder: Path, tmp_path: Path) -> None:
     given = [
         str(save(tmp_path / "a.png", box(255, 4), palette=False)),
@@ -182,15 +120,6 @@ def test_masks_added_later_and_binary_ones(folder: Path, tmp_path: Path) -> None
     assert ((masks[2] == 3) == (box(1, 24) > 0)).all()
     assert ((masks[4] == 1) == (box(1, 44) > 0)).all()
     assert not any((mask == 1).any() for mask in masks[:4])
-
-
-def test_several_masks_of_one_frame_lie_over_each_other(folder: Path, tmp_path: Path) -> None:
-    a = save(tmp_path / "a.png", box(255, 4), palette=False)
-    b = save(tmp_path / "b.png", box(255, 12), palette=False)
-    given = read_masks([str(a), f"0={b}"], open_frames(folder), SIZE)
-    assert list(given.masks) == [0]
-    assert ((given.masks[0] == 1) == (box(1, 4) > 0)).all()
-    assert ((given.masks[0] == 2) == ((box(1, 12) > 0) & (box(1, 4) == 0))).all()
 
 
 def test_a_mask_before_which_nothing_is_known(folder: Path, tmp_path: Path) -> None:
@@ -356,47 +285,6 @@ def test_a_mask_beyond_the_end_of_a_video(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError, match=r"has 6 frames, and .*m.png is for frame 9"):
         run(source, masks, tmp_path / "out")
     assert not (tmp_path / "out" / "summary.json").exists()
-
-
-def test_bad_sources(tmp_path: Path, folder: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(DataError, match=r"empty: expected .jpg, .*found none"):
-        open_frames(empty)
-    with pytest.raises(DataError, match="found neither"):
-        open_frames(tmp_path / "missing")
-    text = tmp_path / "notes.mp4"
-    text.write_text("no video")
-    with pytest.raises(DataError, match=r"notes.mp4: expected a video that FFmpeg can read"):
-        open_frames(text)
-    playlist = tmp_path / "list.m3u8"
-    playlist.write_text(f"#EXTM3U\n#EXTINF:1,\n{film(tmp_path / 'v.mp4')}\n#EXT-X-ENDLIST\n")
-    with pytest.raises(DataError, match=r"list.m3u8: expected a video"):
-        open_frames(playlist)
-    sound = tmp_path / "sound.wav"
-    with av.open(str(sound), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        samples = np.zeros((1, 800), np.int16)
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    with pytest.raises(DataError, match=r"sound.wav: expected a video stream"):
-        open_frames(sound)
-    Image.new("RGB", (60, 48)).save(folder / "00003.jpg")
-    with pytest.raises(DataError, match=r"00003.jpg: expected 64x48 .*found 60x48"):
-        list(open_frames(folder).open())
-
-
-def test_a_cut_video_is_refused(tmp_path: Path) -> None:
-    source = film(tmp_path / "v.mkv", frames=40)
-    data = source.read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
-    frames = open_frames(tmp_path / "cut.mkv")
-    assert len(list(frames.open())) < 40
-    (tmp_path / "none.mkv").write_bytes(data[:700])
-    with pytest.raises(DataError, match=r"none.mkv: "):
-        list(open_frames(tmp_path / "none.mkv").open())
 
 
 def stm(*words: object) -> Result:

@@ -1,0 +1,91 @@
+"""The command eval: what it prints, and one line for each kind of wrong usage."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import cli
+from stmdata.drawn.trees import draw_davis
+from stmtrain.model import STM
+from tests.datasets.trees import SIZE
+
+
+def stm(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "r18.pth"
+    torch.save(STM("resnet18").state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_davis(
+        tmp_path_factory.mktemp("davis"), videos=3, val=2, frames=4, size=SIZE, ids=(2, 7, 9)
+    )
+
+
+def test_the_command_says_how_the_numbers_came_about(
+    checkpoint: Path, davis: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    base = ("eval", "--checkpoint", checkpoint, "--davis", davis, "--out", out, "--device", "cpu")
+    more = ("--memory-every", 2, "--memory-frames", 3, "--top-k", 4, "--flip", "--scales", "1,1.5")
+    done = stm(*base, *more, "--workers", 1)
+    assert done.exit_code == 0, done.output
+    for words in (
+        "memory every 2 frames, at most 3 frames in it, the best 4 positions read",
+        "scale 1 + scale 1.5 + mirrored, float32",
+        "first and last frame not scored",
+        "resnet18 after unknown training",
+        "frames/s in the network",
+        "GiB peak of the process (no GPU)",
+    ):
+        assert words in done.output
+    protocol = json.loads((out / "results.json").read_text())["protocol"]
+    assert protocol["memory_every"] == 2
+    assert protocol["scales"] == [1.0, 1.5]
+    assert protocol["masks_mended"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "parts"),
+    [
+        ((), 2, ("expected one of --davis", "found none of them")),
+        (("--davis", "{davis}", "--videos", "x"), 2, ("--davis and --videos",)),
+        (("--videos", "missing"), 1, ("missing/JPEGImages", "expected a folder")),
+        (("--shards", "missing"), 1, ("missing", "expected a folder of shards")),
+        (("--shards", "ftp://host/x"), 2, ("ftp://host/x",)),
+        (("--videos", "x", "--split", "val"), 2, ("--split", "--videos has no splits")),
+        (("--youtube-vos", "missing"), 1, ("missing/valid/JPEGImages",)),
+        (("--davis", "{davis}", "--split", "test-dev"), 1, ("2017/test-dev.txt",)),
+        (("--davis", "{davis}", "--memory-every", "0"), 2, ("--memory-every", "at least 1")),
+        (("--davis", "{davis}", "--scales", "1,x"), 2, ("--scales", "'1,x'")),
+        (("--davis", "{davis}", "--scales", "0"), 2, ("--scales", "above 0")),
+        (("--davis", "{davis}", "--precision", "half"), 2, ("--precision", "bfloat16")),
+        (("--davis", "{davis}", "--export", "x.tar"), 2, ("x.tar", "ends in .zip")),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    checkpoint: Path,
+    davis: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    code: int,
+    parts: tuple[str, ...],
+) -> None:
+    given = [word.replace("{davis}", str(davis)) for word in words]
+    result = stm("eval", "--checkpoint", checkpoint, "--out", tmp_path / "o", *given)
+    lines = [line for line in result.output.splitlines() if line.startswith("stm: ")]
+    assert result.exit_code == code, result.output
+    assert len(lines) == 1
+    for part in parts:
+        assert part in lines[0]
+    assert not (tmp_path / "o").exists()
