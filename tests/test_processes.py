@@ -78,7 +78,7 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(condition, seconds: float = 10) -> bool:
+def wait_until(condition, seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -162,14 +162,14 @@ def test_leaving_early_stops_busy_workers_at_once(tmp_path):
     begin = time.monotonic()
     with pytest.raises(StoppedError):
         list(map_unordered(WriteThenSleep(tmp_path), endless(), 2, on_count=stop))
-    assert time.monotonic() - begin < 20  # and not the minute that an item takes
+    assert time.monotonic() - begin < 50  # an item takes a minute
     pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
     assert not any(map(is_running, pids))
 
 
 @dataclass(frozen=True)
 class SleepSilently:
-    """Item 0 fails once the others are at work, which would take a minute and report nothing."""
+    """Item 0 fails once the others work, which takes a minute without any report."""
 
     folder: Path
 
@@ -185,7 +185,7 @@ def test_an_error_stops_workers_that_never_report(tmp_path):
     begin = time.monotonic()
     with pytest.raises(DataError, match="stop"):
         list(map_unordered(SleepSilently(tmp_path), range(2), 2))
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 50
     assert not is_running(int((tmp_path / "1.pid").read_text()))
 
 

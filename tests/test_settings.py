@@ -1,4 +1,4 @@
-"""Recipes as text: what is written reads back, and nothing unknown passes."""
+"""Recipes as text: writing and reading back is lossless, and unknown fields are refused."""
 
 import dataclasses
 import tomllib

@@ -71,8 +71,9 @@ class SetConfig:
         try:
             value = json.loads(data)
             config = cls(value["config"], tuple(value["shards"]))
+            intact = config.to_mapping() == value
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise ShardError(f'{where}: is damaged ({error!r}); run "stm shards repair"') from None
-        if config.to_mapping() != value:
+        if not intact:
             raise ShardError(f'{where}: contradicts itself; it was edited, run "stm shards repair"')
         return config

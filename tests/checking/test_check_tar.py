@@ -1,4 +1,4 @@
-"""Every changed byte of a tar is named with sample, member and place, whatever else is wrong."""
+"""Every changed byte of a tar is named with sample, member and place, despite other damage."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def broken(packed: Path, tmp_path: Path) -> Path:
 
 
 def layout(sidecar: Sidecar) -> list[tuple[int, int, str, str]]:
-    """Return (first byte, byte behind the last, key, suffix) of members, header to padding."""
+    """Return (first byte, byte after the last, key, suffix) of members, header to padding."""
     found = [
         (offset - 512, offset + -(-size // 512) * 512, record.key, suffix)
         for record in sidecar.index
@@ -39,7 +39,7 @@ def layout(sidecar: Sidecar) -> list[tuple[int, int, str, str]]:
 def test_every_byte_of_a_tar_is_named(
     clips: Path, where: float, bit: int, data: st.DataObject, tmp_path_factory: Any
 ):
-    """One fault, with the sample, the member and bytes around the very one that has changed."""
+    """One fault names the sample, the member and the bytes around the changed one."""
     folder = Path(shutil.copytree(clips, tmp_path_factory.mktemp("named") / "set"))
     path, sidecar = first(folder)
     members = layout(sidecar)

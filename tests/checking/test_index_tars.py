@@ -1,4 +1,4 @@
-"""Tars made elsewhere: they are read in place, what they lack stands in the sidecar."""
+"""Tars of other programs: they are read in place; the sidecar contains what they lack."""
 
 import gc
 import io
@@ -107,7 +107,7 @@ def flip(path: Path, byte: int) -> None:
 
 
 def test_a_changed_byte_is_named(tmp_path: Path):
-    """Of a sample, its header or padding with the sample; else that it is not of one."""
+    """Bytes of a sample, its header or its padding are named with the sample, others without."""
     readme = [("README.txt", b"hello " * 200)]
     path = write_tar(
         tmp_path / "a.tar", [*readme, *clip("one"), *readme], format=tarfile.PAX_FORMAT
@@ -167,7 +167,7 @@ def test_our_own_tars_read_as_they_were(davis_tree: Path, tmp_path: Path, worker
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestWarning")
 def test_tars_of_webdataset_and_of_tar(tmp_path: Path):
-    """Extended headers, times, owners, folders, a leading ``./``: all as those tools write them."""
+    """Extended headers, times, owners, folders, a leading ``./``, as those tools write them."""
     webdataset = pytest.importorskip("webdataset")
     out = tmp_path / "set"
     out.mkdir()

@@ -1,4 +1,4 @@
-"""Repair: what is bad is made again as the same bytes, and nothing else is touched."""
+"""Repair: bad shards are rebuilt with the same bytes, and nothing else is changed."""
 
 import json
 import os
@@ -184,7 +184,7 @@ def test_forgotten_shards_are_made_by_the_first_command(copy: Callable[[str], Ma
 def test_shards_that_come_out_otherwise_are_named(
     copy: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch
 ):
-    """As when another release, or another version of a library, made the set."""
+    """Another release, or another version of a library, made the set."""
     folder, places = copy("davis")
     bad = sorted(folder.glob("*.tar"))[1]
     flip(bad)

@@ -1,4 +1,4 @@
-"""Verification: every fault is named with shard, sample and byte; what does no harm is a note."""
+"""Verification: every fault is named with shard, sample and byte; harmless findings are notes."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def test_other_processes_find_the_same(broken: Path):
 
 
 def one_sample(**changes: Any) -> Callable[[Job], list[Sample]]:
-    """A job's sample of one 4x6 frame in which object 3 has five pixels; the record may lie."""
+    """A job's sample of one 4x6 frame in which object 3 has five pixels; its record may lie."""
     import simplejpeg
 
     mask = np.zeros((4, 6), np.uint8)

@@ -124,7 +124,7 @@ def test_a_server_that_gives_up_says_nothing_of_the_set(server: Server, cache: C
 
 
 def test_a_config_that_the_server_refuses_is_a_note(server: Server, cache: Cache) -> None:
-    """As S3 does with a file that is not there, where listing is not allowed."""
+    """S3 refuses access to files that do not exist, if listing is not allowed."""
     server.faults["config.json"] = ["403"]
     result = verify(server.url, cache=cache)
     assert result.faults == ()

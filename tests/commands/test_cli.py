@@ -1,4 +1,4 @@
-"""The command line: the main job on drawn trees, and one line for each kind of bad input."""
+"""The command line: the complete workflow on drawn trees, and one line per kind of bad input."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Drawn data sets: what the trees hold, that they repeat, and that they are worth learning."""
+"""Drawn data sets: the content of the trees; equal seeds give equal trees; motion to learn from."""
 
 import hashlib
 import json

@@ -1,9 +1,6 @@
-"""Shard sets: what is there is whole, and the bytes depend on inputs and configuration only."""
+"""Shard sets: each file is complete, and the bytes depend on input and configuration alone."""
 
-import contextlib
 import errno
-import fcntl
-import gc
 import io
 import json
 import multiprocessing
@@ -14,206 +11,18 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stmdata.packing.pack import Job, SetPlan, _WriteJob, pack
-from stmdata.packing.writer import write_shard
+from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain import files
 from stmtrain.errors import ShardError, StmError, UsageError
-from stmtrain.shards.manifest import Manifest, Sidecar
+from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.reader import ShardSet
-from stmtrain.shards.sample import Sample, SampleRecord, Skipped, config_hash
+from stmtrain.shards.sample import config_hash
+from tests.packing.numbered import CONFIG, PER_SHARD, PLAN, SHARDS, Make, contents, jobs, sample
 from tests.paths import ROOT
-from tests.profiles import examples
-
-CONFIG = {"source": "numbers", "seed": 7, "recipe": {"size": 8, "frames": (2, 3)}}
-SHARDS, PER_SHARD = 4, 3
-
-
-def sample(number: int, key: str | None = None) -> Sample:
-    """A sample whose bytes say its number; the writer never looks inside an image."""
-    rng = np.random.default_rng(number)
-    names = tuple(f"{i:05d}" for i in range(1 + number % 3))
-    masks = names[::2]
-    record = SampleRecord(
-        sample_key=key or f"sample-{number:04d}",
-        height=4,
-        width=6,
-        frames=names,
-        mask_frames=masks,
-        object_ids=(1, 9),
-        areas=((3,) * len(masks), (0,) * len(masks)),
-        original_size=(8, 12),
-        origin={"number": number, "name": "Überfahrt"},
-    )
-    return Sample(
-        record,
-        {name: rng.bytes(int(rng.integers(0, 1500))) for name in names},
-        {name: rng.bytes(int(rng.integers(0, 700))) for name in masks},
-    )
-
-
-@dataclass(frozen=True)
-class Make:
-    """Makes numbered samples; every fifth number is skipped. Can stop at one, in several ways."""
-
-    stop_at: int = -1
-    how: str = "raise"
-    once: Path | None = None
-
-    def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
-        for number in job.items:
-            if number == self.stop_at:
-                self.stop()
-            if number % 5 == 4:
-                yield Skipped(f"image-{number}", "holds no object")
-            else:
-                yield sample(number)
-
-    def stop(self) -> None:
-        if self.how == "raise":
-            raise StmError("stopped")
-        if self.how == "interrupt":
-            raise KeyboardInterrupt
-        os.kill(os.getppid() if self.how == "kill parent" else os.getpid(), signal.SIGKILL)
-
-
-def jobs(shards: int = SHARDS) -> list[Job]:
-    return [
-        Job(f"numbers-{s:06d}", tuple(range(s * PER_SHARD, (s + 1) * PER_SHARD)))
-        for s in range(shards)
-    ]
-
-
-PLAN = SetPlan(CONFIG, jobs(), Make())
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {p.name: sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
-
-
-def numbers(sidecar: Sidecar) -> list[str]:
-    return [record.key for record in sidecar.index]
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory) -> dict[str, str]:
-    """The files of an undisturbed run with one worker."""
-    out = tmp_path_factory.mktemp("reference")
-    pack(PLAN, out)
-    return contents(out)
-
-
-# --- one shard ------------------------------------------------------------------------------------
-
-
-def test_a_shard_is_a_plain_tar(tmp_path):
-    samples = [sample(n) for n in range(5)]
-    sidecar = write_shard(tmp_path / "a.tar", samples, "hash")
-    data = (tmp_path / "a.tar").read_bytes()
-    assert (sidecar.bytes, sidecar.sha256) == (len(data), sha256(data).hexdigest())
-    assert len(data) % tarfile.RECORDSIZE == 0
-    assert Sidecar.from_json((tmp_path / "a.json").read_bytes(), "a") == sidecar
-    expected = [
-        (f"{s.record.sample_key}.{suffix}", content)
-        for s in samples
-        for suffix, content in s.members()
-    ]
-    with tarfile.open(tmp_path / "a.tar") as tar:
-        infos = tar.getmembers()
-        assert [(i.name, tar.extractfile(i).read()) for i in infos] == expected
-    for info in infos:
-        assert info.isreg()
-        assert not info.pax_headers
-        assert (info.mtime, info.uid, info.gid, info.uname, info.gname) == (0, 0, 0, "", "")
-        assert info.mode == 0o644
-        assert data[info.offset + 257 : info.offset + 265] == b"ustar\x0000"
-    system = subprocess.run(
-        ["tar", "tf", str(tmp_path / "a.tar")], check=True, capture_output=True, text=True
-    )
-    assert system.stdout.split() == [name for name, _ in expected]
-    assert system.stderr == ""
-
-
-@given(st.lists(st.integers(0, 99), unique=True, max_size=6))
-@examples(20)
-def test_offsets_lead_to_the_bytes(tmp_path_factory, picks):
-    path = tmp_path_factory.mktemp("shard") / "a.tar"
-    sidecar = write_shard(path, [sample(n) for n in picks], "hash")
-    data = path.read_bytes()
-    assert numbers(sidecar) == [f"sample-{n:04d}" for n in picks]
-    for record, number in zip(sidecar.index, picks, strict=True):
-        members = {s: data[offset : offset + size] for s, (offset, size) in record.members.items()}
-        assert list(members.items()) == sample(number).members()
-
-
-def test_the_sidecar_counts(tmp_path):
-    skip = Skipped("image-3", "no object")
-    samples = [sample(1), skip, sample(2)]
-    sidecar = write_shard(tmp_path / "a.tar", samples, "hash")
-    both = [sample(1), sample(2)]
-    assert sidecar.skipped == (skip,)
-    assert sidecar.statistics == {
-        "samples": 2,
-        "frames": 5,
-        "masks": 3,
-        "objects": 4,
-        "jpg_bytes": sum(len(b) for s in both for b in s.frames.values()),
-        "png_bytes": sum(len(b) for s in both for b in s.masks.values()),
-        "skipped": 1,
-    }
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestWarning")
-def test_webdataset_reads_what_we_wrote(tmp_path):
-    webdataset = pytest.importorskip("webdataset")
-    pack(PLAN, tmp_path)
-    urls = sorted(map(str, tmp_path.glob("*.tar")))
-    found = list(webdataset.WebDataset(urls, shardshuffle=False))
-    wanted = [sample(n) for n in range(SHARDS * PER_SHARD) if n % 5 != 4]
-    assert [s["__key__"] for s in found] == [s.record.sample_key for s in wanted]
-    for theirs, ours in zip(found, wanted, strict=True):
-        assert {k: v for k, v in theirs.items() if not k.startswith("_")} == dict(ours.members())
-    gc.collect()  # it leaves its files open: let the warnings come here, where they are expected
-
-
-def test_the_offline_side_never_loads_torch():
-    code = "import sys, stmdata.packing.videos; print({'torch', 'webdataset'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout.strip() == "set()", run.stderr
-
-
-@pytest.mark.parametrize(
-    ("samples", "message"),
-    [
-        ([sample(1), sample(1)], "sample sample-0001: this key occurs twice"),
-        ([replace(sample(1), masks={})], "its record and its masks differ in ['00000']"),
-        ([replace(sample(1), frames={})], "its record and its frames differ in ['00000', '00001']"),
-    ],
-)
-def test_bad_samples_leave_no_file(tmp_path, samples, message):
-    with pytest.raises(ShardError) as caught:
-        write_shard(tmp_path / "a.tar", samples, "hash")
-    assert message in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_does_not_fit_a_plain_tar_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Sample, "members", lambda _self: [("x" * 200, b"")])
-    with pytest.raises(ShardError, match="does not fit a plain tar"):
-        write_shard(tmp_path / "a.tar", [sample(1)], "hash")
-    assert not list(tmp_path.iterdir())
-
-
-# --- a whole set ----------------------------------------------------------------------------------
 
 
 def test_a_set_is_what_its_manifest_says(tmp_path):
@@ -254,7 +63,7 @@ def test_interrupted_anywhere_then_resumed(tmp_path, reference, stop_at, how):
         pack(SetPlan(CONFIG, jobs(), Make(stop_at, how)), tmp_path)
     left = contents(tmp_path)
     assert "manifest.json" not in left
-    assert left.items() <= reference.items()  # what is there is whole, and nothing else is there
+    assert left.items() <= reference.items()  # each file is complete, and there is no other
     with pytest.raises(ShardError, match="incomplete"):
         ShardSet.open(tmp_path)
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
@@ -276,7 +85,7 @@ def test_an_error_in_a_worker_leaves_whole_files_only(tmp_path, reference):
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-from tests.packing.test_pack import CONFIG, Make, jobs
+from tests.packing.numbered import CONFIG, Make, jobs
 from stmdata.packing.pack import SetPlan, pack
 
 if __name__ == "__main__":
@@ -428,158 +237,11 @@ def test_shard_names_are_plain_and_distinct(tmp_path, names):
         pack(SetPlan(CONFIG, [Job(name, (1,)) for name in names], Make()), tmp_path)
 
 
-# --- the folder -----------------------------------------------------------------------------------
-
-
-def test_another_configuration_is_refused(tmp_path, reference):
-    pack(PLAN, tmp_path)
-    other = {**CONFIG, "seed": 8, "recipe": {"size": 9, "frames": (2, 3), "new": True}}
-    with pytest.raises(UsageError) as caught:
-        pack(SetPlan(other, jobs(), Make()), tmp_path)
-    message = str(caught.value)
-    assert "recipe.new: null there, true asked; recipe.size: 8 there, 9 asked" in message
-    assert "seed: 7 there, 8 asked" in message
-    assert "--overwrite" in message
-    assert "\n" not in message
-    assert contents(tmp_path) == reference
-
-
-def test_another_configuration_is_refused_before_the_first_shard_is_whole(tmp_path):
-    with pytest.raises(StmError, match="stopped"):
-        pack(SetPlan(CONFIG, jobs(), Make(0)), tmp_path)
-    with pytest.raises(UsageError, match="seed: 7 there, 8 asked"):
-        pack(SetPlan({**CONFIG, "seed": 8}, jobs(), Make()), tmp_path)
-
-
-def test_another_plan_is_refused(tmp_path):
-    pack(SetPlan(CONFIG, jobs(4), Make()), tmp_path)
-    with pytest.raises(UsageError, match="shards: 4 there, 3 asked"):
-        pack(SetPlan(CONFIG, jobs(3), Make()), tmp_path)
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_overwrite_removes_our_files_only(tmp_path, reference, interrupted):
-    old = [Job(f"older-{s:06d}", (s,)) for s in range(6)]
-    if interrupted:
-        with pytest.raises(StmError, match="stopped"):
-            pack(SetPlan({"seed": 0}, old, Make(5)), tmp_path)
-    else:
-        pack(SetPlan({"seed": 0}, old, Make()), tmp_path)
-    foreign = ["notes.txt", "video.tar", "older-000099.tar", "movie.tar.0123abcd.tmp", "older.tmp"]
-    for name in foreign:
-        (tmp_path / name).write_text("mine")
-    (tmp_path / "older-000001.tar.89abcdef.tmp").write_text("left by a killed run")
-    pack(PLAN, tmp_path, overwrite=True)
-    found = contents(tmp_path)
-    assert {name: found.pop(name) for name in foreign}.keys() == set(foreign)
-    assert found == reference
-
-
-def test_overwrite_makes_the_same_configuration_again(tmp_path, reference):
-    pack(PLAN, tmp_path)
-    with pytest.raises(StmError, match="stopped"):
-        pack(SetPlan(CONFIG, jobs(), Make(0)), tmp_path, overwrite=True)
-    assert set(contents(tmp_path)) == {"config.json"}
-    pack(PLAN, tmp_path, overwrite=True)
-    assert contents(tmp_path) == reference
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
-@pytest.mark.parametrize("text", ['{"architectures": ["Bert"]}', "not JSON", "[1]"])
-def test_files_of_other_programs_are_never_replaced(tmp_path, name, text, overwrite):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(UsageError, match=f"{name}: expected a file written by stm"):
-        pack(PLAN, tmp_path, overwrite=overwrite)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {name: text}
-
-
-def test_shards_without_a_configuration_are_refused(tmp_path, reference):
-    pack(PLAN, tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(UsageError, match=r"manifest\.json but no config\.json"):
-        pack(PLAN, tmp_path)
-    pack(PLAN, tmp_path, overwrite=True)
-    assert contents(tmp_path) == reference
-
-
-def test_an_edited_configuration_cannot_remove_files_elsewhere(tmp_path):
-    out = tmp_path / "out"
-    pack(PLAN, out)
-    (tmp_path / "precious.tar").write_text("mine")
-    value = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**value, "shards": ["../precious.tar", 3]}))
-    pack(PLAN, out, overwrite=True)
-    assert (tmp_path / "precious.tar").read_text() == "mine"
-
-
-def test_two_runs_at_once_are_refused(tmp_path):
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(UsageError, match="another run is writing here"):
-            pack(PLAN, tmp_path)
-    finally:
-        os.close(descriptor)
-    pack(PLAN, tmp_path)
-
-
-@dataclass(frozen=True)
-class Usurp:
-    """Lets another run take the folder over while a worker is at a job, as if its parent died."""
-
-    out: Path
-
-    def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("stmdata.packing.folder._PATIENCE", 0.1)
-            patch.setattr("stmdata.packing.pack.locked", lambda _: contextlib.nullcontext())
-            with pytest.raises(UsageError, match="a worker of a killed run is still writing here"):
-                pack(SetPlan({"seed": 99}, jobs(), Make()), self.out, overwrite=True)
-        yield from Make()(job)
-
-
-def test_a_worker_that_outlived_its_run_is_waited_for(tmp_path, reference):
-    pack(SetPlan(CONFIG, jobs(), Usurp(tmp_path)), tmp_path)
-    assert contents(tmp_path) == reference
-
-
-@pytest.mark.parametrize("there", [None, {"seed": 99}])
-def test_a_worker_that_comes_late_leaves_the_folder_of_another_run_alone(tmp_path, there):
-    if there is not None:
-        pack(SetPlan(there, jobs(), Make()), tmp_path)
-    before = contents(tmp_path)
-    late = _WriteJob(tmp_path, Make(), config_hash(CONFIG))
-    with pytest.raises(StmError, match="another run has taken over the folder"):
-        late(jobs()[0])
-    assert contents(tmp_path) == before
-
-
-def test_tars_made_elsewhere_are_never_replaced(tmp_path):
-    pack(SetPlan({"kind": "indexed"}, jobs(1), Make()), tmp_path)
-    before = contents(tmp_path)
-    for name in ("config.json", "manifest.json"):  # either says so
-        kept = (tmp_path / name).read_bytes()
-        (tmp_path / name).unlink()
-        with pytest.raises(UsageError, match="tars of another program"):
-            pack(SetPlan(CONFIG, jobs(1), Make()), tmp_path, overwrite=True)
-        (tmp_path / name).write_bytes(kept)
-    assert contents(tmp_path) == before
-
-
-def test_a_file_in_place_of_the_folder(tmp_path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(UsageError, match="expected a folder for the shards, found a file"):
-        pack(PLAN, tmp_path / "out")
-    with pytest.raises(StmError, match="cannot be written"):
-        pack(PLAN, tmp_path / "out" / "deeper")
-
-
 # --- the disk -------------------------------------------------------------------------------------
 
 
 class FullDisk(io.FileIO):
-    """A file on a disk that has ``room`` bytes left in all."""
+    """A file on a disk with ``room`` bytes left in total."""
 
     room = 0
 

@@ -1,4 +1,4 @@
-"""DAVIS and YouTube-VOS trees to shards: what comes out is what the tree holds."""
+"""DAVIS and YouTube-VOS trees to shards: the samples have the content of the tree."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 def write_davis(
     root: Path, masks: Mapping[str, Mapping[str, np.ndarray]], year: int = 2017, mode: str = "P"
 ) -> Path:
-    """Write a DAVIS tree around masks (video to frame to (H,W) ids), frames of the same size."""
+    """Write a DAVIS tree around masks (video to frame to (H, W) ids), frames of the same size."""
     for video, by_frame in masks.items():
         frames_folder = root / "JPEGImages" / "480p" / video
         masks_folder = root / "Annotations" / "480p" / video
@@ -67,7 +67,7 @@ def small_davis(root: Path) -> Path:
 
 
 def check_against_tree(videos: list[Video], samples: Mapping[str, Sample]) -> None:
-    """Assert that samples hold the tree's own JPEG bytes, names, ids and mask pixels."""
+    """Assert that samples have the tree's own JPEG bytes, names, ids and mask pixels."""
     assert list(samples) == [video.name for video in videos]
     for video in videos:
         sample = samples[video.name]

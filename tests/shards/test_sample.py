@@ -2,9 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from stmtrain.errors import ShardError
+from stmtrain.images.masks import areas
+from stmtrain.shards.manifest import STATISTICS, SampleIndex
 from stmtrain.shards.sample import Sample, SampleRecord, canonical_json, load_object, sidecar_name
 
 RECORD = SampleRecord(
@@ -22,6 +28,35 @@ RECORD = SampleRecord(
 
 def test_a_record_is_the_same_after_json():
     assert SampleRecord.from_json(RECORD.to_json(), "here") == RECORD
+
+
+@given(arrays(np.uint8, (3, 4, 5), elements=st.sampled_from((0, 1, 2, 7, 254, 255))))
+def test_a_record_is_built_from_the_areas_of_its_masks(masks):
+    names = ("0", "2", "5")
+    counts = {name: areas(mask) for name, mask in zip(names, masks, strict=True)}
+    record = SampleRecord.of(
+        "a", ("0", "1", "2", "5"), counts, size=(4, 5), original_size=(8, 9), origin={"b": 1}
+    )
+    assert record.object_ids == tuple(i for i in (1, 2, 7, 254) if (masks == i).any())
+    assert (record.height, record.width, record.original_size) == (4, 5, (8, 9))
+    assert (record.mask_frames, record.origin) == (names, {"b": 1})
+    for object_id, row in zip(record.object_ids, record.areas, strict=True):
+        assert row == tuple((masks == object_id).sum(axis=(1, 2)).tolist())
+
+
+def test_a_record_without_masks():
+    record = SampleRecord.of("a", ("0",), {}, size=(4, 5), original_size=(4, 5), origin={})
+    assert (record.mask_frames, record.object_ids, record.areas) == ((), (), ())
+
+
+def test_images_and_statistics():
+    assert RECORD.images() == ["0.jpg", "0.png", "1.jpg", "2.jpg", "2.png"]
+    places = {suffix: (0, 10**i) for i, suffix in enumerate(RECORD.images())}
+    counts = SampleIndex("a-1", places).statistics(RECORD)
+    assert counts == {
+        "samples": 1, "frames": 3, "masks": 2, "objects": 2, "jpg_bytes": 1101, "png_bytes": 10_010,
+    }  # fmt: skip
+    assert {*counts, "skipped"} == set(STATISTICS)
 
 
 @pytest.mark.parametrize(
