@@ -21,7 +21,7 @@ RECORD = SampleRecord(
     mask_frames=("0", "2"),
     object_ids=(1, 254),
     areas=((3, 0), (1, 24)),
-    original_size=(1, 1),
+    original_size=(8, 9),
     origin={"image": "ä.jpg"},
 )
 
@@ -68,7 +68,7 @@ def test_images_and_statistics():
         {"mask_frames": (), "areas": ((), ())},
         {"mask_frames": ("0", "1", "2"), "areas": ((1, 1, 1), (0, 0, 0))},
         {"object_ids": (), "areas": ()},
-        {"height": 1, "width": 1},
+        {"height": 1, "width": 1, "original_size": (1, 1)},
     ],
 )
 def test_the_bounds_themselves_are_allowed(fields):
