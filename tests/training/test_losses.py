@@ -117,6 +117,23 @@ def test_a_clips_loss_does_not_depend_on_its_batch(seed: int, share: float, dice
     torch.testing.assert_close(together, torch.cat(apart), rtol=1e-4, atol=1e-5)
 
 
+def test_the_last_frame_is_not_memorised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads it, and it would change BatchNorm's statistics where they are trained."""
+    model = STM("resnet18").eval()
+    frames, masks, count = moving_squares()
+    memorised, memorize = [], model.memorize
+
+    def watched(images: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        memorised.append(images)
+        return memorize(images, *rest)
+
+    monkeypatch.setattr(model, "memorize", watched)
+    with torch.no_grad():
+        logits = list(segment_clip(model, frames, masks, count, detach_memory=True))
+    assert len(logits) == frames.shape[1] - 1
+    assert torch.equal(torch.stack(memorised, dim=1), frames[:, :-1])
+
+
 def test_detaching_cuts_the_gradient_through_the_predicted_mask() -> None:
     torch.manual_seed(0)
     model = STM("resnet18").eval()
