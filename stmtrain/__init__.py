@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from stmtrain.shards.arrays import SampleArrays
     from stmtrain.shards.reader import ShardSet, open_shards
     from stmtrain.streaming.augment import augment
-    from stmtrain.streaming.loader import Batch, Loader, open_loader
+    from stmtrain.streaming.batch import Batch
+    from stmtrain.streaming.loader import Loader, open_loader
     from stmtrain.weights.checkpoint import load_model
 
 __all__ = [
@@ -53,7 +54,8 @@ _MODULES = {
     "shards.arrays": ("SampleArrays",),
     "shards.reader": ("ShardSet", "open_shards"),
     "streaming.augment": ("augment",),
-    "streaming.loader": ("Batch", "Loader", "open_loader"),
+    "streaming.batch": ("Batch",),
+    "streaming.loader": ("Loader", "open_loader"),
     "weights.checkpoint": ("load_model",),
 }
 

@@ -28,8 +28,6 @@ from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.shards.store import open_store
 from stmtrain.shards.urls import join_url, parse_location, shown
 
-__all__ = ["decode_sample", "open_webdataset"]
-
 
 def open_webdataset(location: str | Path, **options: Any) -> Any:
     """Return a ``webdataset.WebDataset`` over the shards of a set, for further stages.

@@ -15,8 +15,6 @@ from PIL import Image, UnidentifiedImageError
 from stmtrain.errors import DataError
 from stmtrain.images.png import read_plain_png
 
-__all__ = ["MAX_PIXELS", "decode_frame", "decode_mask", "decode_still", "frame_size"]
-
 MAX_PIXELS = 64_000_000
 """Size of the largest image that is decoded, pixels; an 8K frame has 33 million."""
 

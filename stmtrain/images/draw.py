@@ -18,20 +18,6 @@ from stmtrain.files import write_whole
 from stmtrain.images.encode import DAVIS_PALETTE
 from stmtrain.images.masks import ids_present
 
-__all__ = [
-    "COLOURS",
-    "ClipView",
-    "animation",
-    "contact_sheet",
-    "contours",
-    "fit",
-    "label_places",
-    "overlay",
-    "save_gif",
-    "save_png",
-    "strip",
-]
-
 Pixels = NDArray[np.uint8]
 
 COLOURS: Pixels = np.interp(DAVIS_PALETTE, (0, 64, 128, 192, 224), (50, 125, 210, 240, 255)).astype(

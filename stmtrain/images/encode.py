@@ -8,8 +8,6 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["DAVIS_PALETTE", "encode_frame", "encode_mask"]
-
 
 def _davis_palette() -> NDArray[np.uint8]:
     """Build the 256-colour map of PASCAL VOC and DAVIS: bits of the id, spread over R, G, B."""

@@ -7,19 +7,6 @@ have the slots 1, 2, ... instead: :func:`ids_to_slots` translates. Free of torch
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "MAX_OBJECT_ID",
-    "VOID",
-    "areas",
-    "counts_binary",
-    "ids_counted",
-    "ids_present",
-    "ids_to_slots",
-    "is_binary",
-    "resample_mask",
-    "slot_table",
-]
-
 VOID = 255
 """The value of a mask where nothing is known: neither background nor an object."""
 

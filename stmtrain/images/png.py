@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PngHeader", "png_header", "read_plain_png"]
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = {b"IHDR", b"PLTE", b"tRNS", b"tIME", b"IDAT", b"IEND"}  # none changes the indices
 _GREY, _PALETTE = 0, 3

@@ -18,8 +18,6 @@ from rich.text import Text
 
 from stmtrain.images.draw import COLOURS, ClipView, label_places, overlay
 
-__all__ = ["terminal"]
-
 _HALF_BLOCK = "▀"
 _NARROWEST, _WIDEST = 24, 48
 """Width of a frame, characters; a narrower terminal shows fewer frames per line."""

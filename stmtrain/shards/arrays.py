@@ -10,8 +10,6 @@ from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.masks import VOID
 from stmtrain.shards.sample import Sample, SampleRecord
 
-__all__ = ["SampleArrays", "decode_sample"]
-
 
 @dataclass(frozen=True, eq=False)
 class SampleArrays:

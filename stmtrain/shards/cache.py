@@ -22,8 +22,6 @@ from typing import BinaryIO
 from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.files import lock
 
-__all__ = ["DEFAULT_GIGABYTES", "Cache", "default_folder", "user_cache"]
-
 DEFAULT_GIGABYTES = 50.0
 
 _POLL = 0.02

@@ -17,8 +17,6 @@ from urllib.parse import urlsplit
 from stmtrain.errors import RemoteError, ShardError, UsageError
 from stmtrain.shards.urls import join_url, shown
 
-__all__ = ["MissingFile", "Remote", "Retry", "ShortFile"]
-
 T = TypeVar("T")
 
 _EXTRAS = {"s3": "remote", "gs": "gcs", "hf": "remote", "https": "remote", "http": "remote"}

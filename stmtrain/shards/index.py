@@ -12,8 +12,6 @@ from typing import TypeVar, overload
 from stmtrain.shards.manifest import SampleIndex
 from stmtrain.shards.sample import SampleRecord
 
-__all__ = ["PackedIndex"]
-
 T = TypeVar("T")
 
 

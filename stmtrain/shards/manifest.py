@@ -26,17 +26,6 @@ from stmtrain.shards.sample import (
     load_object,
 )
 
-__all__ = [
-    "INDEXED",
-    "STATISTICS",
-    "Manifest",
-    "SampleIndex",
-    "ShardEntry",
-    "Sidecar",
-    "is_indexed",
-    "parse_sidecar",
-]
-
 STATISTICS = ("samples", "frames", "masks", "objects", "jpg_bytes", "png_bytes", "skipped")
 """What a sidecar counts: :meth:`SampleIndex.statistics` of its samples, and skipped inputs."""
 

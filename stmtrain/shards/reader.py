@@ -27,8 +27,6 @@ from stmtrain.shards.store import LocalStore, Store, open_store
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["OpenShard", "ShardSet", "open_shards"]
-
 _OPEN_SHARDS = 128
 _BETWEEN = 4096  # unneeded bytes per member that may be read to save a second read
 

@@ -12,8 +12,6 @@ from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, parse_sideca
 from stmtrain.shards.sample import MANIFEST_NAME, sidecar_name
 from stmtrain.shards.urls import shown
 
-__all__ = ["RemoteStore"]
-
 
 class RemoteStore:
     """The files of a shard set behind a URL, kept in a local cache."""

@@ -18,22 +18,6 @@ from numpy.typing import NDArray
 from stmtrain.errors import ShardError
 from stmtrain.images.masks import MAX_OBJECT_ID, VOID
 
-__all__ = [
-    "CONFIG_NAME",
-    "FORMAT_NAME",
-    "FORMAT_VERSION",
-    "MALFORMED",
-    "MANIFEST_NAME",
-    "Sample",
-    "SampleRecord",
-    "Skipped",
-    "canonical_json",
-    "config_hash",
-    "is_shard_name",
-    "load_object",
-    "sidecar_name",
-]
-
 FORMAT_NAME = "stm-shards"
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"

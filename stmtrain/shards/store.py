@@ -14,8 +14,6 @@ from stmtrain.shards.urls import parse_location
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["LocalStore", "Store", "open_store", "read_manifest"]
-
 
 class Store(Protocol):
     """Access to the files of a shard set.

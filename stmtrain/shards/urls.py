@@ -6,16 +6,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from stmtrain.errors import UsageError
 
-__all__ = [
-    "SCHEMES",
-    "join_url",
-    "local_folder",
-    "name_of",
-    "parse_location",
-    "shown",
-    "split_weight",
-]
-
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 
 

@@ -9,8 +9,6 @@ from stmtrain.images.draw import ClipView
 from stmtrain.shards.arrays import decode_sample
 from stmtrain.shards.reader import ShardSet
 
-__all__ = ["choose_frames", "choose_samples", "read_view"]
-
 
 def choose_samples(shard_set: ShardSet, *, count: int, key: str | None, seed: int) -> list[int]:
     """Choose the samples to show.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from stmtrain.streaming.batch import Batch
 
-__all__ = ["augment"]
-
 
 @torch.no_grad()
 def augment(batch: Batch, size: int) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from stmtrain.streaming.warps import sampling_matrices
 
-__all__ = ["Batch", "BatchArrays"]
-
 
 @dataclass(frozen=True)
 class Batch:

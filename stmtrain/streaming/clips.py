@@ -15,18 +15,6 @@ from stmtrain.images.masks import MAX_OBJECT_ID
 from stmtrain.settings import setting
 from stmtrain.shards.sample import SampleRecord
 
-__all__ = [
-    "PSEUDO",
-    "REFERENCE_SIZE",
-    "VIDEO",
-    "ClipChoice",
-    "ClipRecipe",
-    "choose_clip",
-    "choose_objects",
-    "mask_stride",
-    "sample_frames",
-]
-
 REFERENCE_SIZE = 384
 """Training crop of the paper, pixels. Recipes state lengths at this size; others scale them."""
 

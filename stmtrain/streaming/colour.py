@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from stmtrain.streaming.clips import ClipRecipe
 
-__all__ = ["colour_matrices", "colour_numbers"]
-
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 
 Array = NDArray[np.float64]

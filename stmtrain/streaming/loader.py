@@ -23,8 +23,6 @@ from stmtrain.streaming.make_batch import BatchJob, ShardSource, Stream
 from stmtrain.streaming.plan import Plan
 from stmtrain.streaming.threads import DaemonThreads
 
-__all__ = ["Batch", "Loader", "ShardSource", "open_loader"]
-
 _DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 

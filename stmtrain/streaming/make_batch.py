@@ -28,8 +28,6 @@ from stmtrain.streaming.plan import Plan, Ticket
 from stmtrain.streaming.threads import DaemonThreads
 from stmtrain.streaming.warps import draw_warps
 
-__all__ = ["BatchJob", "ShardSource", "Stream"]
-
 _MAX_SKIPPED = 64  # consecutive bad samples after which skipping stops: the data set is at fault
 
 

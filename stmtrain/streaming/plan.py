@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 
 from stmtrain.errors import UsageError
 
-__all__ = ["MIX_BLOCK", "Plan", "Ticket"]
-
 MIX_BLOCK = 1024
 """Number of positions over which the shares are exact, to within one sample per shard set."""
 

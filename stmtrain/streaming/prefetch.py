@@ -19,8 +19,6 @@ from stmtrain.processes import Progress
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.plan import Plan
 
-__all__ = ["ShardPrefetcher", "window_bytes"]
-
 _MAX_AHEAD = 1 << 16  # samples of the stream; following the plan takes about 10 us for each
 _MIN_STEPS = 8  # followed ahead even if the window is smaller
 

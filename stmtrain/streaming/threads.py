@@ -7,8 +7,6 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
-__all__ = ["DaemonThreads"]
-
 T = TypeVar("T")
 
 

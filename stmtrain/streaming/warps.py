@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from stmtrain.streaming.clips import REFERENCE_SIZE, ClipRecipe
 
-__all__ = ["draw_warps", "sampling_matrices"]
-
 Array = NDArray[np.float64]
 
 
