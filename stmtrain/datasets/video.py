@@ -19,7 +19,7 @@ from stmtrain.images.decode import decode_frame, decode_mask, frame_size
 from stmtrain.images.masks import resample_mask
 from stmtrain.images.png import png_header
 
-__all__ = ["MISFIT", "Video", "VideoSource", "fit_masks"]
+__all__ = ["MISFIT", "Video", "VideoSource", "fit_masks", "is_misfit"]
 
 MISFIT = 2
 """Most pixels by which a mask's sides may differ from its frame's: some tools round so."""
@@ -149,12 +149,25 @@ def fit_masks(video: Video) -> Video:
         with path.open("rb") as file:
             header = png_header(file.read(26))
         found = (header.height, header.width) if header else video.read_mask(name).shape
-        if found == size:
-            continue
-        if max(abs(a - b) for a, b in zip(found, size, strict=True)) > MISFIT:
-            raise DataError(
-                f"{path}: expected a mask of {size[1]}x{size[0]} pixels like its frame, found "
-                f"{found[1]}x{found[0]}; create the mask at the frame's size"
-            )
-        misfits.append(name)
+        if is_misfit(path, found, size):
+            misfits.append(name)
     return replace(video, misfits=tuple(misfits))
+
+
+def is_misfit(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Return whether a mask must be resampled to the size of its frame.
+
+    Args:
+        path: File of the mask.
+        found: Its (height, width), pixels.
+        size: (height, width) of the frame.
+
+    Raises:
+        DataError: A side differs by more than :data:`MISFIT` pixels.
+    """
+    if max(abs(a - b) for a, b in zip(found, size, strict=True)) > MISFIT:
+        raise DataError(
+            f"{path}: expected a mask of {size[1]}x{size[0]} pixels like its frame, found "
+            f"{found[1]}x{found[0]}; create the mask at the frame's size"
+        )
+    return found != size

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.video import MISFIT
+from stmtrain.datasets.video import is_misfit
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
@@ -88,14 +88,9 @@ def _split(text: str, frames: OwnFrames) -> tuple[int, Path]:
 def _read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
     """Read a mask at the frames' size; also return a warning if it had to be resampled."""
     mask = decode_mask(read_file(path), str(path))
-    if mask.shape == size:
+    if not is_misfit(path, mask.shape, size):
         return mask, ""
     found, wanted = (f"{width}x{height}" for height, width in (mask.shape, size))
-    if max(abs(a - b) for a, b in zip(mask.shape, size, strict=True)) > MISFIT:
-        raise DataError(
-            f"{path}: expected a mask of {wanted} pixels like the video's frames, found {found}; "
-            "create the mask at the frame's size"
-        )
     return resample_mask(mask, size), f"{path} has {found} pixels and was resampled to {wanted}"
 
 

@@ -237,11 +237,11 @@ def _summary(
             str(i): {
                 "given_in": tracked.names[given.given_in[i][0]],
                 "mask": given.given_in[i][1].name,
-                "frames_seen": sum(area > 0 for area in areas),
-                "seen": [(tracked.names[a], tracked.names[b]) for a, b in _runs(areas)],
-                "areas": list(areas),
+                "frames_seen": sum(area > 0 for area in own),
+                "seen": [(tracked.names[a], tracked.names[b]) for a, b in _runs(own)],
+                "areas": list(own),
             }
-            for i, areas in tracked.areas.items()
+            for i, own in tracked.areas.items()
         },
     }
 
