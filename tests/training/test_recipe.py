@@ -59,20 +59,27 @@ def test_the_defaults_are_the_papers() -> None:
     "wrong",
     [
         "batch_size=0",
+        "log_every=0",
         "accumulate=0",
         "frames=1",
         "size=100",
         "size=16",
+        "size=40",
         "learning_rate=0.0",
         "learning_rate=nan",
         "clip_norm=-1.0",
         "ema=1.0",
+        "ema=-0.1",
         "bootstrap=0.0",
+        "bootstrap=1.5",
         "bootstrap_steps=[5, 2]",
         "max_skip=[3, 1]",
         "max_skip_end=[1.5, 5]",
-        "reverse=2.0",
+        "max_skip_end=[0.5, -1]",
+        "reverse=1.5",
+        "reverse=-0.5",
         "dice=-0.5",
+        "dice=inf",
         "warmup=-1",
         "schedule=linear",
         "precision=float16",
@@ -84,6 +91,30 @@ def test_the_defaults_are_the_papers() -> None:
 def test_a_wrong_value_is_refused_with_its_name(wrong: str) -> None:
     with pytest.raises(UsageError, match=f"--set {wrong.split('=')[0]}"):
         load_recipe("pretrain", (wrong,))
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        "batch_size=1",
+        "log_every=1",
+        "keep_every=0",
+        "dice=0.0",
+        "adam_eps=0.0",
+        "frames=2",
+        "size=32",
+        "reverse=0.0",
+        "reverse=1.0",
+        "ema=0.0",
+        "bootstrap=1.0",
+        "bootstrap_steps=[0, 0]",
+        "max_skip=[2, 2]",
+        "max_skip_end=[0.0, 0]",
+        "max_skip_end=[1.0, 5]",
+    ],
+)
+def test_the_bounds_themselves_are_allowed(bound: str) -> None:
+    assert load_recipe("pretrain", (bound,))
 
 
 @given(
