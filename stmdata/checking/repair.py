@@ -62,7 +62,7 @@ def repair(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Rebuild what is bad: ``config.json``, shards, the manifest.
+    """Rebuild the bad files: ``config.json``, shards, the manifest.
 
     Args:
         folder: The set.
@@ -76,7 +76,7 @@ def repair(
         library, made the set.
 
     Raises:
-        UsageError: A place is not given, or what is there is not what the set was made of.
+        UsageError: A place is not given, or is not the input of the set.
         DataError: The input cannot be read.
     """
     needed = options_needed(found.config) if found.bad_shards else ()

@@ -18,7 +18,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("runs/demo"),
     seed: Seed = 0,
 ) -> None:
-    """Do the whole main job on drawn data, in under five minutes on two cores."""
+    """Run the complete workflow on drawn data, in under five minutes on two cores."""
     from stmdata.drawn.demo import demo
 
     demo(out, seed=seed, console=open_console())

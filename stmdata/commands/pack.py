@@ -30,7 +30,15 @@ def pack_davis(
     overwrite: Overwrite = False,
 ) -> None:
     """Pack DAVIS videos as they are, or resized, into shards."""
-    _pack(f"davis{year}", root, split, out, resize, workers, overwrite)
+    from stmdata.packing.videos import prepare_videos
+
+    run_packing(
+        out,
+        "videos",
+        lambda: prepare_videos(f"davis{year}", root, split, resize),
+        workers=workers,
+        overwrite=overwrite,
+    )
 
 
 @command(app, "pack-youtube-vos")
@@ -45,24 +53,12 @@ def pack_youtube_vos(
     overwrite: Overwrite = False,
 ) -> None:
     """Pack YouTube-VOS videos as they are, or resized, into shards."""
-    _pack("youtube-vos", root, split, out, resize, workers, overwrite)
-
-
-def _pack(
-    dataset: str,
-    root: Path,
-    split: str,
-    out: Path,
-    resize: int | None,
-    workers: str,
-    overwrite: bool,
-) -> None:
     from stmdata.packing.videos import prepare_videos
 
     run_packing(
         out,
         "videos",
-        lambda: prepare_videos(dataset, root, split, resize),
+        lambda: prepare_videos("youtube-vos", root, split, resize),
         workers=workers,
         overwrite=overwrite,
     )

@@ -23,7 +23,7 @@ IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 24, 6, 20
 
 
 @dataclass
-class _Tour:
+class _Steps:
     """The steps taken so far; a step that fails ends the demo with its own message."""
 
     console: Console
@@ -66,7 +66,7 @@ def demo(out: Path, *, seed: int, console: Console) -> None:
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out}: the folder is not empty; remove it or choose another --out")
-    tour = _Tour(console)
+    steps = _Steps(console)
     began = time.perf_counter()
     coco = draw_coco(out / "data" / "coco", IMAGES, (SIZE * 5 // 4, SIZE * 5 // 3), seed)
     davis = draw_davis(
@@ -80,41 +80,41 @@ def demo(out: Path, *, seed: int, console: Console) -> None:
         seed=seed,
     )
     made = f"{IMAGES} images, {TRAIN_VIDEOS} + {VAL_VIDEOS} videos"
-    tour.rows.append(("draw", made, time.perf_counter() - began))
+    steps.rows.append(("draw", made, time.perf_counter() - began))
     clips, videos = out / "shards" / "coco", out / "shards" / "davis"
-    _prepare(tour, coco, davis, clips, videos, seed)
-    _train(tour, clips, videos, out / "runs", seed)
-    _compare(tour, davis, out)
+    _prepare(steps, coco, davis, clips, videos, seed)
+    _train(steps, clips, videos, out / "runs", seed)
+    _compare(steps, davis, out)
     console.print()
-    console.print(tour.table())
+    console.print(steps.table())
 
 
-def _prepare(tour: _Tour, coco: Path, davis: Path, clips: Path, videos: Path, seed: int) -> None:
+def _prepare(steps: _Steps, coco: Path, davis: Path, clips: Path, videos: Path, seed: int) -> None:
     annotations = coco / "annotations" / "instances_train2017.json"
-    tour.stm(
+    steps.stm(
         f"{clips}",
         *("prepare-coco", "--images", coco / "train2017", "--annotations", annotations),
         *("--out", clips, "--size", SIZE, "--variants", 8, "--seed", seed),
     )
-    tour.stm(f"{videos}", "pack-davis", "--root", davis, "--split", "train", "--out", videos)
+    steps.stm(f"{videos}", "pack-davis", "--root", davis, "--split", "train", "--out", videos)
     for shards in (clips, videos):
         picture = shards.with_suffix(".png")
-        tour.stm(f"{picture}", "preview", shards, "--save", picture)
+        steps.stm(f"{picture}", "preview", shards, "--save", picture)
 
 
-def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> None:
+def _train(steps: _Steps, clips: Path, videos: Path, runs: Path, seed: int) -> None:
     """Train both stages as at full size, with settings for a small network without pre-training."""
     common = (
         *("--backbone", "resnet18", "--size", SIZE, "--batch-size", 4, "--seed", seed),
         *("--learning-rate", LEARNING_RATE, "--set", "batchnorm=train", "--set", "warmup=20"),
     )
     first, second = runs / "pretrain", runs / "main"
-    tour.stm(
+    steps.stm(
         f"{first}",
         *("train", "--shards", clips, "--out", first, "--recipe", "pretrain"),
         *("--steps", PRETRAIN_STEPS, "--backbone-weights", "none", *common),
     )
-    tour.stm(
+    steps.stm(
         f"{second}",
         *("train", "--shards", f"{videos}=7", "--shards", f"{clips}=1", "--out", second),
         *("--recipe", "main", "--steps", MAIN_STEPS, "--init", first / "checkpoint.pt"),
@@ -122,10 +122,10 @@ def _train(tour: _Tour, clips: Path, videos: Path, runs: Path, seed: int) -> Non
     )
 
 
-def _compare(tour: _Tour, davis: Path, out: Path) -> None:
+def _compare(steps: _Steps, davis: Path, out: Path) -> None:
     """Evaluate on unseen videos, next to repeating the first mask of each video."""
     results, still = out / "results", out / "first-mask"
-    tour.stm(
+    steps.stm(
         f"{results}",
         *("eval", "--checkpoint", out / "runs" / "main" / "checkpoint.pt", "--davis", davis),
         *("--out", results),
@@ -136,15 +136,15 @@ def _compare(tour: _Tour, davis: Path, out: Path) -> None:
         for name in video.frames:
             (still / video.name / f"{name}.png").write_bytes(first)
     report = still / "results.json"
-    tour.stm(f"{report}", "score", "--results", still, "--davis", davis, "--json", report)
+    steps.stm(f"{report}", "score", "--results", still, "--davis", davis, "--json", report)
     page = out / "report.html"
-    tour.stm(
+    steps.stm(
         f"{page}",
         *("report", f"STM={results}", f"first mask={still}", "--davis", davis, "--out", page),
     )
     ours = json.loads((results / "results.json").read_text())["scores"]["global"]["J&F-Mean"]
     theirs = json.loads(report.read_text())["global"]["J&F-Mean"]
-    tour.console.print(
+    steps.console.print(
         f"\n[bold]J&F on {VAL_VIDEOS} videos never seen: {100 * ours:.1f}, "
         f"repeating the first mask: {100 * theirs:.1f}[/bold]",
         highlight=False,

@@ -1,4 +1,4 @@
-"""Still images to a shard set of pseudo-videos: what each shard holds, and how it is made.
+"""Still images to a shard set of pseudo-videos: the content of each shard, and how it is made.
 
 The set is a list of (image, variant) pairs, each variant in an order of its own, cut into shards
 of equal length, so that neighbours in a shard are unrelated images. A clip's randomness is
@@ -197,7 +197,7 @@ class ClipMaker:
     policy: AppearancePolicy
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
-        """Yield the job's samples in order, and what is skipped."""
+        """Yield the job's samples in order, and its skipped inputs."""
         cv2.setNumThreads(1)  # the workers share the cores already
         clips: Sequence[ClipJob] = job.items
         pool: list[Cutout] = []
@@ -220,7 +220,7 @@ class ClipMaker:
         raise DataError(f"{error}, or use --on-bad-image skip") from None
 
     def _samples(self, job: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
-        """Yield what is skipped of an image, then its clip, if it gives one."""
+        """Yield the skipped parts of an image, then its clip, if there is one."""
         key = f"{self.source.key(job.image)}_v{job.variant:03d}"
         try:
             picture = self.source.read(job.image, self.options.recipe.min_instance_area)

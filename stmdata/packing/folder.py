@@ -111,7 +111,7 @@ def clear_leftovers(out: Path, shards: Collection[str]) -> None:
 
 
 def _remove_set(out: Path, shards: Sequence[str]) -> None:
-    """Remove our files in an order in which what is left never looks complete."""
+    """Remove our files in an order in which the remaining ones never look complete."""
     clear_leftovers(out, shards)
     remove([out / MANIFEST_NAME])
     remove([out / sidecar_name(shard) for shard in shards])

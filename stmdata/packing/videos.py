@@ -2,7 +2,7 @@
 
 A shard takes several complete videos. Without a resize the JPEG bytes stay those of the data set;
 masks are always encoded anew, as palette PNGs whose index is the object id. Every frame and mask is
-decoded once, so that what is packed is known to be readable, and of one size within its video.
+decoded once, which proves that it is readable and has the size of its video.
 """
 
 import hashlib

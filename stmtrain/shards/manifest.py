@@ -101,7 +101,7 @@ def _crc(value: Any) -> int:
 def _place(value: Any) -> tuple[int, int]:
     offset, size = value
     if type(offset) is not int or type(size) is not int:
-        raise TypeError(f"expected two whole numbers, found {value!r}")
+        raise TypeError(f"expected two integers, found {value!r}")
     return offset, size
 
 
@@ -204,7 +204,7 @@ class ShardEntry:
 class Manifest:
     """``manifest.json``, written last: its presence marks the set as complete.
 
-    ``config`` holds everything that decides the bytes (source, recipe, seed, ...); ``totals`` the
+    ``config`` contains everything that decides the bytes (input, recipe, seed, ...); ``totals`` the
     sums of the shards' statistics; ``skipped`` a count per reason.
     """
 

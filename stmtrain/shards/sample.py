@@ -201,9 +201,10 @@ class Sample:
 
     def members(self) -> list[tuple[str, bytes]]:
         """Return (suffix, bytes) of the members in the order of the tar; ``json`` is last."""
-        kinds = {".jpg": self.frames, ".png": self.masks}
-        images = [(s, kinds[s[-4:]][s[:-4]]) for s in self.record.images()]
-        return [*images, ("json", self.record.to_json())]
+        data = {f"{name}.jpg": frame for name, frame in self.frames.items()}
+        data |= {f"{name}.png": mask for name, mask in self.masks.items()}
+        data["json"] = self.record.to_json()
+        return [(suffix, data[suffix]) for suffix in (*self.record.images(), "json")]
 
 
 @dataclass(frozen=True)
