@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stmtrain.images.masks import ids_present
+
 __all__ = ["clip_statistics"]
 
 _COUNTED = 6  # the histogram of objects per clip has at least this many bins, from 0 on
@@ -25,7 +27,7 @@ def clip_statistics(clips: Iterable[NDArray[np.uint8]]) -> dict[str, dict[str, A
     """
     values: dict[str, list[float]] = {"objects": [], "fg_fraction": []}
     for masks in clips:
-        ids = [int(i) for i in np.unique(masks[0]) if i]
+        ids = ids_present(masks[0])
         values["objects"].append(len(ids))
         values["fg_fraction"].append(float((masks[0] > 0).mean()))
         for object_id in ids:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stmdata.checking.check_tar import find_damage, members_in_order
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
-from stmtrain.images.masks import VOID, areas
+from stmtrain.images.masks import areas, ids_counted
 from stmtrain.shards.manifest import (
     SampleIndex,
     ShardEntry,
@@ -242,7 +242,7 @@ def _check_masks(sample: _Sample) -> Iterator[_Found]:
                 yield pixels, span
             continue
         counts = areas(pixels)
-        found = {i: int(counts[i]) for i in range(1, VOID) if counts[i]}
+        found = {i: int(counts[i]) for i in ids_counted(counts)}
         seen |= found.keys()
         stated = {i: row[column] for i, row in zip(record.object_ids, record.areas, strict=True)}
         for text in compare_counts(

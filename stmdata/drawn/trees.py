@@ -17,7 +17,7 @@ from PIL import Image
 
 from stmdata.drawn.scenes import TEXTURES, Blob, ToyScene, draw_scene, draw_video
 from stmtrain.images.encode import encode_mask
-from stmtrain.images.masks import VOID
+from stmtrain.images.masks import VOID, ids_present
 
 __all__ = ["draw_coco", "draw_davis", "draw_youtube_vos"]
 
@@ -259,7 +259,7 @@ def _outline(masks: Bytes) -> NDArray[np.bool_]:
 def _listed_frames(masks: Mapping[int, Bytes], *, exported: bool) -> dict[str, Any]:
     """Return the objects of one video in ``meta.json``."""
     out: dict[str, Any] = {}
-    for number in sorted({int(v) for mask in masks.values() for v in np.unique(mask)} - {0}):
+    for number in sorted({i for mask in masks.values() for i in ids_present(mask)}):
         shown = [t for t, mask in masks.items() if (mask == number).any()]
         listed = [t for t in masks if t >= shown[0]] if exported else shown
         out[str(number)] = {"category": "blob", "frames": [f"{t:05d}" for t in listed]}
@@ -268,10 +268,10 @@ def _listed_frames(masks: Mapping[int, Bytes], *, exported: bool) -> dict[str, A
 
 def _first_masks(masks: Mapping[int, Bytes]) -> dict[int, Bytes]:
     """Keep each object only in the frame in which it first appears, and drop empty masks."""
-    known = {0}
+    known: set[int] = set()
     out: dict[int, Bytes] = {}
     for t, mask in masks.items():
-        new = {int(v) for v in np.unique(mask)} - known
+        new = set(ids_present(mask)) - known
         if new:
             out[t] = np.where(np.isin(mask, list(new)), mask, np.uint8(0))
         known |= new

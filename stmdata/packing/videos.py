@@ -21,7 +21,7 @@ from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_frame, encode_mask
-from stmtrain.images.masks import VOID, areas
+from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
 
 __all__ = ["JPEG_QUALITY", "SHARD_BYTES", "VideoMaker", "prepare_videos"]
@@ -124,16 +124,16 @@ class VideoMaker:
         frames, original_size, size = self._frames(video)
         masks: dict[str, bytes] = {}
         packed_areas: dict[str, NDArray[np.int64]] = {}
-        present = np.zeros(VOID + 1, np.bool_)
+        total = np.zeros(VOID + 1, np.int64)
         for name in video.masks:
             mask = _read_mask(video, name, original_size)
             packed_areas[name] = areas(mask)
-            present |= packed_areas[name] > 0
+            total += packed_areas[name]
             if size != original_size:
                 mask = _resize_mask(mask, size)
                 packed_areas[name] = areas(mask)
             masks[name] = encode_mask(mask)
-        _refuse_void_only(video, present)
+        _refuse_void_only(video, total)
         record = SampleRecord.of(
             video.name,
             tuple(video.frames),
@@ -148,9 +148,9 @@ class VideoMaker:
             },
         )
         yield Sample(record, frames, masks)
-        expected = {*np.flatnonzero(present[:VOID]).tolist(), *video.first_seen}
-        for i in sorted(expected - {0, *record.object_ids}):
-            reason = "vanished in the resize" if present[i] else "of meta.json is in no mask"
+        expected = {*ids_counted(total), *video.first_seen}
+        for i in sorted(expected - set(record.object_ids)):
+            reason = "vanished in the resize" if total[i] else "of meta.json is in no mask"
             yield Skipped(f"{video.name}, object {i}", f"object {reason}")
 
     def _frames(self, video: Video) -> tuple[dict[str, bytes], Size, Size]:
@@ -214,9 +214,9 @@ def _read_mask(video: Video, name: str, size: Size) -> NDArray[np.uint8]:
     return mask
 
 
-def _refuse_void_only(video: Video, present: NDArray[np.bool_]) -> None:
+def _refuse_void_only(video: Video, total: NDArray[np.int64]) -> None:
     """Refuse masks of 0 and 255 alone: read as ids they are background and void."""
-    if present[VOID] and not present[1:VOID].any():
+    if counts_binary(total):
         raise DataError(
             f"{next(iter(video.masks.values())).parent}: expected object ids in the masks, found "
             f"only 0 and {VOID} (void); masks of DAVIS 2016 are packed with --year 2016"

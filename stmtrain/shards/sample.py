@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import ShardError
-from stmtrain.images.masks import MAX_OBJECT_ID, VOID
+from stmtrain.images.masks import MAX_OBJECT_ID, VOID, ids_counted
 
 FORMAT_NAME = "stm-shards"
 FORMAT_VERSION = 1
@@ -139,7 +139,7 @@ class SampleRecord:
             origin: Where it came from.
         """
         table = np.array(list(areas.values()), np.int64).reshape(-1, VOID + 1)
-        ids: list[int] = (np.flatnonzero(table[:, 1:VOID].any(axis=0)) + 1).tolist()
+        ids = ids_counted(table.sum(axis=0))
         return cls(
             sample_key=sample_key,
             height=size[0],
