@@ -11,8 +11,6 @@ from stmdata.commands import demo, pack, prepare, shards
 from stmtrain.commands import evaluate, preview, report, track, train, weights
 from stmtrain.commands.command import show_tracebacks
 
-__all__ = ["app", "main"]
-
 _HELP = "Prepare video object segmentation data as tar shards and train STM from them."
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 for room in (prepare, pack, demo, preview, train, evaluate, track, report):

@@ -11,15 +11,6 @@ Each takes one message string, because DataLoader workers and process pools rebu
 its message alone. The message states the place, what was expected, what was found and what to do.
 """
 
-__all__ = [
-    "CheckpointError",
-    "DataError",
-    "RemoteError",
-    "ShardError",
-    "StmError",
-    "UsageError",
-]
-
 
 class StmError(Exception):
     """A problem that the user can solve; printed as one line, without a traceback."""

@@ -16,18 +16,6 @@ from typing import BinaryIO
 
 from stmtrain.errors import DataError, StmError, UsageError
 
-__all__ = [
-    "lock",
-    "locked",
-    "read_file",
-    "remove",
-    "remove_temporaries",
-    "whole_file",
-    "write_if_changed",
-    "write_whole",
-    "writing",
-]
-
 _BUFFER = 1 << 20
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
 _POLL = 0.02

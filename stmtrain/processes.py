@@ -26,8 +26,6 @@ from typing import Any, Literal, TypeVar
 
 from stmtrain.errors import StmError, UsageError
 
-__all__ = ["Progress", "count", "map_unordered", "resolve_workers"]
-
 Progress = Callable[[int, int, str], None]
 """Receives (done, total, note) while something long runs; ``total`` is 0 while it is unknown."""
 

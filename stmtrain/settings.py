@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 
 from stmtrain.errors import UsageError
 
-__all__ = ["from_mapping", "load_named", "setting", "to_mapping", "to_toml"]
-
 T = TypeVar("T")
 
 

@@ -21,8 +21,6 @@ from stmtrain.training.setup import TrainOptions, build_loader, build_state, ope
 from stmtrain.training.step import NonFiniteError, TrainState, train_step
 from stmtrain.training.validation import Validation, open_validation
 
-__all__ = ["train"]
-
 
 def train(
     options: TrainOptions, recipe: TrainRecipe, progress: Progress, ranks: Ranks = SINGLE

@@ -11,8 +11,6 @@ from stmtrain.errors import StmError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["command", "end", "open_console", "print_plain", "show_tracebacks"]
-
 _debug = False
 
 

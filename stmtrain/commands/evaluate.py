@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from stmtrain.datasets.video_set import VideoSet
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

@@ -16,35 +16,6 @@ if TYPE_CHECKING:
     from stmtrain.datasets.video_set import VideoSet
     from stmtrain.inference.options import Inference
 
-__all__ = [
-    "CacheFolder",
-    "CacheSize",
-    "Checkpoint",
-    "DavisRoot",
-    "Device",
-    "Flip",
-    "FolderRoot",
-    "Location",
-    "MemoryEvery",
-    "MemoryFrames",
-    "OnBad",
-    "Out",
-    "PackedVideos",
-    "Precision",
-    "Scales",
-    "ScoredSplit",
-    "Seed",
-    "ShortSide",
-    "Split",
-    "TopK",
-    "Workers",
-    "Year",
-    "YouTubeVosRoot",
-    "inference_of",
-    "open_video_set",
-    "print_notes",
-]
-
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

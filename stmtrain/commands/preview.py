@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from stmtrain.shards.cache import Cache
 
-__all__ = ["app", "show"]
-
 app = typer.Typer()
 
 _STILL_FRAMES, _GIF_FRAMES = 6, 40

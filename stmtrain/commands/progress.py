@@ -18,8 +18,6 @@ from rich.text import Text
 
 from stmtrain.processes import Progress
 
-__all__ = ["progress_bar"]
-
 _LINES = 10
 """Lines printed in the course of a command if the output is not a terminal."""
 

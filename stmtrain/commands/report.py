@@ -19,8 +19,6 @@ from stmtrain.commands.options import (
 )
 from stmtrain.processes import resolve_workers
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

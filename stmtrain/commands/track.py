@@ -19,8 +19,6 @@ from stmtrain.commands.options import (
     inference_of,
 )
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

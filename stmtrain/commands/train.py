@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stmtrain.training.recipe import TrainRecipe
     from stmtrain.training.setup import TrainOptions
 
-__all__ = ["app", "train"]
-
 app = typer.Typer()
 
 

@@ -7,8 +7,6 @@ import typer
 
 from stmtrain.commands.command import command
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Inspect and convert files of weights.", no_args_is_help=True)
 
 _FEW = 5  # differences of each kind that are listed without --verbose

@@ -12,8 +12,6 @@ from stmtrain.model.encoders import Backbone, Features
 from stmtrain.model.objects import per_object
 from stmtrain.model.precision import at_least_float32
 
-__all__ = ["ASPP", "Decoder"]
-
 _WIDTH = 256
 _DILATIONS = (1, 2, 4, 8)
 

@@ -18,16 +18,6 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from stmtrain.model.objects import per_object
 from stmtrain.model.resnest import ResNeSt
 
-__all__ = [
-    "BACKBONES",
-    "Backbone",
-    "BatchNorm",
-    "Features",
-    "KeyValue",
-    "MemoryEncoder",
-    "QueryEncoder",
-]
-
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -13,8 +13,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from stmtrain.model.precision import at_least_float32
 
-__all__ = ["read_memory"]
-
 _MAX_WEIGHTS = 1 << 26  # attention weights in memory at a time: 256 MiB for any video length
 _MAX_HEAD = 256  # channels of a fused kernel's query
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from stmtrain.model.precision import at_least_float32
 
-__all__ = ["aggregate", "on_device", "other_masks", "per_object", "slots", "spread"]
-
 _CLAMP = 1e-7  # Oh et al. 2019, published code: keeps the logit of 0 and 1 finite in float32
 
 

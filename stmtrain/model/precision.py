@@ -7,8 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Precision", "at_least_float32", "autocast"]
-
 Precision = Literal["float32", "bfloat16"]
 
 

@@ -8,8 +8,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["run_again"]
-
 
 def run_again(part: nn.Module, *inputs: Any) -> Any:
     """Return ``part(*inputs)``, keeping only the inputs for the backward pass.

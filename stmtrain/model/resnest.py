@@ -10,8 +10,6 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ResNeSt"]
-
 _RADIX = 2
 _REDUCTION = 4
 _EXPANSION = 4

@@ -24,8 +24,6 @@ from stmtrain.model.memory import read_memory
 from stmtrain.model.objects import aggregate, other_masks, per_object, spread
 from stmtrain.model.recompute import run_again
 
-__all__ = ["STM", "Query", "set_batchnorm"]
-
 _STRIDE = 16
 
 

@@ -14,8 +14,6 @@ from stmtrain.errors import UsageError
 from stmtrain.model import STM
 from stmtrain.training.recipe import TrainRecipe
 
-__all__ = ["adam", "prepare"]
-
 _FUSED_ADAM = ("cuda", "cpu")  # measured twice as fast on a CPU; a single kernel on a GPU
 
 

@@ -20,16 +20,6 @@ import torch.distributed as dist
 
 from stmtrain.errors import UsageError
 
-__all__ = [
-    "SINGLE",
-    "Ranks",
-    "launch",
-    "process_group",
-    "ranks_of",
-    "usable_device",
-    "without_option",
-]
-
 # Ranks wait for each other while shards are fetched or videos are scored.
 _PATIENCE = timedelta(hours=1)
 

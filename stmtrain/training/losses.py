@@ -14,14 +14,6 @@ from torch import Tensor
 from stmtrain.images.masks import VOID
 from stmtrain.model import STM, on_device, per_object, read_memory, slots
 
-__all__ = [
-    "clip_losses",
-    "dice_loss",
-    "mean_jaccard",
-    "pixel_loss",
-    "segment_clip",
-]
-
 
 def segment_clip(
     model: STM, frames: Tensor, masks: Tensor, num_objects: Tensor, *, detach_memory: bool

@@ -9,20 +9,6 @@ from typing import Any, Literal
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_mapping, load_named, setting
 
-__all__ = [
-    "FREE_ON_RESUME",
-    "MAIN",
-    "PRETRAIN",
-    "RECIPES",
-    "TrainRecipe",
-    "bootstrap_share",
-    "learning_rate",
-    "load_recipe",
-    "max_skip",
-    "with_options",
-]
-
-
 _COUNTS = ("batch_size", "steps", "accumulate", "max_skip_every", "window", "memory_every")
 _INTERVALS = ("log_every", "image_every", "save_every")
 _RULES: tuple[tuple[str, tuple[str, ...], Callable[[Any], bool]], ...] = (

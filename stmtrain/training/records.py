@@ -22,8 +22,6 @@ from stmtrain.training.step import StepResult
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Journal", "Meter", "StepMetrics", "open_journal"]
-
 _METRICS_NAME = "metrics.jsonl"
 _CURVES_NAME = "curves.png"
 _TENSORBOARD_NAME = "tensorboard"

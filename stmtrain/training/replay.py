@@ -28,8 +28,6 @@ from stmtrain.weights.checkpoint import load_checkpoint
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["ClipReplay", "Replay", "replay"]
-
 _FIELDS = ("step", "shards", "weights", "backbone", "checkpoint", "recipe")
 
 

@@ -19,17 +19,6 @@ from stmtrain.training.setup import TrainOptions
 from stmtrain.training.step import NonFiniteError, TrainState
 from stmtrain.weights.checkpoint import Checkpoint, keep_as, load_checkpoint, save_checkpoint
 
-__all__ = [
-    "BEST_NAME",
-    "CHECKPOINT_NAME",
-    "RECIPE_NAME",
-    "REPLAY_NAME",
-    "CheckpointSaver",
-    "checkpoint_to_resume",
-    "run_folder",
-    "stop_signals",
-]
-
 CHECKPOINT_NAME = "checkpoint.pt"
 BEST_NAME = "best.pt"
 RECIPE_NAME = "recipe.toml"

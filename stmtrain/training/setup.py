@@ -24,15 +24,6 @@ from stmtrain.training.step import ClipLoss, TrainState, averaged
 from stmtrain.weights.checkpoint import Checkpoint
 from stmtrain.weights.load import load_backbone, load_weights
 
-__all__ = [
-    "TrainOptions",
-    "TrainingData",
-    "build_loader",
-    "build_state",
-    "open_data",
-    "parse_shards",
-]
-
 _DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 

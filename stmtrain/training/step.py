@@ -22,16 +22,6 @@ from stmtrain.training.distributed import SINGLE, Ranks
 from stmtrain.training.losses import clip_losses, mean_jaccard
 from stmtrain.training.recipe import TrainRecipe, bootstrap_share, learning_rate
 
-__all__ = [
-    "ClipLoss",
-    "LastFrame",
-    "NonFiniteError",
-    "StepResult",
-    "TrainState",
-    "averaged",
-    "train_step",
-]
-
 Pixels = NDArray[np.uint8]
 
 

@@ -16,8 +16,6 @@ from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import TrainRecipe
 from stmtrain.training.setup import TrainOptions
 
-__all__ = ["Validation", "open_validation"]
-
 _FOLDER = "validation"
 
 

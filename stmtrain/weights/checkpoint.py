@@ -19,15 +19,6 @@ from stmtrain.model import STM
 from stmtrain.weights.files import load_file, state_in
 from stmtrain.weights.load import stm_state
 
-__all__ = [
-    "Checkpoint",
-    "keep_as",
-    "load_checkpoint",
-    "load_model",
-    "load_model_and_origin",
-    "save_checkpoint",
-]
-
 _FORMAT = "stm-checkpoint"
 _VERSION = 1
 

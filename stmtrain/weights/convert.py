@@ -18,8 +18,6 @@ from stmtrain.weights.files import (
 )
 from stmtrain.weights.load import backbone_of, compare_stm, describe, listing, stm_state, summary
 
-__all__ = ["convert", "inspect"]
-
 _SUFFIXES = (".pth", ".pt", SAFETENSORS)
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", ".mean", ".std")
 

@@ -17,16 +17,6 @@ from torch import Tensor
 from stmtrain.errors import CheckpointError
 from stmtrain.files import whole_file
 
-__all__ = [
-    "SAFETENSORS",
-    "load_file",
-    "location_of",
-    "read_state",
-    "shown",
-    "state_in",
-    "write_state",
-]
-
 SAFETENSORS = ".safetensors"
 _WRAPPERS = ("state_dict", "model")
 _PREFIX = "module."  # of torch.nn.DataParallel, as in the published checkpoints

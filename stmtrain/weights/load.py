@@ -18,17 +18,6 @@ from stmtrain.errors import CheckpointError
 from stmtrain.model import BACKBONES, STM
 from stmtrain.weights.files import read_state
 
-__all__ = [
-    "backbone_of",
-    "compare_stm",
-    "describe",
-    "listing",
-    "load_backbone",
-    "load_weights",
-    "stm_state",
-    "summary",
-]
-
 _STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3"}
 _UNUSED = ("layer4.", "fc.")
 _CONSTANTS = ("mean", "std")  # in our encoders, not in a classification network
