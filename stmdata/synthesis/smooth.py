@@ -147,7 +147,7 @@ def _draw_paste(
     """Draw (T, 3, 3), clip pixel to cut-out pixel: a size, a path and a shape that changes."""
     height, width = cutout.rgba.shape[:2]
     share = math.exp(rng.uniform(*np.log(recipe.paste_share)))
-    factor = math.sqrt(share * size * size / max(cutout.area, 1))
+    factor = math.sqrt(share * size * size / cutout.area)
     factor = min(factor, recipe.paste_enlarge * size / REFERENCE_SIZE, size / max(height, width))
     start = rng.uniform(0.1, 0.9, 2) * size
     path = start + _draw_drift(recipe.paste_shift, recipe, num_frames, rng) * size

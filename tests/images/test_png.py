@@ -45,6 +45,8 @@ def test_what_is_not_plain_is_left_to_pillow():
     Image.fromarray(np.dstack([MASK] * 3)).save(out, "PNG")
     for other in (b"GIF89a", out.getvalue(), grey(ROWS, extra=chunk(b"gAMA", bytes(4)))):
         assert read_plain_png(other, 35) is None
+    header = PLAIN[8:33]
+    assert read_plain_png(PLAIN[:8] + header + PLAIN[8:], 35) is None  # two headers
     assert read_plain_png(PLAIN, 34) is None
     assert read_plain_png(grey(b"\1" + ROWS[1:]), 35) is None  # a row filter
 
@@ -66,7 +68,7 @@ def test_damage_is_an_error(data, message):
         read_plain_png(data, 1000)
 
 
-@pytest.mark.parametrize("start", [b"\x79\x9c", b"\x88\x1c", b"\x78\x9d", b"\x78\xbb", b"\x78"])
+@pytest.mark.parametrize("start", [b"\x79\x18", b"\x88\x1c", b"\x78\x9d", b"\x78\xbb", b"\x78"])
 def test_a_wrong_zlib_header_is_an_error(start):
     body = start + zlib.compress(ROWS)[len(start) :] if len(start) == 2 else start
     header = struct.pack(">IIBBBBB", 7, 5, 8, 0, 0, 0, 0)

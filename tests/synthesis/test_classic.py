@@ -107,3 +107,12 @@ def test_a_crop_contains_the_objects_if_they_fit() -> None:
         assert spots.min() >= -1
         assert spots.max() <= 384
         assert scene.base_ids == (1,)
+
+
+def test_only_more_instances_than_allowed_are_drawn_from() -> None:
+    labels = painted(200, 260, 3, np.random.default_rng(1))
+    for most, expected in ((3, {(1, 2, 3)}), (1, {(1,), (2,), (3,)})):
+        recipe = replace(CLASSIC, max_base_objects=most, paste_probability=1.0)
+        rngs = map(np.random.default_rng, range(20))
+        ids = {draw_classic(labels, [], recipe, 2, 64, rng).base_ids for rng in rngs}
+        assert ids == expected

@@ -84,3 +84,34 @@ def test_without_instances_or_cutouts() -> None:
         assert draw_smooth(empty + 1, [disc(9)], never, 3, 64, rng).layers == ()
         counts = replace(never, paste_probability=1.0, pastes=(0, 2))
         assert len(draw_smooth(empty, [disc(9)], counts, 3, 64, rng).layers) <= 2
+
+
+STILL = replace(
+    DEFAULT,
+    **dict.fromkeys(["camera_shift", "camera_zoom", "camera_rotate", "camera_shear"], 0.0),
+    camera_tilt=0.0,
+    flip=0.0,
+    view=(0.2, 0.2),
+)
+
+
+def first_centres(labels: np.ndarray) -> np.ndarray:
+    """Where the middle of frame 0 is in the image, for some seeds; frames are 40 px wide there."""
+    scenes = [draw_smooth(labels, [], STILL, 2, 100, np.random.default_rng(i)) for i in range(60)]
+    return np.stack([transform(scene.base[0], np.full((1, 2), 49.5))[0] for scene in scenes])
+
+
+def test_the_camera_looks_at_an_instance() -> None:
+    labels = np.zeros((200, 300), np.uint8)
+    labels[40:80, 180:240] = 1
+    offsets = first_centres(labels) - (210, 60)
+    assert np.abs(offsets).max() <= 0.3 * 40 + 1e-6
+    assert np.abs(offsets.mean(0)).max() < 3
+    assert np.ptp(offsets, axis=0).min() > 0.5 * 40
+
+
+def test_the_camera_looks_anywhere_if_there_is_no_instance() -> None:
+    centres = first_centres(np.zeros((200, 300), np.uint8))
+    assert centres.min(0)[0] < 60
+    assert centres.max(0)[0] > 240
+    assert np.abs(centres.mean(0) - (149.5, 99.5)).max() < 30
