@@ -1,14 +1,14 @@
-# `make help` lists the targets. Every target sets up what it needs in .venv by itself.
+# `make help` lists the targets. Every target installs what it needs into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all mutants check fix bench bench-stream clean
 
-help:  ## this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The stamp stands for "installed as pyproject.toml says"; editing that file installs again.
+# The stamp records that pyproject.toml was installed; editing that file installs again.
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -24,7 +24,7 @@ test: .venv/.installed  ## the fast tests
 test-all: .venv/.installed  ## every test that this machine can run, with newly drawn examples
 	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m "not gpu"
 
-mutants: .venv/.installed  ## single changes of core modules that no test notices; MODULES=... for others
+mutants: .venv/.installed  ## list single changes of the core that no test notices; MODULES=... chooses
 	$(BIN)/python -m tests.mutants $(MODULES)
 
 check: .venv/.installed  ## format, lint, types, import contracts, fast tests
@@ -34,7 +34,7 @@ check: .venv/.installed  ## format, lint, types, import contracts, fast tests
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-fix: .venv/.installed  ## format and mend what can be mended by itself
+fix: .venv/.installed  ## apply the formatter and the automatic fixes of the linter
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -44,15 +44,15 @@ ifdef COCO
 	$(BIN)/python -m benchmarks.bench_synth --images $(COCO)/train2017 --annotations $(COCO)/annotations/instances_train2017.json
 endif
 
-# The rivals ask for other versions of what we use: they get an environment of their own.
+# The other loaders need other versions of shared packages, hence an environment of their own.
 .venv-bench/.installed: pyproject.toml
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
 
-bench-stream: .venv-bench/.installed  ## our loader beside others, and up to 10^6 clips; SHARDS=FOLDER VIDEOS=FOLDER
+bench-stream: .venv-bench/.installed  ## our loader next to others, and up to 10^6 clips; SHARDS=FOLDER VIDEOS=FOLDER
 	.venv-bench/bin/python -m benchmarks.bench_stream $(if $(SHARDS),--shards $(SHARDS)) $(if $(VIDEOS),--videos $(VIDEOS))
 	.venv-bench/bin/python -m benchmarks.bench_scale
 
-clean:  ## remove what the tools made; data, shards and runs stay
+clean:  ## remove environments and caches; data, shards and runs stay
 	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build

@@ -32,6 +32,40 @@ def test_a_bad_compressed_rle_never_reaches_pycocotools(data: bytes, h: int, w: 
         assert lengths.sum() == h * w
 
 
+def compressed(runs: list[int]) -> bytes:
+    """Runs in COCO's format: differences to the run before the last, five bits per character."""
+    out = bytearray()
+    for i, run in enumerate(runs):
+        rest, more = run - (runs[i - 2] if i > 2 else 0), True
+        while more:
+            bits, rest = rest & 31, rest >> 5
+            more = rest != (-1 if bits & 16 else 0)
+            out.append(48 + bits + 32 * more)
+    return bytes(out)
+
+
+@given(st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=9))
+def test_runs_are_read_as_coco_writes_them(runs: list[int]) -> None:
+    assert rle.read_runs(compressed(runs)).tolist() == runs
+
+
+@pytest.mark.parametrize(
+    ("runs", "fills"),
+    [
+        ([16], True),
+        ([0, 16], True),
+        ([3, 4, 9], True),
+        ([3, 4, 8], False),
+        ([3, 4, 10], False),
+        ([5, -1, 12], False),
+        ([17, -1], False),
+    ],
+)
+def test_only_runs_that_fill_the_image_are_accepted(runs: list[int], fills: bool) -> None:
+    assert (rle.compress_rle(compressed(runs).decode(), (4, 4), (4, 4)) is not None) == fills
+    assert (rle.compress_rle(runs, (4, 4), (4, 4)) is not None) == fills
+
+
 @pytest.mark.parametrize("data", [b"", b"`0P", b"`0 ", b"`0\xff", b"PPPPPPP0"])
 def test_an_unfinished_rle_is_no_rle(data: bytes) -> None:
     np.testing.assert_array_equal(rle.read_runs(b"`0"), [16])
