@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stmdata.synthesis.appearance_policy import LIGHT, NONE, STRONG
-from stmdata.synthesis.clip import Clip, Skip, draw_clip
+from stmdata.synthesis.clip import Clip, Skip, draw_clip, synthesise
 from stmdata.synthesis.recipe import CLASSIC, DEFAULT, RECIPES, SynthRecipe
+from stmtrain.errors import DataError, UsageError
 from tests.profiles import examples
 from tests.synthesis_inputs import COLOURS, SEEDS, agrees, disc, made, painted
 
@@ -251,3 +252,62 @@ def test_at_most_so_many_objects_are_kept() -> None:
         assert first[0] < first[1]  # ids follow those of the label map
         seen |= {int(value) for value in first}
     assert len(seen) > 5
+
+
+def square(*ids: int, side: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """An image, and a mask with a rectangle of each id."""
+    mask = np.zeros((side, side), np.uint8)
+    for i, object_id in enumerate(ids):
+        mask[10:-10, 10 + 50 * i : 50 + 50 * i] = object_id
+    return np.dstack([mask // 2 + 60] * 3), mask
+
+
+def test_a_clip_is_made_of_one_image_and_its_seed() -> None:
+    image, mask = square(7, 254)
+    clip = synthesise(image, mask, appearance="none", frames=2, size=64, seed=3)
+    labels = np.select([mask == 7, mask == 254], [1, 2]).astype(np.uint8)
+    same = made(
+        draw_clip(
+            image, labels, [], DEFAULT, np.random.default_rng(3), num_frames=2, size=64, policy=NONE
+        )
+    )
+    assert np.array_equal(clip.frames, same.frames)
+    assert np.array_equal(clip.masks, same.masks)
+    assert set(np.unique(clip.masks)) == {0, 1, 2}
+
+
+def test_255_is_the_object_only_where_nothing_else_is() -> None:
+    image, binary = square(255)
+    assert set(np.unique(synthesise(image, binary, size=64).masks)) == {0, 1}
+    image, void = square(4, 255)
+    _, alone = square(4)
+    clip, same = (synthesise(image, mask, size=64) for mask in (void, alone))
+    assert np.array_equal(clip.masks, same.masks)
+
+
+@pytest.mark.parametrize(("frames", "size"), [(2, 32), (3, 33)])
+def test_the_smallest_clip(frames: int, size: int) -> None:
+    check(synthesise(*square(1), frames=frames, size=size), frames, size)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"frames": 1}, "found 1 of 384"),
+        ({"size": 31}, "found 3 of 31"),
+        ({"image": np.zeros((9, 8, 3), np.uint8)}, r"found uint8 \(9, 8, 3\)"),
+        ({"image": np.zeros((120, 120), np.uint8)}, r"found uint8 \(120, 120\)"),
+        ({"mask": np.zeros((120, 120), np.int64)}, "int64"),
+        ({"image": np.zeros((120, 120, 3), np.float32)}, "float32"),
+        ({"recipe": "none such"}, "none such"),
+    ],
+)
+def test_what_cannot_give_a_clip_is_refused(change: dict[str, object], expected: str) -> None:
+    image, mask = square(1)
+    with pytest.raises(UsageError, match=expected):
+        synthesise(**({"image": image, "mask": mask} | change))
+
+
+def test_an_image_without_an_object_is_refused_with_its_size() -> None:
+    with pytest.raises(DataError, match="120x60"):
+        synthesise(np.zeros((60, 120, 3), np.uint8), np.zeros((60, 120), np.uint8))
