@@ -31,6 +31,7 @@ __all__ = [
     "open_set",
     "pack_noise",
     "serving",
+    "used",
 ]
 
 SHARDS, PER_SHARD = 6, 4
@@ -53,6 +54,11 @@ def _noise(job: Job) -> Iterator[Sample]:
 
 def open_set(server: "Server", cache: Cache, retry: Retry = QUICK) -> ShardSet:
     return ShardSet(RemoteStore(server.url, cache, retry))
+
+
+def used(cache: Cache) -> int:
+    """Return the size of all files of a cache, bytes; each counts with its final size."""
+    return sum(size for _, size, _ in cache._files())
 
 
 class Server(ThreadingHTTPServer):

@@ -116,7 +116,7 @@ class CheckShard:
         members = members_in_order(index)
         bad = {(r.key, suffix) for d in damages for r, suffix in members[slice(*d.members)]}
         counted = Counter({"skipped": len(sidecar.skipped)})
-        shard = OpenShard(where, index, os.dup(file.fileno()))
+        shard = OpenShard(where, os.dup(file.fileno()))
         for row in index:
             found, statistics = _check_record(shard, row, bad)
             faults += [Fault(entry.name, text, row.key, span) for text, span in found]

@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
 from typing import BinaryIO
@@ -28,15 +27,10 @@ _POLL = 0.02
 _NAME = re.compile(r"[0-9a-f]{64}(\.(?P<bytes>\d+)(\.[0-9a-f]{8})?\.part)?")
 
 
-def default_folder() -> Path:
-    """Return the user's cache folder for this program."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "stm-toolkit"
-
-
 def user_cache(folder: Path | None = None, gigabytes: float = DEFAULT_GIGABYTES) -> "Cache":
     """Return the cache for the options ``--cache`` and ``--cache-size``."""
-    return Cache(folder or default_folder(), int(gigabytes * 1e9))
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Cache(folder or Path(base) / "stm-toolkit", int(gigabytes * 1e9))
 
 
 class Cache:
@@ -134,10 +128,6 @@ class Cache:
             finally:
                 path.unlink(missing_ok=True)
 
-    def used(self) -> int:
-        """Return the size of all files, bytes; a file being fetched counts with its final size."""
-        return sum(file.size for file in self._files())
-
     def _check_size(self, size: int, where: str) -> None:
         if size > self.limit:
             raise UsageError(
@@ -190,11 +180,10 @@ class Cache:
         return None
 
     def _locked(self, part: BufferedRandom, path: Path) -> bool:
-        """Lock the part, waiting while another process makes it grow.
+        """Lock the part, waiting while another process makes it grow; False if it stops growing.
 
-        Returns:
-            False if the process that holds the lock makes no progress. True if the part is locked,
-            or if it no longer has its name: it was completed, and its users have locked it.
+        True also if the part no longer has its name: it was completed, and its users have locked
+        it.
         """
         seen, since = -1, 0.0
         while _is_at(part, path):
@@ -244,22 +233,23 @@ class Cache:
         frees no space before it is closed, and another process would fetch it again.
         """
         with self._turn():
-            files = sorted(self._files(), key=lambda file: file.used)
-            excess = sum(file.size for file in files) - self.limit
-            for file in files:
+            files = sorted(self._files())
+            excess = sum(size for _, size, _ in files) - self.limit
+            for _, size, path in files:
                 if excess <= 0:
                     return
-                if _remove_unused(file.path):
-                    excess -= file.size
+                if _remove_unused(path):
+                    excess -= size
 
-    def _files(self) -> Iterator["_File"]:
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """Yield the time of last use, the size (once it is complete) and the path of each file."""
         for entry in os.scandir(self.folder):
             name = _NAME.fullmatch(entry.name)
             with suppress(FileNotFoundError):
                 if name is not None:
                     stat = entry.stat(follow_symlinks=False)
                     size = max(stat.st_size, int(name["bytes"] or 0))
-                    yield _File(Path(entry.path), size, stat.st_mtime)
+                    yield stat.st_mtime, size, Path(entry.path)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -267,15 +257,6 @@ class Cache:
         with (self.folder / "lock").open("ab") as file:
             lock(file.fileno(), patience=10.0, required=True)
             yield
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file of the cache: its path, its size in bytes and the time of its last use in seconds."""
-
-    path: Path
-    size: int
-    used: float
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

@@ -7,64 +7,42 @@ are shuffled. Free of torch.
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar, overload
+from itertools import accumulate
+from typing import TypeVar
 
 from stmtrain.shards.manifest import SampleIndex
-from stmtrain.shards.sample import SampleRecord
 
 T = TypeVar("T")
 
 
-class PackedIndex(Sequence[SampleIndex]):
-    """A read-only sequence of ``SampleIndex`` objects, which are created on access.
+class PackedIndex:
+    """The index of one shard: read-only ``SampleIndex`` objects, which are created on access.
 
     Access takes the same time for a long video as for a short one.
     """
 
     def __init__(self, rows: Sequence[SampleIndex]) -> None:
-        self._keys = " ".join(row.key for row in rows).encode()
-        self._key_ends, self._member_ends = array("Q"), array("Q")
-        self._offsets, self._sizes, self._crcs = array("Q"), array("Q"), array("Q")
+        keys = [row.key.encode() for row in rows]
+        places = [place for row in rows for place in row.members.values()]
+        crcs = [row.crc32.get(suffix, 0) for row in rows for suffix in row.members]
+        self._keys = b" ".join(keys)
+        self._key_ends = _narrow(list(accumulate(len(key) + 1 for key in keys)))
+        self._member_ends = _narrow(list(accumulate(len(row.members) for row in rows)))
+        self._offsets = _narrow([offset for offset, _ in places])
+        self._sizes = _narrow([size for _, size in places])
+        self._crcs = _narrow(crcs)
         # Member suffixes, and whether CRCs are known: most samples of a shard share them.
-        self._shapes: dict[tuple[tuple[str, ...], bool], int] = {}
-        self._shape = array("Q")
-        self._records: dict[int, SampleRecord] = {}
-        end = -1
-        for number, row in enumerate(rows):
-            end += 1 + len(row.key.encode())
-            self._key_ends.append(end)
-            for suffix, (offset, size) in row.members.items():
-                self._offsets.append(offset)
-                self._sizes.append(size)
-                self._crcs.append(row.crc32.get(suffix, 0))
-            self._member_ends.append(len(self._offsets))
-            shape = tuple(row.members), bool(row.crc32)
-            self._shape.append(self._shapes.setdefault(shape, len(self._shapes)))
-            if row.record is not None:
-                self._records[number] = row.record
-        self._shrink()
-        self._known = tuple(
+        shapes = [(tuple(row.members), bool(row.crc32)) for row in rows]
+        numbers = {shape: number for number, shape in enumerate(dict.fromkeys(shapes))}
+        self._shape = _narrow([numbers[shape] for shape in shapes])
+        self._known = [
             ({suffix: column for column, suffix in enumerate(suffixes)}, has_crcs)
-            for suffixes, has_crcs in self._shapes
-        )
+            for suffixes, has_crcs in numbers
+        ]
+        self._records = {n: row.record for n, row in enumerate(rows) if row.record is not None}
 
-    def __len__(self) -> int:
-        return len(self._key_ends)
-
-    def __iter__(self) -> Iterator[SampleIndex]:
-        return (self[number] for number in range(len(self)))
-
-    @overload
-    def __getitem__(self, number: int) -> SampleIndex: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[SampleIndex]: ...
-    def __getitem__(self, number: int | slice) -> SampleIndex | Sequence[SampleIndex]:
-        """Return the row at ``number``."""
-        if isinstance(number, slice):
-            return [self[i] for i in range(*number.indices(len(self)))]
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"row {number} of {len(self)}")
-        number %= len(self)
+    def __getitem__(self, number: int) -> SampleIndex:
+        """Return the row at ``number``, which must be in the range of the rows, from 0."""
         start = self._member_ends[number - 1] if number else 0
         columns, has_crcs = self._known[self._shape[number]]
         offsets, sizes, crcs = self._offsets, self._sizes, self._crcs
@@ -76,16 +54,15 @@ class PackedIndex(Sequence[SampleIndex]):
         )
 
     def key(self, number: int) -> str:
-        """Return the sample key at ``number``, which must be in ``[0, len(self))``."""
-        start = self._key_ends[number - 1] + 1 if number else 0
-        return self._keys[start : self._key_ends[number]].decode()
+        """Return the sample key at ``number``."""
+        start = self._key_ends[number - 1] if number else 0
+        return self._keys[start : self._key_ends[number] - 1].decode()
 
-    def _shrink(self) -> None:
-        """Store each column in the narrowest integers that can represent it."""
-        for name in ("_key_ends", "_member_ends", "_offsets", "_sizes", "_crcs", "_shape"):
-            column = getattr(self, name)
-            narrow = next(c for c in "BHIQ" if max(column, default=0) < 1 << 8 * array(c).itemsize)
-            setattr(self, name, array(narrow, column))
+
+def _narrow(values: list[int]) -> "array[int]":
+    """Return an array of the narrowest integers that can represent the values."""
+    largest = max(values, default=0)
+    return array(next(c for c in "BHIQ" if largest < 1 << 8 * array(c).itemsize), values)
 
 
 class _Row(Mapping[str, T]):

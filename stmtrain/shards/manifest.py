@@ -82,8 +82,13 @@ class SampleIndex:
     def from_mapping(cls, value: Mapping[str, Any], where: str) -> Self:
         """Build an entry from decoded JSON."""
         key = str(value["key"])
-        members = {str(suffix): _place(place) for suffix, place in value["members"].items()}
-        crc32 = {str(suffix): _crc(crc) for suffix, crc in value.get("crc32", {}).items()}
+        members = {
+            str(suffix): (_whole(offset), _whole(size))
+            for suffix, (offset, size) in value["members"].items()
+        }
+        crc32 = {
+            str(suffix): _whole(crc, 1 << 32) for suffix, crc in value.get("crc32", {}).items()
+        }
         if crc32 and crc32.keys() != members.keys():
             raise ValueError(f"sample {key}: crc32 and members name different members")
         record = value.get("meta")
@@ -92,17 +97,10 @@ class SampleIndex:
         return cls(key, members, crc32, record)
 
 
-def _crc(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 32:
-        raise TypeError(f"expected a CRC-32, found {value!r}")
+def _whole(value: Any, limit: int = 1 << 62) -> int:
+    if type(value) is not int or not 0 <= value < limit:
+        raise TypeError(f"expected an integer below {limit}, found {value!r:.20}")
     return value
-
-
-def _place(value: Any) -> tuple[int, int]:
-    offset, size = value
-    if type(offset) is not int or type(size) is not int:
-        raise TypeError(f"expected two integers, found {value!r}")
-    return offset, size
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class Sidecar:
         """Refuse members outside the tar."""
         for row in self.index:
             for suffix, (offset, size) in row.members.items():
-                if offset < 0 or size < 0 or offset + size > self.bytes:
+                if offset + size > self.bytes:
                     raise ShardError(
                         f"{where}: sample {row.key}, member {suffix}: {size} bytes at byte "
                         f"{offset} are not within the {self.bytes} of {self.shard}; pack it again"
@@ -193,11 +191,13 @@ class ShardEntry:
     @classmethod
     def from_mapping(cls, value: Mapping[str, Any]) -> Self:
         """Build an entry from decoded JSON."""
-        numbers = int(value["bytes"]), int(value["samples"])
-        if not all(0 <= number < 1 << 62 for number in numbers):
-            raise ValueError("an impossible number of bytes or samples")
-        name, digest = str(value["name"]), str(value["sha256"])
-        return cls(name, numbers[0], digest, numbers[1], str(value.get("sidecar_sha256", "")))
+        return cls(
+            name=str(value["name"]),
+            bytes=_whole(value["bytes"]),
+            sha256=str(value["sha256"]),
+            samples=_whole(value["samples"]),
+            sidecar_sha256=str(value.get("sidecar_sha256", "")),
+        )
 
 
 @dataclass(frozen=True)
@@ -265,16 +265,11 @@ class Manifest:
 
 
 def parse_sidecar(data: bytes, path: str, entry: ShardEntry, config_hash: str) -> Sidecar:
-    """Decode a sidecar and check that it belongs to the manifest.
-
-    Args:
-        data: The sidecar's bytes.
-        path: What error messages call it.
-        entry: The shard's entry in the manifest.
-        config_hash: Of the manifest.
+    """Decode the sidecar at ``path`` and check that it belongs to the manifest.
 
     Raises:
-        ShardError: It is malformed, or belongs to another shard or run.
+        ShardError: It is malformed, or belongs to another shard or run than its ``entry`` and the
+            ``config_hash`` of the manifest.
     """
     sidecar = Sidecar.from_json(data, path)
     stated = (sidecar.shard, sidecar.bytes, sidecar.sha256, len(sidecar.index), sidecar.config_hash)

@@ -62,15 +62,8 @@ class ShardSet:
     def open(cls, location: Path | str, cache: "Cache | None" = None) -> Self:
         """Open the set in a folder or behind a URL.
 
-        Args:
-            location: Folder, or ``s3://``, ``gs://``, ``hf://``, ``https://`` URL of the folder.
-            cache: Cache for shards from a URL; by default in the user's cache folder.
-
-        Raises:
-            ShardError: There is no manifest (no shard set, or one that is incomplete), it has
-                another format version, or a shard is missing or has the wrong size.
-            UsageError: The URL has an unknown scheme, or a package for it is not installed.
-            RemoteError: The server does not respond, or refuses access.
+        Arguments and errors are those of :func:`open_shards`; by default, ``cache`` is in the
+        user's cache folder.
         """
         store = open_store(location, cache)
         shard_set = cls(store)
@@ -93,9 +86,7 @@ class ShardSet:
     def where(self, index: int) -> str:
         """Return the name of a sample in messages: set, shard and sample key."""
         number, local = self._locate(index)
-        if number not in self._indices:
-            self._shard(number)
-        key, folder = self._indices[number].key(local), self.name.rpartition("/")[2]
+        key, folder = self._index(number).key(local), self.name.rpartition("/")[2]
         return f"{folder}/{self.manifest.shards[number].name}, sample {key}"
 
     def record(self, index: int) -> SampleRecord:
@@ -106,8 +97,8 @@ class ShardSet:
     def keys(self) -> Iterator[str]:
         """Yield every sample key in index order (reads every sidecar)."""
         for shard in range(len(self.shard_sizes)):
-            for row in self._shard(shard).index:
-                yield row.key
+            index = self._index(shard)
+            yield from map(index.key, range(self.shard_sizes[shard]))
 
     def read(
         self, index: int, frames: Sequence[str] | None = None, record: SampleRecord | None = None
@@ -143,11 +134,6 @@ class ShardSet:
         with self._lock:
             self._open.pop(shard, None)
 
-    def close(self) -> None:
-        """Close the open shards; the set can be used again afterwards."""
-        with self._lock:
-            self._open.clear()
-
     def _locate(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: sample index {index} outside 0..{len(self) - 1}")
@@ -156,8 +142,15 @@ class ShardSet:
 
     def _record(self, index: int) -> tuple["OpenShard", SampleIndex]:
         number, local = self._locate(index)
-        shard = self._shard(number)
-        return shard, shard.index[local]
+        return self._shard(number), self._index(number)[local]
+
+    def _index(self, number: int) -> PackedIndex:
+        """Return the index of a shard, which stays in memory once it has been read."""
+        index = self._indices.get(number)
+        if index is None:
+            sidecar = self._store.sidecar(self.manifest.shards[number], self.manifest)
+            index = self._indices[number] = PackedIndex(sidecar.index)
+        return index
 
     def _shard(self, number: int) -> "OpenShard":
         with self._lock:
@@ -167,12 +160,9 @@ class ShardSet:
                 return shard
         # Not under the lock: opening may wait for the network, and other readers must not.
         entry = self.manifest.shards[number]
-        index = self._indices.get(number)
-        if index is None:
-            index = PackedIndex(self._store.sidecar(entry, self.manifest).index)
-        opened = OpenShard(self._store.where(entry.name), index, self._store.open(entry))
+        self._index(number)
+        opened = OpenShard(self._store.where(entry.name), self._store.open(entry))
         with self._lock:
-            self._indices[number] = index
             # Another thread may have been faster. A shard that leaves this dictionary is closed
             # when its last reader has finished.
             shard = self._open.setdefault(number, opened)
@@ -207,7 +197,8 @@ def open_shards(
         The set: ``len(shards)`` samples, and ``shards[i]`` decodes one of them to arrays.
 
     Raises:
-        ShardError: The folder contains no complete set, or a damaged one.
+        ShardError: There is no manifest (no shard set, or one that is incomplete), it has another
+            format version, or a shard is missing or has the wrong size.
         UsageError: The URL has an unknown scheme, or a package for it is not installed.
         RemoteError: The server does not respond, or refuses access.
 
@@ -224,11 +215,11 @@ def open_shards(
 
 
 class OpenShard:
-    """The descriptor and index of a tar; reads are at byte offsets, so threads need no lock."""
+    """The descriptor of a tar; reads are at byte offsets, so threads need no lock."""
 
-    def __init__(self, path: str, index: Sequence[SampleIndex], descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int) -> None:
         """Take ownership of an open descriptor; ``path`` is the tar's name in messages."""
-        self.path, self.index, self._descriptor = path, index, descriptor
+        self.path, self._descriptor = path, descriptor
 
     def members(self, row: SampleIndex, suffixes: Sequence[str]) -> list[bytes]:
         """Read several members like :meth:`member`, in one read if they are close together."""

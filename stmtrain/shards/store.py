@@ -1,10 +1,14 @@
-"""The files of a shard set: the interface of stores, and a local folder. Free of torch."""
+"""The files of a shard set: in a local folder, or (``remote_store``) behind a URL. Free of torch.
+
+Both stores have the same methods. Readers use ``manifest``, ``sidecar`` and ``open``, which may use
+a cache. Checks of a set use ``file``, ``shard`` and ``names``, which read what is stored now.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from stmtrain.errors import ShardError
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, parse_sidecar
@@ -13,43 +17,9 @@ from stmtrain.shards.urls import parse_location
 
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
+    from stmtrain.shards.remote_store import RemoteStore
 
-
-class Store(Protocol):
-    """Access to the files of a shard set.
-
-    Readers use :meth:`manifest`, :meth:`sidecar` and :meth:`open`, which may use a cache. Checks of
-    a set use :meth:`file` and :meth:`shard`, which read what is stored now.
-    """
-
-    @property
-    def name(self) -> str:
-        """The set's name in messages: its folder, or its URL without secrets."""
-
-    @property
-    def remote(self) -> bool:
-        """Whether opening a shard may wait for a network."""
-
-    def where(self, name: str) -> str:
-        """Return the name of a file of the set in messages."""
-
-    def manifest(self) -> bytes:
-        """Read the manifest."""
-
-    def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
-        """Read a shard's sidecar and check it against the manifest."""
-
-    def open(self, entry: ShardEntry) -> int:
-        """Return a descriptor of a complete shard; the caller closes it."""
-
-    def file(self, name: str) -> bytes | None:
-        """Read a small file as it is now; None if it does not exist."""
-
-    def shard(self, entry: ShardEntry) -> AbstractContextManager[BinaryIO]:
-        """Open a shard as it is now, even if it is damaged."""
-
-    def names(self) -> Sequence[str]:
-        """List the files, as far as the store can list them."""
+Store: TypeAlias = "LocalStore | RemoteStore"
 
 
 def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
@@ -105,17 +75,14 @@ class LocalStore:
 
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
         """Read a shard's sidecar and check it against the manifest."""
-        path = self.folder / sidecar_name(entry.name)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ShardError(
-                f"{path}: sidecar cannot be read ({error.strerror}); pack it again"
-            ) from None
-        return parse_sidecar(data, str(path), entry, manifest.config_hash)
+        name = sidecar_name(entry.name)
+        data = self.file(name)
+        if data is None:
+            raise ShardError(f"{self.where(name)}: the sidecar is missing; pack it again")
+        return parse_sidecar(data, self.where(name), entry, manifest.config_hash)
 
     def open(self, entry: ShardEntry) -> int:
-        """Open a shard."""
+        """Return a descriptor of a shard; the caller closes it."""
         path = self.folder / entry.name
         try:
             return os.open(path, os.O_RDONLY)

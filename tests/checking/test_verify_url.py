@@ -16,7 +16,7 @@ from stmtrain.shards.client import Retry
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.remote_store import RemoteStore
-from tests.shard_server import Server, in_bucket, serving
+from tests.shard_server import Server, in_bucket, serving, used
 from tests.soak.shard_faults import with_other_pixels
 
 TARS = ("davis2017-train-000000.tar", "davis2017-train-000001.tar")
@@ -158,12 +158,12 @@ def test_the_cache_stays_in_its_limit(server: Server, folder: Path, tmp_path: Pa
     cache = Cache(tmp_path / "small", max(sizes) + 20_000)
     ShardSet.open(server.url, cache).read(0)
     gone, seen = names(cache), []
-    verify(server.url, progress=lambda *_: seen.append(cache.used()), cache=cache)
+    verify(server.url, progress=lambda *_: seen.append(used(cache)), cache=cache)
     assert names(cache) < gone  # what training left there made room
     store, entry = RemoteStore(server.url, cache), ShardSet.open(folder).manifest.shards[0]
     with store.shard(entry) as file:
         assert file.seek(0, 2) == entry.bytes
-        assert entry.bytes <= cache.used() <= cache.limit
+        assert entry.bytes <= used(cache) <= cache.limit
     assert max(seen) <= cache.limit
     with pytest.raises(UsageError, match="raise --cache-size"):
         verify(server.url, cache=Cache(tmp_path / "tiny", max(sizes) - 1))

@@ -20,6 +20,7 @@ from stmtrain.errors import ShardError, StmError, UsageError
 from stmtrain.shards.cache import Cache
 from tests.paths import ROOT
 from tests.profiles import examples
+from tests.shard_server import used
 
 
 def content(number: int, size: int = 1000) -> bytes:
@@ -62,7 +63,7 @@ def test_the_least_recently_used_leave_first(tmp_path: Path) -> None:
     assert use(cache, content(4))  # takes the place of 2
     assert [use(cache, content(n)) for n in (4, 1, 3)] == [False, False, False]
     assert use(cache, content(2))
-    assert cache.used() == 3000
+    assert used(cache) == 3000
 
 
 def test_a_file_in_use_is_not_removed(tmp_path: Path) -> None:
@@ -81,12 +82,12 @@ def test_a_file_in_use_is_not_removed(tmp_path: Path) -> None:
 def test_more_than_the_limit_only_while_in_use(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 2000)
     held = [get(cache, content(n)) for n in range(5)]
-    assert cache.used() == 5000
+    assert used(cache) == 5000
     for number, descriptor in enumerate(held):
         assert os.pread(descriptor, 1000, 0) == content(number)
         os.close(descriptor)
     use(cache, content(9))
-    assert cache.used() <= 2000
+    assert used(cache) <= 2000
 
 
 @examples(30)
@@ -100,14 +101,14 @@ def test_any_order_of_use(
     cache = Cache(tmp_path_factory.mktemp("cache"), limit)
     held: dict[int, int] = {}
     for number, hold in steps:
-        data, before = content(number, 400 + 100 * number), cache.used()
+        data, before = content(number, 400 + 100 * number), used(cache)
         descriptor = get(cache, data)
         if number in held or not hold:
             os.close(descriptor)
         else:
             held[number] = descriptor
         in_use = sum(400 + 100 * n for n in held)
-        assert cache.used() <= max(limit, in_use + len(data)) or cache.used() == before
+        assert used(cache) <= max(limit, in_use + len(data)) or used(cache) == before
         while in_use > limit / 2:
             in_use -= 400 + 100 * (oldest := next(iter(held)))
             os.close(held.pop(oldest))
@@ -146,7 +147,7 @@ def test_an_interrupted_fetch_goes_on(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         cache.open(digest(data), len(data), stop_half_way, "x")
-    assert cache.used() == 1000  # counted as what it will be
+    assert used(cache) == 1000  # counted as what it will be
 
     def rest(file: BinaryIO) -> None:
         assert file.seek(0, os.SEEK_END) == 500
@@ -205,14 +206,14 @@ def test_a_borrowed_file_counts_while_it_is_there(tmp_path: Path) -> None:
         use(cache, content(number))
         time.sleep(0.01)
     with cache.borrow(1000, lambda file: file.write(b"whatever"), "x") as file:
-        assert cache.used() == 3000  # 1 made room for its whole size
+        assert used(cache) == 3000  # 1 made room for its whole size
         file.seek(0)
         assert file.read() == b"whatever"
         assert use(cache, content(1))  # takes the place of 2, not of the borrowed one
         assert not file.closed
-        assert cache.used() == 3000
+        assert used(cache) == 3000
     assert file.closed
-    assert cache.used() == 2000
+    assert used(cache) == 2000
     assert {p.name for p in tmp_path.iterdir()} == {"lock", *(digest(content(n)) for n in (1, 3))}
 
 
@@ -296,7 +297,7 @@ def test_processes_race_for_the_same_files_in_a_small_cache(tmp_path: Path) -> N
     assert [racer.exitcode for racer in racers] == [0, 0, 0]
     fetched = [int(line) for line in (tmp_path / "log").read_text().split()]
     assert set(fetched) == set(range(12))
-    assert Cache(tmp_path / "cache", limit).used() <= limit
+    assert used(Cache(tmp_path / "cache", limit)) <= limit
 
 
 _FETCHER = """

@@ -47,7 +47,7 @@ def test_a_member_that_ends_with_the_tar_is_within_it():
 @pytest.mark.parametrize("place", [(0, 2049), (2048, 1), (-1, 2), (2, -1)])
 def test_a_member_outside_the_tar_is_refused(place):
     outside = replace(SIDECAR, index=(SampleIndex("a", {"0.jpg": place}),))
-    with pytest.raises(ShardError, match=r"^here: sample a, member 0.jpg: .* within the 2048"):
+    with pytest.raises(ShardError, match=r"^here: .*(within the 2048|found -1)"):
         Sidecar.from_json(outside.to_json(), "here")
 
 

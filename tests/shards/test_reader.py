@@ -92,7 +92,7 @@ def test_members_that_are_close_together_cost_one_read(
     path, seen, pread = tmp_path / "a.tar", [], os.pread
     path.write_bytes(bytes(7) + b"a" * 100 + bytes(gap) + b"b" * 50)
     row = SampleIndex("key", {"a": (7, 100), "b": (107 + gap, 50)})
-    shard = OpenShard("a.tar", [row], os.open(path, os.O_RDONLY))
+    shard = OpenShard("a.tar", os.open(path, os.O_RDONLY))
 
     def counting(descriptor: int, size: int, offset: int) -> bytes:
         seen.append(size)
