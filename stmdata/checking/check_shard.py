@@ -34,8 +34,6 @@ from stmtrain.shards.store import Store, open_store
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["CheckShard", "Fault", "ShardCheck", "compare_counts"]
-
 
 @dataclass(frozen=True)
 class Fault:

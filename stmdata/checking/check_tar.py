@@ -17,8 +17,6 @@ from stmdata.packing.tar import BLOCK, header_bytes, padded, scan_tar, tar_size
 from stmtrain.errors import ShardError
 from stmtrain.shards.manifest import SampleIndex
 
-__all__ = ["Damage", "find_damage", "members_in_order"]
-
 _PIECE = 1 << 20
 _MOST_IN_A_ROW = 3
 _HEADER_FIELDS = (

@@ -8,8 +8,6 @@ from stmtrain.images.decode import decode_mask, frame_size
 from stmtrain.images.masks import VOID, areas
 from stmtrain.shards.sample import SampleRecord
 
-__all__ = ["derive_record"]
-
 
 def derive_record(
     key: str, images: Mapping[str, Callable[[], bytes]], where: str, origin: Mapping[str, Any]

@@ -38,8 +38,6 @@ from stmtrain.shards.sample import (
     sidecar_name,
 )
 
-__all__ = ["index_shards"]
-
 _MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.(?:([A-Za-z0-9_-]{1,24})\.(jpg|png)|json)")
 Places = dict[str, tuple[int, int]]
 """Member suffix to (byte of its data, bytes)."""

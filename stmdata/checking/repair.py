@@ -24,8 +24,6 @@ from stmtrain.shards.manifest import ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 from stmtrain.shards.store import read_manifest
 
-__all__ = ["forget_shards", "options_needed", "repair"]
-
 _Again = Callable[[], SetPlan]
 _STILLS = {"coco": ("images", "annotations"), "masks": ("images", "masks")}
 """The options that name the input of a clip set, by the kind of its still-image source."""

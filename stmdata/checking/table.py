@@ -4,8 +4,6 @@ from rich.table import Table
 
 from stmtrain.shards.manifest import Manifest
 
-__all__ = ["manifest_table"]
-
 
 def manifest_table(name: str, manifest: Manifest) -> Table:
     """Show what a set contains, how it was made, and what was skipped and why."""

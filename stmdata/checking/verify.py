@@ -21,8 +21,6 @@ from stmtrain.shards.store import Store, open_store
 if TYPE_CHECKING:
     from stmtrain.shards.cache import Cache
 
-__all__ = ["Fault", "Verification", "verify"]
-
 
 @dataclass(frozen=True)
 class Verification:

@@ -8,8 +8,6 @@ import typer
 from stmtrain.commands.command import command, open_console
 from stmtrain.commands.options import Seed
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 

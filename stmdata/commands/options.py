@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Annotations", "Images", "Overwrite", "share_options"]
-
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Annotations = Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another set in --out.")]

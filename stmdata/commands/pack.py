@@ -10,8 +10,6 @@ from stmdata.commands.run import run_packing
 from stmtrain.commands.command import command
 from stmtrain.commands.options import Out, Split, Workers, Year
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 Resize = Annotated[

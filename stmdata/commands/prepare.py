@@ -15,8 +15,6 @@ from stmtrain.errors import UsageError
 if TYPE_CHECKING:
     from stmdata.packing.clips import ClipOptions
 
-__all__ = ["app"]
-
 app = typer.Typer()
 
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from stmtrain.processes import Progress
     from stmtrain.shards.manifest import Manifest
 
-__all__ = ["run_packing", "show_making"]
-
 
 def run_packing(
     out: Path, unit: str, plan: "Callable[[], SetPlan]", *, workers: str, overwrite: bool

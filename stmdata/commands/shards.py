@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from stmdata.checking.verify import Verification
     from stmtrain.shards.cache import Cache
 
-__all__ = ["app"]
-
 app = typer.Typer(help="Look into shard sets and check them.", no_args_is_help=True)
 
 Folder = Annotated[str, typer.Argument(help="Shard folder.")]

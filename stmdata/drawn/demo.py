@@ -14,8 +14,6 @@ from stmdata.drawn.trees import draw_coco, draw_davis
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import StmError, UsageError
 
-__all__ = ["demo"]
-
 SIZE = 96
 """Side of clips and short side of videos, pixels: small enough to train on two cores in minutes."""
 PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 110, 3e-4

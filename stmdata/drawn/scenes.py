@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TEXTURES", "Blob", "ToyScene", "draw_scene", "draw_video"]
-
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 

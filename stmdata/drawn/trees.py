@@ -19,8 +19,6 @@ from stmdata.drawn.scenes import TEXTURES, Blob, ToyScene, draw_scene, draw_vide
 from stmtrain.images.encode import encode_mask
 from stmtrain.images.masks import VOID, ids_present
 
-__all__ = ["draw_coco", "draw_davis", "draw_youtube_vos"]
-
 Bytes = NDArray[np.uint8]
 
 _CATEGORY_IDS = (1, 3, 17, 90)

@@ -27,16 +27,6 @@ from stmtrain.images.masks import areas
 from stmtrain.settings import to_mapping
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped
 
-__all__ = [
-    "ClipJob",
-    "ClipMaker",
-    "ClipOptions",
-    "encode_clip",
-    "prepare_coco",
-    "prepare_masks",
-    "split_into_jobs",
-]
-
 UNREADABLE = "unreadable image"
 
 

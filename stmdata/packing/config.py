@@ -19,8 +19,6 @@ from stmtrain.shards.sample import (
     is_shard_name,
 )
 
-__all__ = ["SetConfig"]
-
 
 @dataclass(frozen=True)
 class SetConfig:

@@ -23,8 +23,6 @@ from stmtrain.shards.sample import (
     sidecar_name,
 )
 
-__all__ = ["clear_leftovers", "holding_config", "prepare_folder"]
-
 _MOST_NAMED = 4
 _PATIENCE = 5.0
 """How long to wait for a worker that outlives its run, seconds."""

@@ -22,8 +22,6 @@ from stmtrain.processes import Progress, map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, Skipped, sidecar_name
 
-__all__ = ["FinishedShard", "Job", "Make", "SetPlan", "Tally", "manifest_of", "pack"]
-
 
 @dataclass(frozen=True)
 class Job:

@@ -13,8 +13,6 @@ from typing import BinaryIO
 
 from stmtrain.errors import ShardError
 
-__all__ = ["BLOCK", "Member", "header_bytes", "padded", "scan_tar", "tar_size"]
-
 BLOCK = tarfile.BLOCKSIZE
 _EMPTY = bytes(BLOCK)
 _MOST_EXTENDED = 1 << 16

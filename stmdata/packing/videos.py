@@ -24,8 +24,6 @@ from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
 
-__all__ = ["JPEG_QUALITY", "SHARD_BYTES", "VideoMaker", "prepare_videos"]
-
 SHARD_BYTES = 64 << 20
 """Source bytes after which a shard takes no further video; a longer video has its own shard."""
 JPEG_QUALITY = 95

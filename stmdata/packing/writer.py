@@ -18,8 +18,6 @@ from stmtrain.processes import count
 from stmtrain.shards.manifest import STATISTICS, SampleIndex, Sidecar
 from stmtrain.shards.sample import Sample, Skipped, sidecar_name
 
-__all__ = ["write_shard"]
-
 
 def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: str) -> Sidecar:
     """Write one tar and then its sidecar; each file is complete or absent.

@@ -17,15 +17,6 @@ from stmdata.stills.index_file import open_index
 from stmdata.stills.rle import draw_runs, polygon_rle, read_runs
 from stmtrain.errors import DataError
 
-__all__ = [
-    "CocoIndex",
-    "ImageInfo",
-    "Instance",
-    "Rle",
-    "find_image",
-    "rasterise_box",
-]
-
 
 @dataclass(frozen=True)
 class ImageInfo:

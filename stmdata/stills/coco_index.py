@@ -29,8 +29,6 @@ from numpy.typing import NDArray
 from stmdata.stills.rle import compress_rle, draw_runs, polygon_rle, read_runs, round_outline
 from stmtrain.errors import DataError
 
-__all__ = ["INDEX_VERSION", "build_index"]
-
 INDEX_VERSION = 1
 _FLUSH = 1 << 20
 

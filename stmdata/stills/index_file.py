@@ -24,8 +24,6 @@ from stmdata.stills.coco_index import INDEX_VERSION, build_index
 from stmtrain.errors import DataError
 from stmtrain.files import whole_file, writing
 
-__all__ = ["Index", "open_index"]
-
 Index = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """What an index was built from (see ``build_index``), and its arrays by name."""
 

@@ -16,8 +16,6 @@ from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_mask, decode_still
 from stmtrain.images.masks import VOID, ids_present, is_binary
 
-__all__ = ["Still", "find_stills", "read_still", "split_objects"]
-
 _JPEG = frozenset({".jpg", ".jpeg"})
 _IMAGE = _JPEG | {".png", ".bmp", ".webp", ".tif", ".tiff"}
 _MASK = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff"})

@@ -10,8 +10,6 @@ import numpy as np
 import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
-__all__ = ["compress_rle", "draw_runs", "polygon_rle", "read_runs", "round_outline"]
-
 
 def polygon_rle(
     parts: Sequence[Sequence[float] | NDArray[np.float64]], size: tuple[int, int]

@@ -25,18 +25,6 @@ from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_still
 from stmtrain.shards.sample import Skipped
 
-__all__ = [
-    "MAX_INSTANCES",
-    "CocoSource",
-    "MaskSource",
-    "Part",
-    "Picture",
-    "StillSource",
-    "Unreadable",
-    "label_map",
-    "read_image",
-]
-
 MAX_INSTANCES = 200
 """Most instances of one image in its label map; pasted objects have the ids above them."""
 

@@ -25,8 +25,6 @@ from stmdata.synthesis.appearance_policy import AppearancePolicy, FrameAppearanc
 from stmdata.synthesis.bending import Deformation
 from stmtrain.errors import UsageError
 
-__all__ = ["apply_frame", "blur_along", "draw_deformation"]
-
 Array8 = NDArray[np.uint8]
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 weights of R, G, B
 KERNEL = 11  # px: above this OpenCV filters through a DFT, 55 ms instead of 0.4 at 384x384

@@ -14,18 +14,6 @@ from numpy.typing import NDArray
 
 from stmtrain.settings import load_named, setting
 
-__all__ = [
-    "LIGHT",
-    "NONE",
-    "POLICIES",
-    "STRONG",
-    "AppearancePolicy",
-    "FrameAppearance",
-    "draw_appearance",
-    "load_policy",
-    "spawn",
-]
-
 
 @dataclass(frozen=True)
 class AppearancePolicy:

@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Deformation", "bend_map"]
-
 NODES = 64  # positions along each side of the output where a displacement is looked up
 
 

@@ -27,8 +27,6 @@ from stmdata.synthesis.layers import (
 )
 from stmdata.synthesis.recipe import REFERENCE_SIZE, ClassicRecipe
 
-__all__ = ["draw_classic"]
-
 
 def draw_classic(
     labels: NDArray[np.uint8],

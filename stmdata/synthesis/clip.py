@@ -35,8 +35,6 @@ from stmdata.synthesis.smooth import draw_smooth
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.masks import VOID, areas, ids_present, is_binary
 
-__all__ = ["Clip", "Skip", "draw_clip", "synthesise"]
-
 
 class Skip(StrEnum):
     """The reason why an image gave no clip."""

@@ -12,21 +12,6 @@ from numpy.typing import NDArray
 
 from stmdata.synthesis.bending import Deformation
 
-__all__ = [
-    "Cutout",
-    "Layer",
-    "Matrix",
-    "Pixels",
-    "Scene",
-    "affine",
-    "cut_out",
-    "inverse",
-    "mirror",
-    "scaling",
-    "transform",
-    "translation",
-]
-
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 

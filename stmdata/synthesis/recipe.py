@@ -12,17 +12,6 @@ from typing import Any, Literal
 
 from stmtrain.settings import load_named, setting
 
-__all__ = [
-    "CLASSIC",
-    "DEFAULT",
-    "RECIPES",
-    "REFERENCE_SIZE",
-    "ClassicRecipe",
-    "SmoothRecipe",
-    "SynthRecipe",
-    "load_recipe",
-]
-
 REFERENCE_SIZE = 384
 """Side of the clips to which the pixel numbers below refer (Oh et al. 2019, "Training")."""
 

@@ -27,8 +27,6 @@ from stmdata.synthesis.layers import (
     translation,
 )
 
-__all__ = ["render"]
-
 _LINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 _NEAREST = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
 _INSIDE = 128  # alpha from which a pixel belongs to the object

@@ -27,8 +27,6 @@ from stmdata.synthesis.layers import (
 )
 from stmdata.synthesis.recipe import REFERENCE_SIZE, SmoothRecipe
 
-__all__ = ["draw_smooth"]
-
 
 def draw_smooth(
     labels: NDArray[np.uint8],
