@@ -5,7 +5,6 @@ describes each number. Only numbers are drawn; the result is a
 :class:`~stmdata.synthesis.layers.Scene`.
 """
 
-import math
 from collections.abc import Sequence
 
 import cv2
@@ -57,8 +56,8 @@ def draw_classic(
     if not pool or (len(ids) and not branch_b):
         count = 0
     canvas = _canvas(height, width, recipe.short_side * unit, rng.random() < recipe.flip)
-    scale = math.hypot(canvas[0, 1], canvas[1, 1])
-    canvas_size = (width / scale, height / scale)
+    step = float(canvas[1, 1])  # image px per canvas px
+    canvas_size = (width / step, height / step)
     views = canvas @ _draw_corners(canvas_size, num_frames, recipe.corner_shift * pace, rng)
     corner = _draw_crop(_outline(labels, ids), views, canvas_size, size, rng)
     first_id = int(labels.max()) + 1

@@ -10,10 +10,10 @@ from PIL import Image
 
 
 def _davis_palette() -> NDArray[np.uint8]:
-    """Build the 256-colour map of PASCAL VOC and DAVIS: bits of the id, spread over R, G, B."""
+    """Build the 256-colour map of PASCAL VOC and DAVIS: the 8 bits of an id in R, G, B in turn."""
     ids = np.arange(256)
     rgb = np.zeros((256, 3), np.int64)
-    for bit in range(8):
+    for bit in range(3):
         for channel in range(3):
             rgb[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit)
     return rgb.astype(np.uint8)

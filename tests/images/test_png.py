@@ -57,6 +57,7 @@ def test_what_is_not_plain_is_left_to_pillow():
         (PLAIN[:-1], "cut short"),
         (PLAIN[:40], "cut short"),
         (PLAIN[:8], "cut short"),
+        (PLAIN[:32], "cut short"),  # within a checksum
         (PLAIN[:-1] + b"\0", "checksum"),
         (grey(ROWS[:-1]), "does not contain the 40 bytes"),
         (grey(ROWS + b"\0"), "does not contain the 40 bytes"),

@@ -116,3 +116,12 @@ def test_only_more_instances_than_allowed_are_drawn_from() -> None:
         rngs = map(np.random.default_rng, range(20))
         ids = {draw_classic(labels, [], recipe, 2, 64, rng).base_ids for rng in rngs}
         assert ids == expected
+
+
+def test_a_canvas_smaller_than_the_clip_is_shown_from_its_corner() -> None:
+    labels = painted(200, 260, 2, np.random.default_rng(1))
+    recipe = replace(CLASSIC, short_side=200.0, corner_shift=0.0, flip=0.0)
+    for seed in range(10):
+        scene = draw_classic(labels, [], recipe, 2, 384, np.random.default_rng(seed))
+        corner = transform(scene.base[0], np.zeros((1, 2)))[0]
+        np.testing.assert_allclose(corner, [0.0, 0.0], atol=1e-6)
