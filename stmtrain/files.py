@@ -18,6 +18,7 @@ from stmtrain.errors import DataError, StmError, UsageError
 
 _BUFFER = 1 << 20
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
+_LFS = 50
 _POLL = 0.02
 """Pause between two attempts to lock a file, seconds."""
 
@@ -30,12 +31,28 @@ def read_file(path: Path, advice: str = "check the path, or restore the file") -
         advice: Ends the error message: what the user can do.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read, or only a Git LFS pointer is there.
     """
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); {advice}") from None
+    refuse_lfs_pointer(data[:_LFS], path)
+    return data
+
+
+def refuse_lfs_pointer(start: bytes, path: Path) -> None:
+    """Refuse a file that only says where Git LFS keeps the real one.
+
+    Args:
+        start: The first 50 bytes of the file, or more.
+        path: The file.
+    """
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise DataError(
+            f'{path}: is a Git LFS pointer, not the file itself; run "git lfs pull" where it was '
+            "cloned"
+        )
 
 
 @contextmanager

@@ -114,3 +114,10 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(OSError, match="not supported"):
         lock(descriptor, required=True)
     os.close(descriptor)
+
+
+def test_a_git_lfs_pointer_is_not_taken_for_the_file(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(DataError, match="git lfs pull"):
+        read_file(path)

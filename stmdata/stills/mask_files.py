@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
-from stmtrain.images.decode import decode_frame, decode_mask, decode_still
+from stmtrain.images.decode import decode_mask, decode_still
 from stmtrain.images.masks import VOID, ids_present, is_binary
 
 _JPEG = frozenset({".jpg", ".jpeg"})
@@ -104,13 +104,9 @@ def read_still(still: Still) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]
     Raises:
         DataError: A file cannot be read, the sizes differ, or the mask is not a label map.
     """
-    image = _read_image(still.image)
     mask, palette = _read_mask(still.mask)
-    if mask.shape != image.shape[:2]:
-        raise DataError(
-            f"{still.mask}: expected {image.shape[1]}x{image.shape[0]} pixels like {still.image}, "
-            f"found {mask.shape[1]}x{mask.shape[0]}; resize one of them"
-        )
+    data, where = read_file(still.image), str(still.image)
+    image = decode_still(data, where, mask.shape, like=str(still.mask))  # type: ignore[arg-type]
     return image, split_objects(mask, palette=palette, where=str(still.mask))
 
 
@@ -141,12 +137,6 @@ def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> list
         f"{where}: expected 0/1 or 0/255 in a grey mask, for one object, found values up to "
         f"{mask.max()}; save object ids as a palette PNG"
     )
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    data = read_file(path)
-    decode = decode_frame if data.startswith(b"\xff\xd8") else decode_still
-    return decode(data, str(path))
 
 
 def _read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:

@@ -22,7 +22,7 @@ from stmdata.stills.mask_files import Still, read_still
 from stmdata.synthesis.layers import Cutout, cut_out
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
-from stmtrain.images.decode import decode_frame, decode_still
+from stmtrain.images.decode import decode_still
 from stmtrain.shards.sample import Skipped
 
 MAX_INSTANCES = 200
@@ -75,19 +75,6 @@ class StillSource(Protocol):
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
         """Draw cut-outs at random; an image that cannot be read yields that instead."""
         ...
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a still image of any kind as (H, W, 3) uint8 RGB; grey becomes three equal channels.
-
-    Raises:
-        DataError: Missing, damaged, or not an image.
-    """
-    data = read_file(path)
-    try:
-        return decode_frame(data, str(path))
-    except DataError:  # PNG, CMYK, ...: the slower decoder reads them, or its error is better
-        return decode_still(data, str(path))
 
 
 def label_map(parts: Sequence[Part], height: int, width: int) -> NDArray[np.uint8]:
@@ -180,13 +167,8 @@ class CocoSource:
     def _image(self, position: int) -> NDArray[np.uint8]:
         info = self.index.image(position)
         path = find_image(self.images, info)
-        image = read_image(path)
-        if image.shape[:2] != (info.height, info.width):
-            raise DataError(
-                f"{path}: expected {info.width}x{info.height} px as annotated, found "
-                f"{image.shape[1]}x{image.shape[0]}; use the images of this annotation file"
-            )
-        return image
+        size = (info.height, info.width)
+        return decode_still(read_file(path), str(path), size, like=f"image {info.image_id}")
 
 
 @lru_cache(maxsize=2)

@@ -14,12 +14,20 @@ from PIL import Image, UnidentifiedImageError
 
 from stmtrain.errors import DataError
 from stmtrain.images.png import read_plain_png
+from stmtrain.images.upright import (
+    fit_annotation,
+    jpeg_orientation,
+    orientation,
+    to_8_bits,
+    turn_back,
+)
 
 MAX_PIXELS = 64_000_000
 """Size of the largest image that is decoded, pixels; an 8K frame has 33 million."""
 
 # Not every format that Pillow can open: for some it starts other programs.
 _STILL_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
+_JPEG = b"\xff\xd8"
 _MASK_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
 _OPEN_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
@@ -69,16 +77,71 @@ def decode_frame(
     return out
 
 
-def decode_still(data: bytes, where: str) -> NDArray[np.uint8]:
-    """Decode a still image of a common format (PNG, grey or CMYK JPEG, ...) to (H, W, 3) RGB."""
+def decode_still(
+    data: bytes,
+    where: str,
+    size: tuple[int, int] | None = None,
+    *,
+    like: str = "its annotation",
+    scale: bool = True,
+) -> NDArray[np.uint8]:
+    """Decode a still image of a common format (JPEG, PNG, WebP, TIFF, ...) as it was annotated.
+
+    It is turned upright by its EXIF orientation, unless only the image as stored has the annotated
+    size. Grey images of more than 8 bits are scaled by their own smallest and largest value.
+
+    Args:
+        data: Bytes of the file.
+        where: File; opens the error message.
+        size: (height, width) of its annotation, px, if there is one.
+        like: What states ``size``, in the error message.
+        scale: ``False`` refuses more than 8 bits; use it for frames of videos, each of which would
+            be scaled differently.
+
+    Returns:
+        (H, W, 3) uint8 RGB, C-contiguous; grey becomes three equal channels.
+
+    Raises:
+        DataError: It is not an image, damaged, larger than ``MAX_PIXELS``, has another size than
+            annotated, or more than 8 bits without ``scale``.
+    """
+    pixels, turned = _decode_stored(data, where, scale)
+    return fit_annotation(pixels, turned, size, like, where)
+
+
+def _decode_stored(data: bytes, where: str, scale: bool) -> tuple[NDArray[np.uint8], int]:
+    """Return the pixels (H, W, 3) as they are stored, and the EXIF orientation, 1..8."""
+    if data.startswith(_JPEG):
+        try:
+            return decode_frame(data, where), jpeg_orientation(data)
+        except DataError:  # CMYK, ...: Pillow reads it, or has the better error
+            pass
     try:
         with Image.open(io.BytesIO(data), formats=_STILL_FORMATS) as image:
             _check_pixels(image, where)
-            return np.asarray(image.convert("RGB"))
+            tiff_turned = orientation(image) if image.format == "TIFF" else 1
+            pixels = _to_rgb(image, where, scale)
+            if tiff_turned > 1:  # Pillow turns them by itself
+                return turn_back(pixels, tiff_turned), tiff_turned
+            return pixels, orientation(image)
     except UnidentifiedImageError:
-        raise DataError(f"{where}: expected an image, found other data; replace it") from None
+        raise DataError(
+            f"{where}: expected an image, found other data or colours of more than 8 bits; convert "
+            "it to an 8-bit PNG or JPEG"
+        ) from None
     except _OPEN_ERRORS as error:
         raise DataError(f"{where}: expected an image ({error}); replace the file") from None
+
+
+def _to_rgb(image: Image.Image, where: str, scale: bool) -> NDArray[np.uint8]:
+    if not image.mode.startswith(("I", "F")):
+        return np.asarray(image.convert("RGB"))
+    if not scale:
+        raise DataError(
+            f"{where}: expected 8 bits per channel in a frame, found mode {image.mode}; convert "
+            "all frames of the video with one scale, for instance to 8-bit PNG"
+        )
+    return np.repeat(to_8_bits(np.asarray(image))[..., None], 3, axis=2)
 
 
 def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
-from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_still
+from stmtrain.images.decode import MAX_PIXELS, decode_still
 
 if TYPE_CHECKING:
     import av
@@ -106,8 +106,7 @@ def _read_images(images: dict[str, Path]) -> Iterator[tuple[str, Frame]]:
     size: tuple[int, ...] = ()
     for name, path in images.items():
         data = read_file(path)
-        decode = decode_frame if data.startswith(b"\xff\xd8") else decode_still
-        frame = decode(data, str(path))
+        frame = decode_still(data, str(path), scale=False)
         if first is None:
             first, size = path, frame.shape
         if frame.shape != size:

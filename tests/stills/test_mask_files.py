@@ -116,7 +116,7 @@ def test_a_16_bit_mask_is_refused(folders: tuple[Path, Path]) -> None:
 
 def test_sizes_must_agree(folders: tuple[Path, Path]) -> None:
     save(folders[1] / "a.png", square(255, 8, 6))
-    with pytest.raises(DataError, match=r"a\.png: expected 8x6 pixels like .*a\.jpg, found 6x8"):
+    with pytest.raises(DataError, match=r"a\.jpg: expected 6x8 pixels like .*a\.png, found 8x6"):
         read_still(find_stills(*folders)[0])
 
 
