@@ -17,8 +17,6 @@ from stmtrain.datasets.video_set import VideoSet
 from stmtrain.datasets.youtube_vos import ALL_FRAMES, youtube_vos_videos
 from stmtrain.errors import UsageError
 
-__all__ = ["DATASETS", "Dataset", "find_dataset"]
-
 
 @dataclass(frozen=True)
 class Dataset:

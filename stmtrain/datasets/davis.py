@@ -10,8 +10,6 @@ from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 
-__all__ = ["davis_videos"]
-
 _MASKED_SPLITS = ("train", "val", "trainval")
 """Splits in which every frame has a mask; in the others only the first frame has one."""
 

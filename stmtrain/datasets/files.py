@@ -6,8 +6,6 @@ from pathlib import Path
 
 from stmtrain.errors import DataError
 
-__all__ = ["find_folder", "list_images", "pair_files", "plain_name", "some"]
-
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 

@@ -13,8 +13,6 @@ from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError
 from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
 
-__all__ = ["folder_set"]
-
 
 def folder_set(root: Path) -> VideoSet:
     """Open ``JPEGImages/<video>/*.jpg`` and ``Annotations/<video>/*.png`` of any origin.

@@ -21,8 +21,6 @@ from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import SampleRecord
 from stmtrain.shards.urls import shown
 
-__all__ = ["ShardVideo", "packed_set", "shard_videos"]
-
 
 @dataclass(frozen=True)
 class ShardVideo:

@@ -6,8 +6,6 @@ from stmtrain.datasets.video import VideoSource
 from stmtrain.errors import DataError
 from stmtrain.images.masks import ids_present
 
-__all__ = ["DAVIS", "LATE_OBJECTS", "YOUTUBE_VOS", "Protocol", "given_ids"]
-
 
 @dataclass(frozen=True)
 class Protocol:

@@ -19,8 +19,6 @@ from stmtrain.images.decode import decode_frame, decode_mask, frame_size
 from stmtrain.images.masks import resample_mask
 from stmtrain.images.png import png_header
 
-__all__ = ["MISFIT", "Video", "VideoSource", "fit_masks", "is_misfit"]
-
 MISFIT = 2
 """Most pixels by which a mask's sides may differ from its frame's: some tools round so."""
 

@@ -13,8 +13,6 @@ from stmtrain.datasets.video import VideoSource
 from stmtrain.images.masks import ids_present
 from stmtrain.shards.sample import canonical_json
 
-__all__ = ["VideoSet", "given_objects"]
-
 
 @dataclass(frozen=True)
 class VideoSet:

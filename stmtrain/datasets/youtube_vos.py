@@ -15,8 +15,6 @@ from stmtrain.errors import DataError
 from stmtrain.files import read_file
 from stmtrain.images.masks import MAX_OBJECT_ID
 
-__all__ = ["ALL_FRAMES", "youtube_vos_videos"]
-
 ALL_FRAMES = "_all_frames"
 """Suffix of the folder that holds a split's frames at the videos' own frame rate."""
 

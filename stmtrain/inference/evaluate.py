@@ -28,8 +28,6 @@ from stmtrain.scoring.scores import RESULTS_NAME
 from stmtrain.scoring.submission import check_export_path, write_submission
 from stmtrain.weights.checkpoint import load_model_and_origin
 
-__all__ = ["Timing", "evaluate", "predict_video"]
-
 
 @dataclass
 class Timing:

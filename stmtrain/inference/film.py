@@ -17,8 +17,6 @@ from stmtrain.files import whole_file, write_whole
 from stmtrain.images.draw import overlay
 from stmtrain.images.encode import encode_frame
 
-__all__ = ["FILM_NAME", "FOLDER_NAME", "film", "pictures"]
-
 FILM_NAME, FOLDER_NAME = "overlay.mp4", "overlay"
 
 _JPEG_QUALITY = 90

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from stmtrain.model import read_memory
 
-__all__ = ["History", "MemoryBank"]
-
 _FIRST_ROOM = 4  # frames allocated first if neither a limit nor the length is known
 
 

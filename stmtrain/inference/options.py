@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["DEFAULT", "Inference", "OptionError", "options_in_words"]
-
 
 class OptionError(ValueError):
     """An option of inference has a wrong value.

@@ -16,15 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = [
-    "begin_ahead",
-    "decode_ahead",
-    "iterate_ahead",
-    "start_fetch",
-    "upload_ahead",
-    "writing_behind",
-]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -14,8 +14,6 @@ from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import MAX_OBJECT_ID, ids_present, is_binary, resample_mask
 from stmtrain.inference.own_video import OwnFrames
 
-__all__ = ["GivenMasks", "read_masks"]
-
 
 @dataclass(frozen=True)
 class GivenMasks:

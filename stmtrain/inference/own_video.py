@@ -23,8 +23,6 @@ from stmtrain.images.decode import MAX_PIXELS, decode_still
 if TYPE_CHECKING:
     import av
 
-__all__ = ["IMAGE_SUFFIXES", "OwnFrames", "has_av", "open_frames"]
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _NO_NETWORK = {"protocol_whitelist": "file"}

@@ -23,8 +23,6 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.images.png import png_header
 from stmtrain.scoring.scores import RESULTS_NAME
 
-__all__ = ["STATE_NAME", "ResultsFolder", "VideoCost", "write_json", "write_mask"]
-
 STATE_NAME = "evaluation.json"
 
 _FORMAT = "stm-evaluation"

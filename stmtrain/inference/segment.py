@@ -24,8 +24,6 @@ from stmtrain.inference.overlap import begin_ahead, start_fetch, upload_ahead
 from stmtrain.model import STM
 from stmtrain.model.precision import autocast
 
-__all__ = ["segment_video", "segment_video_soft"]
-
 
 def segment_video(
     model: STM,

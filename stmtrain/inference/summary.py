@@ -12,8 +12,6 @@ from stmtrain.inference.options import Inference, options_in_words
 from stmtrain.inference.results import VideoCost, write_json
 from stmtrain.scoring.scores import Scores
 
-__all__ = ["Evaluation", "add_up", "protocol_of", "write_results"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -35,8 +35,6 @@ from stmtrain.model import STM
 from stmtrain.processes import Progress
 from stmtrain.weights.checkpoint import load_model_and_origin
 
-__all__ = ["MASKS_NAME", "SUMMARY_NAME", "Tracked", "track"]
-
 MASKS_NAME, SUMMARY_NAME = "masks", "summary.json"
 
 _FOLDER_RATE = Fraction(25)
