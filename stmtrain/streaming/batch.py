@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stmtrain.streaming.warps import sampling_matrices
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -54,7 +52,11 @@ class Batch:
 
 
 class BatchArrays:
-    """The memory of one batch, reallocated only if a batch has larger frames."""
+    """The memory of one batch, reallocated only if a batch has larger frames.
+
+    Attributes:
+        warps: (B, T, 3, 3) float64, the warps of the frames, to be filled clip by clip.
+    """
 
     def __init__(self, clips: int, length: int, pinned: bool) -> None:
         self._shape, self._pinned = (clips, length), pinned
@@ -64,9 +66,7 @@ class BatchArrays:
         self._matrices = self._new(clips, length, 3, 3, dtype=torch.float32)
         self._colours = self._new(clips, length, 3, 4, dtype=torch.float32)
         self._views = self._frames.numpy(), self._masks.numpy()  # views share the tensors' memory
-        self._size_view, self._matrix_view = self._sizes.numpy(), self._matrices.numpy()
-        self._colour_view = self._colours.numpy()
-        self._warps = np.zeros(self._matrix_view.shape)
+        self.warps = np.zeros((clips, length, 3, 3))
         self._sides: tuple[tuple[int, int], ...] = ()
         self._copied: Any = None  # a CUDA event
 
@@ -84,18 +84,14 @@ class BatchArrays:
         if shape != self._masks.shape:
             self._reshape(shape)
         self._sides = tuple(sizes)
-        self._size_view[:] = sizes
-        self._colour_view[:] = colours
+        self._sizes.numpy()[:] = sizes
+        self._colours.numpy()[:] = colours
 
     def clip(self, slot: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return views of one clip's frames (T, h, w, 3) and masks (T, h, w), without padding."""
         height, width = self._sides[slot]
         frames, masks = self._views
         return frames[slot, :, :height, :width], masks[slot, :, :height, :width]
-
-    def warp(self, slot: int, warps: NDArray[np.float64]) -> None:
-        """Store a clip's warps (T, 3, 3)."""
-        self._warps[slot] = warps
 
     def pad(self, slot: int) -> None:
         """Repeat the last column and row once: rounding may let interpolation read beyond them."""
@@ -108,7 +104,7 @@ class BatchArrays:
 
     def batch(self, step: int, keys: tuple[str, ...], num_objects: Tensor) -> Batch:
         """Return the arrays as a batch, without a copy."""
-        self._matrix_view[:] = sampling_matrices(self._warps)
+        self._matrices.numpy()[:] = np.linalg.inv(self.warps)
         numbers = (self._sizes, self._matrices, self._colours)
         return Batch(step, keys, num_objects, self._frames, self._masks, *numbers)
 

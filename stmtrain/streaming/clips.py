@@ -19,7 +19,6 @@ REFERENCE_SIZE = 384
 """Training crop of the paper, pixels. Recipes state lengths at this size; others scale them."""
 
 _TRIES = 8
-_PROBABILITIES = ("flip", "reverse", "warp", "greyscale")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class ClipRecipe:
 
     def __post_init__(self) -> None:
         """Raise ValueError for values outside their ranges."""
-        for name in _PROBABILITIES:
+        for name in ("flip", "reverse", "warp", "greyscale"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0..1, found {getattr(self, name)}")
         for field in fields(self):

@@ -50,11 +50,8 @@ def colour_matrices(recipe: ClipRecipe, numbers: Array) -> Array:
 def _compose(factors: Array) -> Array:
     """Compose saturation, then contrast about 0.5, then brightness; each leaves grey grey.
 
-    Args:
-        factors: (..., 3) brightness, contrast and saturation; a factor of 1 changes nothing.
-
-    Returns:
-        (..., 4, 4) homogeneous matrices.
+    ``factors`` (..., 3) are those of brightness, contrast and saturation; 1 changes nothing. The
+    result are (..., 4, 4) homogeneous matrices.
     """
     brightness, contrast, saturation = np.moveaxis(factors, -1, 0)[..., None]
     out = np.zeros((*factors.shape[:-1], 4, 4))

@@ -5,6 +5,7 @@ the interpreter lock. The content of a batch depends on its step alone, never on
 threads or on the step at which the loader started. ``make_batch.py`` makes a single batch.
 """
 
+import math
 import time
 import weakref
 from collections import Counter, deque
@@ -19,7 +20,7 @@ from stmtrain.errors import UsageError
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import PSEUDO, VIDEO, ClipRecipe
-from stmtrain.streaming.make_batch import BatchJob, ShardSource, Stream
+from stmtrain.streaming.make_batch import BatchJob, Stream
 from stmtrain.streaming.plan import Plan
 from stmtrain.streaming.threads import DaemonThreads
 
@@ -46,7 +47,7 @@ class Loader:
 
     def __init__(
         self,
-        shard_sets: Sequence[ShardSource],
+        shard_sets: Sequence[ShardSet],
         plan: Plan,
         recipe: ClipRecipe,
         *,
@@ -98,7 +99,7 @@ class Loader:
         self._stream = Stream(
             tuple(shard_sets), plan, recipe, size, rank, world, max_skip, skip_bad=skip_bad
         )
-        self._device, self._stop = torch.device(device), stop
+        self._device, self._stop = torch.device(device), math.inf if stop is None else stop
         self._threads, self._prefetch, self._patience = threads, prefetch, patience
         self._running: Generator[Batch, None, None] | None = None
         self.step = start
@@ -141,7 +142,7 @@ class Loader:
         upcoming = self.step
         try:
             while True:
-                while len(coming) < self._prefetch and not self._ended(upcoming):
+                while len(coming) < self._prefetch and upcoming < self._stop:
                     coming.append(BatchJob(stream, upcoming, free.popleft(), threads))
                     upcoming += 1
                 if not coming:
@@ -158,9 +159,6 @@ class Loader:
                 free.append(making.arrays)
         finally:
             leave()
-
-    def _ended(self, step: int) -> bool:
-        return self._stop is not None and step >= self._stop
 
 
 def open_loader(

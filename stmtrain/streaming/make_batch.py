@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask
 from stmtrain.images.masks import ids_to_slots
+from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.streaming.batch import Batch, BatchArrays
 from stmtrain.streaming.clips import ClipChoice, ClipRecipe, choose_clip
@@ -31,30 +32,11 @@ from stmtrain.streaming.warps import draw_warps
 _MAX_SKIPPED = 64  # consecutive bad samples after which skipping stops: the data set is at fault
 
 
-class ShardSource(Protocol):
-    """What the loader needs of a shard set; :class:`~stmtrain.shards.reader.ShardSet` has it."""
-
-    @property
-    def shard_sizes(self) -> tuple[int, ...]:
-        """The number of samples in each shard."""
-
-    def record(self, index: int) -> SampleRecord:
-        """Read a sample's record."""
-
-    def read(
-        self, index: int, frames: Sequence[str] | None = None, record: SampleRecord | None = None
-    ) -> Sample:
-        """Read the bytes of some frames and of their masks."""
-
-    def where(self, index: int) -> str:
-        """Name the shard and the sample for an error message."""
-
-
 @dataclass(frozen=True)
 class Stream:
     """Everything that determines the batches of one rank, as documented in ``Loader``."""
 
-    shard_sets: tuple[ShardSource, ...]
+    shard_sets: tuple[ShardSet, ...]
     plan: Plan
     recipe: ClipRecipe
     size: int
@@ -167,7 +149,11 @@ class BatchJob:
         where = shard_set.where(ticket.index)
         try:
             record = shard_set.record(ticket.index)
-            _check_pixels(record, where)
+            if record.height * record.width > MAX_PIXELS:
+                raise ShardError(
+                    f"{where}: its record states {record.width}x{record.height} pixels, expected "
+                    f'at most {MAX_PIXELS}; run "stm shards verify"'
+                )
             choice = choose_clip(record, stream.recipe, stream.max_skip(self._step), rng)
         except (OSError, ValueError) as error:
             raise _named(error, where) from error
@@ -205,7 +191,7 @@ class BatchJob:
             decode_mask(sample.masks[name], f"{clip.where}, mask {name}", out)
         ids_to_slots(masks, object_ids)
         warps = draw_warps(masks, len(object_ids), stream.recipe, stream.size, clip.rng)
-        self.arrays.warp(slot, warps)
+        self.arrays.warps[slot] = warps
         self._samples[slot] = sample
 
     def _decode_frames(self, slot: int) -> None:
@@ -218,14 +204,6 @@ class BatchJob:
 
 class _Unreadable(ShardError):
     """A disk or network failure. It does not mean that the sample is bad, so it always raises."""
-
-
-def _check_pixels(record: SampleRecord, where: str) -> None:
-    if record.height * record.width > MAX_PIXELS:
-        raise ShardError(
-            f"{where}: its record states {record.width}x{record.height} pixels, expected at most "
-            f'{MAX_PIXELS}; run "stm shards verify"'
-        )
 
 
 def _named(error: OSError | ValueError, where: str) -> ShardError:

@@ -12,7 +12,7 @@ PCG64, a stream that NumPy keeps the same across its releases.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
@@ -107,10 +107,6 @@ class Plan:
             if value is not None and value < least:
                 raise UsageError(f"plan: {name} is {value}, expected at least {least}")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle only the fields; caches are rebuilt after unpickling."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
     def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Ticket]:
         """Return the tickets of one rank in one step, in the order of the global batch.
 
@@ -148,9 +144,9 @@ class Plan:
             block, inside = divmod(position, MIX_BLOCK)
             numbers, counts = self._block(block)
             number = int(numbers[inside])
-            epoch, place = divmod(int(counts[inside]), self._samples[number])
-            index = self._orders[number].index(epoch, place)
-            tickets.append(Ticket(position, number, epoch, index))
+            order = self._orders[number]
+            epoch, place = divmod(int(counts[inside]), order.samples)
+            tickets.append(Ticket(position, number, epoch, order.index(epoch, place)))
         return tickets
 
     def _quotas(self, position: int) -> list[int]:
@@ -165,10 +161,6 @@ class Plan:
             quotas.append(rest * share.numerator // share.denominator)
             rest -= quotas[-1]
         return quotas
-
-    @cached_property
-    def _samples(self) -> tuple[int, ...]:
-        return tuple(sum(sizes) for sizes in self.shard_sizes)
 
     @cached_property
     def _shares(self) -> tuple[Fraction, ...]:
@@ -209,8 +201,8 @@ class _Order:
         self, sizes: NDArray[np.int64], seed: int, number: int, window: int | None
     ) -> None:
         self._sizes, self._seed, self._number = sizes, seed, number
-        self._samples = int(sizes.sum())
-        self._window = min(window or self._samples, self._samples)
+        self.samples = int(sizes.sum())
+        self._window = min(window or self.samples, self.samples)
         self._first_of_shard = np.cumsum(sizes) - sizes
         self._shards = lru_cache(maxsize=2)(self._shuffle_shards)
         self._indices = lru_cache(maxsize=2)(self._shuffle_window)
@@ -224,7 +216,7 @@ class _Order:
 
     def _phase(self, epoch: int) -> int:
         """Return how much of the first window is cut off, so that windows differ by epoch."""
-        if self._window == self._samples:
+        if self._window == self.samples:
             return 0
         return int(self._shards(epoch)[2])
 
@@ -237,10 +229,10 @@ class _Order:
     def _shuffle_window(self, epoch: int, number: int) -> NDArray[np.uint32]:
         phase = self._phase(epoch)
         start = max(0, number * self._window - phase)
-        stop = min(self._samples, (number + 1) * self._window - phase)
+        stop = min(self.samples, (number + 1) * self._window - phase)
         key = [self._seed, self._number, epoch, 1 + number, _ORDER]
         places = start + _permutation(key, stop - start)
-        if self._window == self._samples:  # a full shuffle does not depend on the order of shards
+        if self._window == self.samples:  # a full shuffle does not depend on the order of shards
             return places.astype(np.uint32)
         order, ends, _ = self._shards(epoch)
         which = np.searchsorted(ends, places, side="right")

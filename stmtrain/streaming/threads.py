@@ -58,12 +58,12 @@ class DaemonThreads:
             deadline = max(deadline, self._last_progress + patience)
         return False
 
-    def close(self, seconds: float = 2.0) -> None:
-        """Discard the queue and wait up to ``seconds`` for running calls to end."""
+    def close(self) -> None:
+        """Discard the queue and wait up to 2 seconds for running calls to end."""
         self.closed.set()
         for _ in self._threads:
             self._queue.put(None)
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + 2.0
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 

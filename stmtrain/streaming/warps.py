@@ -19,11 +19,6 @@ from stmtrain.streaming.clips import REFERENCE_SIZE, ClipRecipe
 Array = NDArray[np.float64]
 
 
-def sampling_matrices(warps: Array) -> Array:
-    """Invert the warps (..., 3, 3), for many clips at once: from the crop to the source frame."""
-    return np.asarray(np.linalg.inv(warps))
-
-
 def draw_warps(
     slots: NDArray[np.uint8],
     num_objects: int,
@@ -119,13 +114,9 @@ def _draw_window(
 ) -> list[float]:
     """Draw the top left corner (x, y) of the first frame's crop, in rescaled coordinates.
 
-    Args:
-        boxes: (T, 4) bounding boxes x0 y0 x1 y1 of the objects; NaN where a frame has none.
-        focus: A point (x, y) of the first frame that the crop must contain.
-        warps: (T, 3, 3) warps without the crop.
-        extent: Width and height of the rescaled frame.
-        size: Side of the crop, pixels.
-        rng: Source of every random choice.
+    ``boxes`` (T, 4) are those of the objects, ``focus`` is a point (x, y) of the first frame that
+    the crop must contain, ``warps`` (T, 3, 3) do not include the crop yet, and ``extent`` is the
+    (width, height) of the rescaled frame.
     """
     seen = ~np.isnan(boxes[:, 0])
     x, y = boxes[seen][:, [0, 2, 0, 2]], boxes[seen][:, [1, 1, 3, 3]]
