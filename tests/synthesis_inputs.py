@@ -1,8 +1,6 @@
 """Images, label maps, cut-outs and policies that the tests of synthesis share."""
 
 import dataclasses
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 from stmdata.synthesis.appearance_policy import STRONG
 from stmdata.synthesis.clip import Clip, Skip
 from stmdata.synthesis.layers import Cutout, Scene, cut_out, inverse, transform
+from tests import known
 
 KNOWN = Path(__file__).parent / "synthesis" / "known.json"
 
@@ -61,18 +60,8 @@ def made(outcome: Clip | Skip) -> Clip:
 
 
 def agrees(name: str, numbers: object, tolerance: float) -> bool:
-    """Compare numbers with those of ``synthesis/known.json``, which earlier revisions gave.
-
-    A difference means that the same command and seed no longer give the same shards. If that is
-    wanted, remove the file and run the tests once with ``STM_WRITE_KNOWN=1``.
-    """
-    known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
-    found = np.round(np.asarray(numbers, float), 3)
-    if os.environ.get("STM_WRITE_KNOWN"):
-        KNOWN.write_text(json.dumps(known | {name: found.tolist()}, indent=None) + "\n")
-        return True
-    wanted = np.array(known[name])
-    return found.shape == wanted.shape and bool(np.allclose(found, wanted, rtol=0, atol=tolerance))
+    """Compare numbers with those of earlier revisions."""
+    return known.agrees(KNOWN, name, numbers, tolerance)
 
 
 def positions(scene: Scene) -> np.ndarray:

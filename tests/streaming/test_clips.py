@@ -4,6 +4,7 @@ import doctest
 import tomllib
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from stmtrain.streaming.clips import (
     mask_stride,
     sample_frames,
 )
+from tests.known import agrees
 from tests.profiles import examples
 
 seeds = st.integers(0, 2**32)
@@ -106,6 +108,19 @@ def test_chosen_objects_are_visible_in_the_first_frame(record, recipe, max_skip,
     assert list(choice.object_ids) == sorted(choice.object_ids)
     for object_id in choice.object_ids:
         assert areas[record.object_ids.index(object_id), places[0]] > 0
+
+
+@pytest.mark.parametrize("name", ["VIDEO", "PSEUDO"])
+def test_choices_are_those_of_earlier_revisions(name):
+    recipe, made = {"VIDEO": VIDEO, "PSEUDO": PSEUDO}[name], []
+    for seed in range(40):
+        generator = rng(seed)
+        areas = generator.choice([0] * 9 + [3, 99, 100, 349, 350, 5000], (7, 20))
+        areas[0, 5] = 100 + 250 * (seed % 2)
+        choice = choose_clip(record(areas), recipe, seed % 4, generator)
+        ids = [*choice.object_ids, *[0] * (recipe.max_objects - len(choice.object_ids))]
+        made.append([*map(int, choice.frames), *ids])
+    assert agrees(Path(__file__).with_name("known.json"), f"choices {name}", made, 0)
 
 
 def test_large_objects_are_preferred_and_small_ones_are_the_last_resort():

@@ -1,6 +1,7 @@
 """Warps as numbers: in their ranges, and with the objects kept in view."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stmtrain.streaming.warps import (
     _object_boxes,
     draw_warps,
 )
+from tests.known import agrees
 from tests.profiles import examples
 
 seeds = st.integers(0, 2**32)
@@ -51,6 +53,16 @@ def look(slots, matrix, size):
     out = np.full(size * size, 255, np.uint8)
     out[inside] = slots[row[inside], column[inside]]
     return out.reshape(size, size)
+
+
+@pytest.mark.parametrize("name", ["VIDEO", "PSEUDO"])
+def test_warps_are_those_of_earlier_revisions(name):
+    recipe, shapes, made = {"VIDEO": VIDEO, "PSEUDO": PSEUDO}[name], [(90, 160), (120, 100)], []
+    for seed in range(24):
+        slots = blobs(*shapes[seed % 2], seed)
+        matrices = draw_matrices(slots, 2, replace(recipe, drift=30.0), 64, rng(seed))
+        made.append(matrices[:, :2].reshape(3, 6))
+    assert agrees(Path(__file__).with_name("known.json"), f"warps {name}", made, 0.002)
 
 
 @given(seeds, st.sampled_from([(480, 854), (360, 270), (200, 200)]), st.sampled_from([96, 384]))

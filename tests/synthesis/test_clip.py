@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stmdata.synthesis import clip as clip_module
 from stmdata.synthesis.appearance_policy import LIGHT, NONE, STRONG
 from stmdata.synthesis.clip import Clip, Skip, draw_clip, synthesise
 from stmdata.synthesis.recipe import CLASSIC, DEFAULT, RECIPES, SynthRecipe
+from stmdata.synthesis.render import render
 from stmtrain.errors import DataError, UsageError
 from tests.profiles import examples
 from tests.synthesis_inputs import COLOURS, SEEDS, agrees, disc, made, painted
@@ -238,6 +240,22 @@ def test_an_object_that_covers_too_much_is_drawn_again() -> None:
     assert outcome is Skip.NO_OBJECT
     recipe = replace(CLASSIC, max_object_share=1.0, paste_probability=1.0)
     made(draw_clip(image, labels, [], recipe, np.random.default_rng(0), size=64))
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_a_clip_is_drawn_at_most_so_often(monkeypatch: pytest.MonkeyPatch, draws: int) -> None:
+    labels = painted(100, 100, 1, np.random.default_rng(0))
+    image, recipe = COLOURS[labels], replace(DEFAULT, max_draws=draws, max_object_share=0.0)
+    rendered = []
+
+    def counted(*arguments: object) -> object:
+        rendered.append(arguments)
+        return render(*arguments)
+
+    monkeypatch.setattr(clip_module, "render", counted)
+    outcome = draw_clip(image, labels, [], recipe, np.random.default_rng(0), size=64)
+    assert outcome is Skip.NO_OBJECT
+    assert len(rendered) == draws
 
 
 def test_at_most_so_many_objects_are_kept() -> None:
