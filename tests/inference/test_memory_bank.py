@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor
 
 from stmtrain.inference import memory_bank
@@ -175,55 +174,6 @@ def _random(seed: int) -> tuple[Tensor, Tensor, Tensor]:
         torch.randn(2, *shape, generator=g) for shape in ((8, 3, 4), (8, 5, 3, 4), (6, 5, 3, 4))
     )
     return 3 * query, keys, values
-
-
-def _brute_force(query: Tensor, keys: Tensor, values: Tensor, top_k: int) -> NDArray[np.float64]:
-    """Every query position by itself: sort, keep ``top_k``, softmax, sum."""
-    q, k, v = (x.flatten(2).double().numpy() for x in (query, keys, values))
-    out = np.empty((2, 6, 12))
-    for n in range(2):
-        for position in range(12):
-            similarity = q[n, :, position] @ k[n] / np.sqrt(8)
-            best = np.argsort(similarity)[-top_k:]
-            weights = np.exp(similarity[best] - similarity.max())
-            out[n, :, position] = v[n][:, best] @ weights / weights.sum()
-    return out.reshape(2, 6, 3, 4)
-
-
-@example(top_k=59, seed=0)
-@given(top_k=st.integers(1, 59), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=30)
-def test_top_k_reads_the_k_most_similar_positions(top_k: int, seed: int) -> None:
-    query, keys, values = _random(seed)
-    read = read_memory(query, keys, values, top_k).double().numpy()
-    np.testing.assert_allclose(read, _brute_force(query, keys, values, top_k), atol=1e-5)
-
-
-@pytest.mark.parametrize("top_k", [60, 61, 10**9])
-def test_top_k_of_all_positions_is_exactly_the_full_read(top_k: int) -> None:
-    query, keys, values = _random(0)
-    assert torch.equal(read_memory(query, keys, values, top_k), read_memory(query, keys, values))
-
-
-def test_top_k_does_not_depend_on_the_order_of_frames_even_where_they_tie() -> None:
-    query, keys, values = _random(0)
-    keys = keys[:, :, [0, 1, 0, 1, 0]]  # a still video: the same key again and again
-    order = [3, 1, 4, 0, 2]
-    torch.testing.assert_close(
-        read_memory(query, keys[:, :, order], values[:, :, order], 2),
-        read_memory(query, keys, values, 2),
-    )
-
-
-@pytest.mark.parametrize("top_k", [None, 7])
-def test_the_layout_of_memory_changes_nothing(top_k: int | None) -> None:
-    query, keys, values = _random(0)
-    last_keys, last_values = (
-        x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3) for x in (keys, values)
-    )
-    torch.testing.assert_close(
-        read_memory(query, last_keys, last_values, top_k), read_memory(query, keys, values, top_k)
-    )
 
 
 @pytest.mark.gpu

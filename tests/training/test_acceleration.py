@@ -11,14 +11,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from stmtrain.errors import UsageError
-from stmtrain.model import STM, memory, per_object, read_memory, set_batchnorm, slots
-from stmtrain.model.memory import _read_fused
-from stmtrain.model.objects import on_device, other_masks
+from stmtrain.model import STM, set_batchnorm, slots
 from stmtrain.model.precision import autocast
 from stmtrain.training import acceleration
 from stmtrain.training.acceleration import adam, prepare
@@ -216,50 +212,6 @@ def test_float32_means_float32_unless_tf32_is_asked_for(model: STM) -> None:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=4), st.booleans())
-def test_per_object_is_an_index_with_its_gradient_and_layout(counts: list[int], last: bool) -> None:
-    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    layout = torch.channels_last if last else torch.contiguous_format
-    values = torch.rand(len(counts), 3, 4, 5).contiguous(memory_format=layout).requires_grad_()
-    copies = per_object(values, owner)
-    assert torch.equal(copies, values[owner])
-    if len(counts) > 1 and max(counts) > 0:
-        assert copies.is_contiguous(memory_format=layout)
-    weight = torch.rand(copies.shape)
-    ours, expected = (
-        torch.autograd.grad((each * weight).sum(), values)[0] for each in (copies, values[owner])
-    )
-    torch.testing.assert_close(ours, expected)
-
-
-def memories(keys: int, values: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Query key, keys and values of 3 objects, 5 memory frames of 4 by 6."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = ((keys, 4, 6), (keys, 5, 4, 6), (values, 5, 4, 6))
-    return [torch.randn(3, *s, generator=generator).to(dtype).requires_grad_() for s in shapes]
-
-
-@pytest.mark.parametrize(("keys", "values"), [(8, 32), (16, 16)])
-def test_the_read_in_heads_is_the_read(keys: int, values: int) -> None:
-    inputs = memories(keys, values)
-    expected, ours = read_memory(*inputs), _read_fused(*inputs)
-    torch.testing.assert_close(ours, expected)
-    weight = torch.rand(expected.shape)
-    for mine, theirs in zip(
-        torch.autograd.grad((ours * weight).sum(), inputs),
-        torch.autograd.grad((expected * weight).sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_other_masks_are_not_rounded_under_autocast() -> None:
-    masks, owner = torch.rand(3, 4, 5) / 3, torch.zeros(3, dtype=torch.int64)
-    with autocast(CPU, "bfloat16"):
-        others = other_masks(masks, owner)
-    torch.testing.assert_close(others[0], masks[1] + masks[2])
-
-
 def small(seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
     return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
@@ -343,28 +295,6 @@ def test_gpu_step_is_the_step_of_the_cpu(model: STM, exact: STM, choices: dict[s
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("keys", "values"), [(32, 128), (128, 512)])
-def test_gpu_fused_read_rounds_no_more_than_the_plain_one(
-    monkeypatch: pytest.MonkeyPatch, keys: int, values: int
-) -> None:
-    inputs = [x.detach().cuda().requires_grad_() for x in memories(keys, values, torch.bfloat16)]
-    exact = [x.detach().float().requires_grad_() for x in inputs]
-    expected = read_memory(*exact)
-    ours = read_memory(*inputs)
-    monkeypatch.setattr(memory, "_fusable", lambda *_tensors: False)
-    plain = read_memory(*inputs)
-    errors = [float((read.float() - expected).abs().max()) for read in (ours, plain)]
-    assert errors[0] <= 2 * errors[1]
-    weight = torch.rand_like(expected)
-    true = torch.autograd.grad((expected * weight).sum(), exact)
-    for read in (ours, plain):
-        for mine, theirs in zip(
-            torch.autograd.grad((read.float() * weight).sum(), inputs), true, strict=True
-        ):
-            assert float((mine.float() - theirs).norm() / theirs.norm()) < 0.02
-
-
-@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_gpu_step_never_waits_for_the_device(
     model: STM, precision: Literal["float32", "bfloat16"]
@@ -403,9 +333,3 @@ def test_gpu_compiled_step_is_near_the_plain_one(
         expected = step(model, clips_of(counts, 64))
         rel = 0.02 if precision == "bfloat16" else 1e-3
         assert step(ours, gpu_clips(counts), how)[0] == pytest.approx(expected[0], rel=rel)
-
-
-@pytest.mark.gpu
-def test_gpu_index_arrives_whole_although_nobody_waits() -> None:
-    index = torch.arange(1000)
-    assert torch.equal(on_device(index, torch.device("cuda")).cpu(), index)
