@@ -7,7 +7,7 @@ interrupted or superseded set can be told from the files of other programs, whic
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,11 @@ def prepare_folder(out: Path, config: SetConfig, *, overwrite: bool) -> None:
         UsageError: A set of another configuration is there, or files of other programs have the
             names of ours. Nothing was removed.
     """
-    there = _read_ours(out / CONFIG_NAME)
-    manifest = _read_ours(out / MANIFEST_NAME)
-    for value in (there, manifest):
-        _refuse_indexed(out, value)
+    there = _read_ours(out, CONFIG_NAME)
+    manifest = _read_ours(out, MANIFEST_NAME)
     ours = list(dict.fromkeys([*config.shards, *_shard_names(there), *_shard_names(manifest)]))
     if overwrite:
-        with _replacing_config(out):
-            _remove_set(out, ours)
+        _remove_set(out, ours)
         there = None
     if there is None:
         _refuse_unknown(out, ours)
@@ -84,24 +81,6 @@ def holding_config(out: Path, config_hash: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _replacing_config(out: Path) -> Iterator[None]:
-    """Wait for the workers of an earlier run (:func:`holding_config`), and keep new ones out."""
-    try:
-        descriptor = os.open(out / CONFIG_NAME, os.O_RDONLY)
-    except FileNotFoundError:
-        yield
-        return
-    try:
-        if not lock(descriptor, patience=_PATIENCE):
-            raise UsageError(
-                f"{out}: a worker of a killed run is still writing here; wait for it to end"
-            )
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def clear_leftovers(out: Path, shards: Collection[str]) -> None:
     """Remove the temporary files of an interrupted run."""
     names = {MANIFEST_NAME, CONFIG_NAME, *shards, *map(sidecar_name, shards)}
@@ -110,27 +89,43 @@ def clear_leftovers(out: Path, shards: Collection[str]) -> None:
 
 def _remove_set(out: Path, shards: Sequence[str]) -> None:
     """Remove our files in an order in which the remaining ones never look complete."""
-    clear_leftovers(out, shards)
-    remove([out / MANIFEST_NAME])
-    remove([out / sidecar_name(shard) for shard in shards])
-    remove([out / shard for shard in shards])
-    remove([out / CONFIG_NAME])
+    with ExitStack() as stack:
+        with suppress(FileNotFoundError):
+            file = stack.enter_context((out / CONFIG_NAME).open("rb"))
+            # Wait for the workers of an earlier run (holding_config), and keep new ones out.
+            if not lock(file.fileno(), patience=_PATIENCE):
+                raise UsageError(
+                    f"{out}: a worker of a killed run is still writing here; wait for it to end"
+                )
+        clear_leftovers(out, shards)
+        for names in ([MANIFEST_NAME], map(sidecar_name, shards), shards, [CONFIG_NAME]):
+            remove([out / name for name in names])
 
 
-def _read_ours(path: Path) -> dict[str, Any] | None:
-    """Read our ``config.json`` or ``manifest.json``; refuse one that another program made."""
+def _read_ours(out: Path, name: str) -> dict[str, Any] | None:
+    """Read our ``config.json`` or ``manifest.json``.
+
+    Refuse one that another program made, or that describes tars of another program, which stm only
+    indexed: no option removes these.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads((out / name).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):
         value = None
-    if isinstance(value, dict) and value.get("format") == FORMAT_NAME:
-        return value
-    raise UsageError(
-        f"{path}: expected a file written by stm, found something else; use another folder for "
-        "the shards (nothing was removed)"
-    )
+    if not isinstance(value, dict) or value.get("format") != FORMAT_NAME:
+        raise UsageError(
+            f"{out / name}: expected a file written by stm, found something else; use another "
+            "folder for the shards (nothing was removed)"
+        )
+    config = value.get("config")
+    if isinstance(config, dict) and is_indexed(config):
+        raise UsageError(
+            f"{out}: contains tars of another program, indexed by stm; use another folder "
+            "(nothing was removed)"
+        )
+    return value
 
 
 def _shard_names(value: Mapping[str, Any] | None) -> list[str]:
@@ -141,16 +136,6 @@ def _shard_names(value: Mapping[str, Any] | None) -> list[str]:
     names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
     # The file may have been edited: only plain names in this folder may ever be removed.
     return [name for name in names if isinstance(name, str) and is_shard_name(name)]
-
-
-def _refuse_indexed(out: Path, value: Mapping[str, Any] | None) -> None:
-    """Protect tars that another program made and stm only indexed: no option removes them."""
-    config = value.get("config") if value is not None else None
-    if isinstance(config, dict) and is_indexed(config):
-        raise UsageError(
-            f"{out}: contains tars of another program, indexed by stm; use another folder "
-            "(nothing was removed)"
-        )
 
 
 def _refuse_unknown(out: Path, shards: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +30,11 @@ class Job:
 
     Attributes:
         name: The shard's file name without ``.tar``, e.g. ``coco-000003``.
-        items: Whatever the maker needs to know; picklable.
-        samples: Samples to expect, for the progress bar; 0 means one per item.
+        items: One per expected sample: whatever the maker needs to know; picklable.
     """
 
     name: str
     items: tuple[Any, ...]
-    samples: int = 0
 
     @property
     def shard(self) -> str:
@@ -106,7 +105,7 @@ def pack(
     with locked(out):
         prepare_folder(out, config, overwrite=overwrite)
         try:
-            tally = Tally(sum(job.samples or len(job.items) for job in plan.jobs), progress)
+            tally = Tally(sum(len(job.items) for job in plan.jobs), progress)
             finished = _make_shards(out, plan, config.hash, workers, remake, tally)
             manifest = manifest_of(config.config, finished)
             write_if_changed(out / MANIFEST_NAME, manifest.to_json())
@@ -151,10 +150,8 @@ class Tally:
     """Adds up progress that arrives in pieces from several processes."""
 
     def __init__(self, expected: int, progress: Progress | None) -> None:
-        self._expected = expected
-        self._progress = progress
-        self._samples = 0
-        self._skipped = 0
+        self._expected, self._progress = expected, progress
+        self._samples = self._skipped = 0
 
     def add(self, samples: int, skipped: int) -> None:
         """Count samples and skipped inputs, and report the sums."""
@@ -165,18 +162,10 @@ class Tally:
             self._progress(self._samples, self._expected, note)
 
 
-@dataclass(frozen=True)
-class _WriteJob:
-    """The function that the workers run."""
-
-    out: Path
-    make: Make
-    config_hash: str
-
-    def __call__(self, job: Job) -> FinishedShard:
-        with holding_config(self.out, self.config_hash):
-            sidecar = write_shard(self.out / job.shard, self.make(job), self.config_hash)
-        return FinishedShard.of(sidecar)
+def _write_job(out: Path, make: Make, config_hash: str, job: Job) -> FinishedShard:
+    """Make one shard; the function that the workers run."""
+    with holding_config(out, config_hash):
+        return FinishedShard.of(write_shard(out / job.shard, make(job), config_hash))
 
 
 def _make_shards(
@@ -195,7 +184,7 @@ def _make_shards(
     if missing:  # from now on no file may state that the set or these shards are complete
         remove([out / MANIFEST_NAME])
         remove([out / sidecar_name(job.shard) for job in missing])
-    write = _WriteJob(out, plan.make, digest)
+    write = partial(_write_job, out, plan.make, digest)
     with closing(map_unordered(write, missing, workers, on_count=tally.add)) as results:
         for shard in results:
             done[shard.entry.name] = shard
@@ -205,10 +194,10 @@ def _make_shards(
 
 def _finished(path: Path, digest: str) -> Sidecar | None:
     """Return the sidecar of a shard that is complete and of this configuration, else None."""
-    where = path.with_name(sidecar_name(path.name))
+    place = path.with_name(sidecar_name(path.name))
     try:
-        data = where.read_bytes()
-        sidecar = Sidecar.from_json(data, str(where))
+        data = place.read_bytes()
+        sidecar = Sidecar.from_json(data, str(place))
         size = path.stat().st_size
     except (FileNotFoundError, ShardError):
         return None  # never finished, or damaged: made again in both cases

@@ -99,17 +99,11 @@ def prepare_videos(
 
 @dataclass(frozen=True)
 class VideoMaker:
-    """Makes the samples of a job whose items are videos.
-
-    Attributes:
-        dataset: Stored in the samples' origin.
-        split: Stored in the samples' origin.
-        resize: Short side, pixels; ``None`` keeps the JPEG bytes.
-    """
+    """Makes the samples of a job whose items are videos, with the options of the plan."""
 
     dataset: str
     split: str
-    resize: int | None = None
+    resize: int | None
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
         """Yield one sample per video, and a note for every object that its masks do not show."""
@@ -127,11 +121,16 @@ class VideoMaker:
             mask = _read_mask(video, name, original_size)
             packed_areas[name] = areas(mask)
             total += packed_areas[name]
-            if size != original_size:
-                mask = _resize_mask(mask, size)
+            if size != original_size:  # plain INTER_NEAREST would take the id at a pixel's corner
+                resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+                mask = np.asarray(resized, np.uint8)
                 packed_areas[name] = areas(mask)
             masks[name] = encode_mask(mask)
-        _refuse_void_only(video, total)
+        if counts_binary(total):  # read as ids, 0 and 255 are background and void
+            raise DataError(
+                f"{next(iter(video.masks.values())).parent}: expected object ids in the masks, "
+                f"found only 0 and {VOID} (void); masks of DAVIS 2016 are packed with --year 2016"
+            )
         record = SampleRecord.of(
             video.name,
             tuple(video.frames),
@@ -212,15 +211,6 @@ def _read_mask(video: Video, name: str, size: Size) -> NDArray[np.uint8]:
     return mask
 
 
-def _refuse_void_only(video: Video, total: NDArray[np.int64]) -> None:
-    """Refuse masks of 0 and 255 alone: read as ids they are background and void."""
-    if counts_binary(total):
-        raise DataError(
-            f"{next(iter(video.masks.values())).parent}: expected object ids in the masks, found "
-            f"only 0 and {VOID} (void); masks of DAVIS 2016 are packed with --year 2016"
-        )
-
-
 def _target_size(size: Size, short_side: int | None) -> Size:
     """Scale a size up or down to a short side."""
     if short_side is None:
@@ -235,9 +225,3 @@ def _resize_frame(image: NDArray[np.uint8], size: Size) -> bytes:
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     resized = cv2.resize(image, size[::-1], interpolation=method)
     return encode_frame(np.asarray(resized, np.uint8), JPEG_QUALITY)
-
-
-def _resize_mask(mask: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Take the id at each new pixel's centre; plain ``INTER_NEAREST`` would take its corner."""
-    resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(resized, np.uint8)

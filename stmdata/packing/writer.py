@@ -58,7 +58,7 @@ def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: st
     sidecar = Sidecar(
         shard=path.name,
         bytes=tar.size,
-        sha256=tar.sha256,
+        sha256=tar.hash.hexdigest(),
         config_hash=config_hash,
         index=tuple(index.values()),
         statistics=dict(statistics),
@@ -83,14 +83,9 @@ class _TarStream:
     """A USTAR archive that is written from start to end; keeps its hash and size."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._file = file
-        self._path = path
-        self._hash = hashlib.sha256()
+        self._file, self._path = file, path
+        self.hash = hashlib.sha256()
         self.size = 0
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
         """Append a member; return the offset and size of its data, bytes."""
@@ -114,5 +109,5 @@ class _TarStream:
     def _write(self, data: bytes) -> None:
         with writing(self._path):
             self._file.write(data)
-        self._hash.update(data)
+        self.hash.update(data)
         self.size += len(data)

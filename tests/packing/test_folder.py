@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from stmdata.packing.pack import Job, SetPlan, _WriteJob, pack
+from stmdata.packing.pack import Job, SetPlan, _write_job, pack
 from stmtrain.errors import StmError, UsageError
 from stmtrain.shards.sample import Sample, Skipped, config_hash
 from tests.packing.numbered import CONFIG, PLAN, Make, contents, jobs
@@ -134,7 +135,7 @@ def test_a_worker_that_comes_late_leaves_the_folder_of_another_run_alone(tmp_pat
     if there is not None:
         pack(SetPlan(there, jobs(), Make()), tmp_path)
     before = contents(tmp_path)
-    late = _WriteJob(tmp_path, Make(), config_hash(CONFIG))
+    late = partial(_write_job, tmp_path, Make(), config_hash(CONFIG))
     with pytest.raises(StmError, match="another run has taken over the folder"):
         late(jobs()[0])
     assert contents(tmp_path) == before
