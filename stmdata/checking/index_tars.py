@@ -22,7 +22,7 @@ from typing import BinaryIO
 from stmdata.checking.derive_record import derive_record
 from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers
-from stmdata.packing.pack import FinishedShard, Tally, manifest_of
+from stmdata.packing.pack import FinishedShard, Tally, claim_keys, manifest_of
 from stmdata.packing.tar import Member, scan_tar
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_whole
@@ -42,6 +42,7 @@ _MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.(?:([A-Za-z0-9_-]{1,24})\.(jpg|png
 Places = dict[str, tuple[int, int]]
 """Member suffix to (byte of its data, bytes)."""
 
+_COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|Z)|tgz|tbz2?|txz|tzst)$")
 _CONFIG = {"kind": INDEXED}
 _MOST_BYTES = 1 << 28
 """Largest member that is read, bytes; frames, masks and records are far smaller."""
@@ -62,7 +63,8 @@ def index_shards(folder: Path, *, workers: int = 1, progress: Progress | None = 
     Raises:
         UsageError: No tars, a name that a shard cannot have, a set that stm made (its sidecars
             contain more than its tars), or files of other programs under the names of ours.
-        ShardError: A tar is damaged or contains what a shard cannot; no manifest is left then.
+        ShardError: A tar is damaged or contains what a shard cannot, or two tars have samples of
+            the same key; no manifest is left then.
     """
     names = _tar_names(folder)
     with locked(folder):
@@ -72,9 +74,13 @@ def index_shards(folder: Path, *, workers: int = 1, progress: Progress | None = 
         write_whole(folder / CONFIG_NAME, config.to_json(), sync=True)
         tally = Tally(0, progress)
         shards = map_unordered(_IndexShard(folder), names, workers, on_count=tally.add)
+        found: dict[str, FinishedShard] = {}
+        owner: dict[str, str] = {}
         try:
             with closing(shards):
-                found = {shard.entry.name: shard for shard in shards}
+                for shard in shards:
+                    claim_keys(owner, shard)
+                    found[shard.entry.name] = shard
         finally:
             clear_leftovers(folder, names)
         manifest = manifest_of(_CONFIG, (found[name] for name in names))
@@ -82,12 +88,27 @@ def index_shards(folder: Path, *, workers: int = 1, progress: Progress | None = 
     return manifest
 
 
+def passed_over(folder: Path) -> list[str]:
+    """Name the files of a folder that are or look like tars, but are not indexed, with reasons."""
+    names = sorted(path.name for path in folder.iterdir())
+    return [
+        f"{name}: a hidden file, as macOS writes them; not indexed"
+        if name[0] == "."
+        else f"{name}: compressed, so byte ranges of it cannot be read; decompress it to index it"
+        for name in names
+        if (name[0] == "." and name.endswith(".tar")) or _COMPRESSED.search(name)
+    ]
+
+
 def _tar_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder of tars, found none")
-    names = sorted(path.name for path in folder.glob("*.tar"))
+    names = sorted(path.name for path in folder.glob("*.tar") if path.name[0] != ".")
     if not names:
-        raise UsageError(f"{folder}: contains no .tar file; pass the folder that contains them")
+        found = "".join(f" ({note})" for note in passed_over(folder)[:1])
+        raise UsageError(
+            f"{folder}: contains no .tar file{found}; pass the folder that contains them"
+        )
     bad = [name for name in names if not is_shard_name(name)]
     if bad:
         raise UsageError(
@@ -182,8 +203,8 @@ def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Pl
         where = f"{path}, sample {key}"
         if key in samples:
             raise ShardError(
-                f"{where}: its members are not adjacent in the tar, so webdataset would read two "
-                "samples; make the tar again, sorted by name (tar --sort=name)"
+                f"{where}: its members do not stand together in the tar, so webdataset would read "
+                "two samples; make the tar again, sorted by name (tar --sort=name)"
             )
         samples[key] = _places(where, members)
     return samples

@@ -25,6 +25,10 @@ from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 from stmtrain.shards.store import read_manifest
 
 _Again = Callable[[], SetPlan]
+REINDEX = (
+    "the tars come from another program: copy the bad ones again, rename samples whose keys occur "
+    'twice, then run "stm shards index"'
+)
 _STILLS = {"coco": ("images", "annotations"), "masks": ("images", "masks")}
 """The options that name the input of a clip set, by the kind of its still-image source."""
 
@@ -36,10 +40,7 @@ def options_needed(config: Mapping[str, Any]) -> tuple[str, ...]:
         UsageError: Its shards cannot be rebuilt here.
     """
     if is_indexed(config):
-        raise UsageError(
-            "the tars come from another program: copy the bad ones again, then run "
-            '"stm shards index"'
-        )
+        raise UsageError(REINDEX)
     if str(config.get("dataset")) in DATASETS:
         return ("root",)
     source = config.get("source")

@@ -38,7 +38,9 @@ def shards_verify(
     cache_size: CacheSize = 50.0,
 ) -> None:
     """Hash and decode everything; name every fault with shard, sample, member and byte."""
+    from stmdata.checking.repair import REINDEX
     from stmtrain.shards.cache import user_cache
+    from stmtrain.shards.manifest import is_indexed
     from stmtrain.shards.urls import name_of, parse_location
 
     location = parse_location(shards)
@@ -48,7 +50,7 @@ def shards_verify(
         typer.echo(fault)
     name = name_of(location)
     if result.faults:
-        advice = 'run "stm shards repair"'
+        advice = REINDEX if is_indexed(result.config) else 'run "stm shards repair"'
         if remote:
             advice = "repair the folder that it was uploaded from, and upload it again"
         raise end(f"{name}: {result.summary()}; {advice}", 1)
@@ -58,7 +60,7 @@ def shards_verify(
 @command(app, "index")
 def shards_index(folder: Folder, workers: Workers = "auto") -> None:
     """Write sidecars and a manifest for tars of other programs; the tars stay unchanged."""
-    from stmdata.checking.index_tars import index_shards
+    from stmdata.checking.index_tars import index_shards, passed_over
     from stmtrain.shards.urls import local_folder
 
     place = local_folder(folder, "stm shards index")
@@ -67,6 +69,8 @@ def shards_index(folder: Folder, workers: Workers = "auto") -> None:
         "samples",
         lambda progress: index_shards(place, workers=resolve_workers(workers), progress=progress),
     )
+    for note in passed_over(place):
+        typer.echo(f"note: {note}")
 
 
 @command(app, "repair")

@@ -178,7 +178,7 @@ def _make_shards(
         sidecar = None if job.shard in remake else _finished(out / job.shard, digest)
         if sidecar is not None:
             done[job.shard] = FinishedShard.of(sidecar)
-            _claim_keys(owner, done[job.shard])
+            claim_keys(owner, done[job.shard])
             tally.add(len(sidecar.index), len(sidecar.skipped))
     missing = [job for job in plan.jobs if job.shard not in done]
     if missing:  # from now on no file may state that the set or these shards are complete
@@ -188,7 +188,7 @@ def _make_shards(
     with closing(map_unordered(write, missing, workers, on_count=tally.add)) as results:
         for shard in results:
             done[shard.entry.name] = shard
-            _claim_keys(owner, shard)
+            claim_keys(owner, shard)
     return [done[job.shard] for job in plan.jobs]
 
 
@@ -205,11 +205,12 @@ def _finished(path: Path, digest: str) -> Sidecar | None:
     return sidecar if stated == (path.name, digest, size, data) else None
 
 
-def _claim_keys(owner: dict[str, str], shard: FinishedShard) -> None:
+def claim_keys(owner: dict[str, str], shard: FinishedShard) -> None:
+    """Note which shard has which sample key; refuse a key that another shard has."""
     for key in shard.keys:
         if key in owner:
             raise ShardError(
                 f"sample key {key!r} occurs in {owner[key]} and in {shard.entry.name}; keys must "
-                "differ within a set, rename one of the two inputs"
+                "differ within a set, rename one of the two samples"
             )
         owner[key] = shard.entry.name

@@ -9,14 +9,23 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from stmtrain.errors import ShardError
+from stmtrain.files import refuse_lfs_pointer
 
 BLOCK = tarfile.BLOCKSIZE
 _EMPTY = bytes(BLOCK)
 _MOST_EXTENDED = 1 << 16
 """Largest extended (PAX) header that is read, bytes; webdataset's have under 100."""
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gzip -dc"),
+    b"BZh": ("bzip2", "bzip2 -dc"),
+    b"\xfd7zXZ\0": ("xz", "xz -dc"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
+}
+"""First bytes of compressed files, with the tool that decompresses them."""
 _KINDS = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -75,10 +84,14 @@ def scan_tar(file: BinaryIO, where: str, start: int = 0) -> Iterator[Member]:
         start: Byte at which a member or the end mark begins.
 
     Raises:
-        ShardError: A damaged header, a link or another kind of member, a member that goes beyond
-            the end of the file, a missing end mark, or anything but zeros after it.
+        DataError: It is a Git LFS pointer.
+        ShardError: It is compressed; or a damaged header, a link or another kind of member, a
+            member that goes beyond the end of the file, a missing end mark, or anything but zeros
+            after it.
     """
     size = os.fstat(file.fileno()).st_size
+    if start == 0:
+        _refuse_other_format(file, where)
     byte = start
     while True:
         block = _read(file, byte, where)
@@ -97,6 +110,19 @@ def scan_tar(file: BinaryIO, where: str, start: int = 0) -> Iterator[Member]:
         if kind != b"5":
             yield Member(_name(block), offset, length)
     _check_end(file, byte, where)
+
+
+def _refuse_other_format(file: BinaryIO, where: str) -> None:
+    """Refuse a compressed tar, whatever its name, and what Git LFS leaves in its place."""
+    file.seek(0)
+    begins = file.read(BLOCK)
+    refuse_lfs_pointer(begins, Path(where))
+    for magic, (kind, command) in _COMPRESSED.items():
+        if begins.startswith(magic):
+            raise ShardError(
+                f"{where}: is a tar compressed with {kind}; shards are read by byte ranges, which "
+                f"needs plain tars: {command} < FILE > PLAIN.tar"
+            )
 
 
 def _read(file: BinaryIO, byte: int, where: str) -> bytes:

@@ -1,8 +1,11 @@
 """Tars of other programs: they are read in place; the sidecar contains what they lack."""
 
+import bz2
 import gc
+import gzip
 import io
 import json
+import lzma
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -15,7 +18,10 @@ import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
+from cli import app
+from stmdata.checking import index_tars
 from stmdata.checking.index_tars import index_shards
 from stmdata.checking.verify import verify
 from stmdata.packing.pack import Job, SetPlan, pack
@@ -223,7 +229,7 @@ def test_indexing_again_changes_nothing_and_sees_changes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        (clip("one") + clip("two") + clip("one")[:1], "are not adjacent in the tar"),
+        (clip("one") + clip("two") + clip("one")[:1], "do not stand together in the tar"),
         (clip("one") + clip("one")[-1:], "00001.jpg occurs twice"),
         ([("one.00000.png", encode_mask(mask(1)))], "mask 00000.png has no frame"),
         ([("one.json", b"{}")], "it has no frame"),
@@ -371,3 +377,75 @@ def test_packing_does_not_replace_them(tmp_path: Path):
     with pytest.raises(UsageError, match="tars of another program"):
         pack(SetPlan({"a": 1}, [Job("a", (1,))], lambda _: []), tmp_path, overwrite=True)
     assert digests(tmp_path) == before
+
+
+# --- equal keys, hidden and compressed tars -------------------------------------------------------
+
+
+@examples(30)
+@given(st.lists(st.sets(st.sampled_from("abcdef"), min_size=1, max_size=2), min_size=1, max_size=3))
+def test_what_is_indexed_has_no_faults(
+    tmp_path_factory: pytest.TempPathFactory, tars: list[set[str]]
+):
+    """A set of tars in which keys may repeat: indexed and without faults, or refused."""
+    folder = tmp_path_factory.mktemp("set")
+    for number, keys in enumerate(tars):
+        write_tar(folder / f"{number}.tar", [m for key in sorted(keys) for m in clip(key)[:1]])
+    keys = [key for keys in tars for key in keys]
+    if len(keys) == len(set(keys)):
+        index_shards(folder)
+        assert verify(folder).faults == ()
+        return
+    with pytest.raises(ShardError, match=r"sample key '\w' occurs in \d.tar and in \d.tar"):
+        index_shards(folder)
+    with pytest.raises(ShardError, match="incomplete"):
+        ShardSet.open(folder)
+
+
+def test_hidden_and_compressed_tars_are_passed_over_and_named(tmp_path: Path):
+    write_tar(tmp_path / "a.tar", clip("one"))
+    (tmp_path / "._a.tar").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "b.tar.gz").write_bytes(b"\x1f\x8b")
+    result = CliRunner().invoke(app, ["shards", "index", str(tmp_path), "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert [s.name for s in ShardSet.open(tmp_path).manifest.shards] == ["a.tar"]
+    assert "note: ._a.tar: a hidden file" in result.output
+    assert "note: b.tar.gz: compressed" in result.output
+    (tmp_path / "a.tar").unlink()
+    with pytest.raises(UsageError, match=r"contains no \.tar file \(\._a\.tar: a hidden file"):
+        index_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("compress", "message"),
+    [
+        (gzip.compress, "compressed with gzip.*gzip -dc"),
+        (bz2.compress, "compressed with bzip2"),
+        (lzma.compress, "compressed with xz"),
+        (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+    ],
+)
+def test_a_tar_of_another_format_is_told_what_it_is(
+    tmp_path: Path, compress: Callable[[bytes], bytes], message: str
+):
+    path = write_tar(tmp_path / "a.tar", clip("one"))
+    path.write_bytes(compress(path.read_bytes()))
+    with pytest.raises(DataError, match=message):
+        index_shards(tmp_path)
+
+
+def test_verify_says_what_to_do_with_equal_keys_of_an_earlier_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Earlier releases indexed them; repair refuses with the same advice, and index too."""
+    for name in ("a.tar", "b.tar"):
+        write_tar(tmp_path / name, clip("one"))
+    with monkeypatch.context() as patch:
+        patch.setattr(index_tars, "claim_keys", lambda *_: None)
+        index_shards(tmp_path)
+    for command in ("verify", "repair"):
+        result = CliRunner().invoke(app, ["shards", command, str(tmp_path), "--workers", "1"])
+        assert result.exit_code != 0
+        assert "rename samples whose keys occur twice" in result.output, command
+    with pytest.raises(ShardError, match=r"occurs in a\.tar and in b\.tar"):
+        index_shards(tmp_path)
