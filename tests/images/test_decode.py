@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from stmtrain.errors import DataError
 from stmtrain.images import decode
 from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask, decode_still, frame_size
-from stmtrain.images.encode import encode_mask
+from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.png import read_plain_png
 from tests.profiles import examples
 
@@ -295,3 +295,17 @@ def test_stills_of_common_kinds(kind):
 def test_a_postscript_still_starts_no_program():
     with pytest.raises(DataError, match=r"^a.eps: expected an image, found other data"):
         decode_still(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "a.eps")
+
+
+def test_an_image_of_exactly_the_largest_size_is_decoded(monkeypatch):
+    monkeypatch.setattr(decode, "MAX_PIXELS", 24)
+    fits, exceeds = (np.zeros((4, width, 3), np.uint8) for width in (6, 7))
+    assert decode_still(save(Image.fromarray(fits)), "x").shape == fits.shape
+    assert decode_frame(encode_frame(fits, 90), "x").shape == fits.shape
+    for data, read in (
+        (save(Image.fromarray(exceeds)), decode_still),
+        (encode_frame(exceeds, 90), decode_frame),
+        (encode_mask(exceeds[..., 0]), decode_mask),
+    ):
+        with pytest.raises(DataError, match="x: 7x4 exceeds 24 pixels"):
+            read(data, "x")

@@ -71,3 +71,36 @@ def test_an_unfinished_rle_is_no_rle(data: bytes) -> None:
     np.testing.assert_array_equal(rle.read_runs(b"`0"), [16])
     with pytest.raises(ValueError, match="not a compressed RLE"):
         rle.read_runs(data)
+
+
+def digits(value: int) -> bytes:
+    """Write a number as ``rleToString`` of pycocotools does."""
+    out = bytearray()
+    while True:
+        low, value = value & 31, value >> 5
+        more = value != (-1 if low & 16 else 0)
+        out.append(48 + low + 32 * more)
+        if not more:
+            return bytes(out)
+
+
+@pytest.mark.parametrize("run", [0, 1, 15, 16, 31, 32, 1000, 2**20, 2**29, 2**30, 2**31 - 1])
+def test_runs_of_every_length_are_read(run: int) -> None:
+    counts = [run, 3, run + 2, 1, 7]  # from the fourth run on, differences to the run two before
+    text = b"".join(map(digits, [run, 3, run + 2, 1 - 3, 7 - (run + 2)]))
+    np.testing.assert_array_equal(rle.read_runs(text), counts)
+
+
+def test_a_number_of_eight_digits_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a compressed RLE"):
+        rle.read_runs(digits(2**35))
+
+
+def test_a_box_is_drawn_around_its_pixels() -> None:
+    box, corner = rle.draw_runs(np.array([7, 2, 4, 1, 16]), height=5)
+    assert corner == (2, 1)
+    full = np.repeat(np.arange(5) % 2, [7, 2, 4, 1, 16]).reshape(6, 5).T
+    np.testing.assert_array_equal(full[2 : 2 + box.shape[0], 1 : 1 + box.shape[1]], box)
+    assert box.sum() == 3
+    empty, corner = rle.draw_runs(np.array([30]), height=5)
+    assert (empty.shape, corner) == ((0, 0), (0, 0))
