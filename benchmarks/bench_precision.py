@@ -65,8 +65,10 @@ def train(
     torch.manual_seed(seed)
     model = STM(options.backbone).to(device).train()
     set_batchnorm(model, "train")
-    prepare(model, replace(PRETRAIN, precision=precision, channels_last=True))
-    optimizer = adam(model, learning_rate=options.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+    recipe = replace(PRETRAIN, precision=precision, channels_last=True)
+    recipe = replace(recipe, learning_rate=options.learning_rate)
+    prepare(model, recipe)
+    optimizer = adam(model, recipe)
     losses = []
     for step in range(options.steps):
         frames, masks, number = drawn_clips(BATCH, options.size, 1_000_000 * (seed + 1) + step)

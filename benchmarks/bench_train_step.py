@@ -162,7 +162,7 @@ class Contestant:
         set_batchnorm(self.model, "frozen")
         prepare(self.model, row.how)
         self.optimizer = (
-            adam(self.model, learning_rate=1e-6, betas=(0.9, 0.999), eps=1e-8)
+            adam(self.model, replace(PRETRAIN, learning_rate=1e-6))
             if row.fused_adam
             else torch.optim.Adam(self.model.parameters(), 1e-6)
         )

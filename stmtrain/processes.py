@@ -67,24 +67,12 @@ def map_unordered(
         StmError: A worker was killed or ran out of memory.
         Exception: Whatever ``function`` raised, with the worker's traceback as a note.
     """
-    on_count = on_count or _ignore
     if workers <= 1:
-        return _map_here(function, items, on_count)
+        return (_call(function, item, on_count) for item in items)
     return _map_processes(function, items, workers, on_count)
 
 
-def _ignore(samples: int, skipped: int) -> None:
-    """Ignore progress."""
-
-
-def _map_here(
-    function: Callable[[Item], Result], items: Iterable[Item], on_count: _OnCount
-) -> Generator[Result, None, None]:
-    for item in items:
-        yield _call(function, item, on_count)
-
-
-def _call(function: Callable[[Item], Result], item: Item, on_count: _OnCount) -> Result:
+def _call(function: Callable[[Item], Result], item: Item, on_count: _OnCount | None) -> Result:
     """Call ``function`` while :func:`count` calls ``on_count``."""
     global _on_count
     before, _on_count = _on_count, on_count
@@ -117,7 +105,10 @@ class _Worker:
 
 
 def _map_processes(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, on_count: _OnCount
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    on_count: _OnCount | None,
 ) -> Generator[Result, None, None]:
     queue = iter(items)
     busy: dict[Connection, _Worker] = {}
@@ -131,7 +122,8 @@ def _map_processes(
                 worker = busy[pipe]  # type: ignore[index]
                 kind, value = worker.receive()
                 if kind == "count":
-                    on_count(*value)
+                    if on_count is not None:
+                        on_count(*value)
                     continue
                 if kind == "error":
                     raise value
@@ -180,19 +172,14 @@ def _work(function: Callable[[Any], Any], pipe: Connection) -> None:
 
     try:
         while True:
-            _answer(function, pipe.recv(), on_count, pipe)
+            item = pipe.recv()
+            try:
+                message: _Message = ("result", _call(function, item, on_count))
+            except Exception as error:  # noqa: BLE001  (the parent raises it)
+                message = ("error", _portable(error))
+            pipe.send(message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-
-
-def _answer(
-    function: Callable[[Any], Any], item: Any, on_count: _OnCount, pipe: Connection
-) -> None:
-    try:
-        message: _Message = ("result", _call(function, item, on_count))
-    except Exception as error:  # noqa: BLE001  (the parent raises it)
-        message = ("error", _portable(error))
-    pipe.send(message)
 
 
 def _portable(error: Exception) -> Exception:

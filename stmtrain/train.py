@@ -115,26 +115,19 @@ def _open_run(
             rank=ranks.rank,
             world=ranks.world,
         )
+
+        def fetched(here: int, needed: int, _note: str) -> None:
+            progress(state.step, recipe.steps, f"fetched {here} of the first {needed} shards")
+
         ranks.wait()  # rank 0 must not write before every rank has read the folder
         with run_folder(options.out, recipe, ranks), prefetch, loader:
-            _wait_for_shards(prefetch, state.step, recipe, progress)
+            prefetch.wait(state.step, fetched)  # signals are not caught yet, so Ctrl-C ends it
             saver = CheckpointSaver(options, recipe, data.identity, state, ranks)
             with open_journal(
                 options.out, state.step, state.validated, active=ranks.rank == 0
             ) as journal:
                 meter = Meter(recipe, loader)
                 yield _Run(state, loader, prefetch, meter, journal, saver, validation)
-
-
-def _wait_for_shards(
-    prefetch: ShardPrefetcher, step: int, recipe: TrainRecipe, progress: Progress
-) -> None:
-    """Wait for the shards of the first step; signals are not caught yet, so Ctrl-C ends it."""
-
-    def fetched(here: int, needed: int, _note: str) -> None:
-        progress(step, recipe.steps, f"fetched {here} of the first {needed} shards")
-
-    prefetch.wait(step, fetched)
 
 
 def _validate_if_due(run: _Run, recipe: TrainRecipe) -> None:

@@ -12,6 +12,7 @@ from stmtrain.commands.options import CacheFolder, CacheSize, Device, OnBad
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
+    from stmtrain.training.distributed import Ranks
     from stmtrain.training.recipe import TrainRecipe
     from stmtrain.training.setup import TrainOptions
 
@@ -73,6 +74,7 @@ def train(
     if not shards or out is None:
         raise UsageError("train: expected --shards and --out (or --replay FILE)")
     from stmtrain.shards.urls import parse_location
+    from stmtrain.training.distributed import ranks_of
     from stmtrain.training.recipe import load_recipe, with_options
     from stmtrain.training.setup import TrainOptions, parse_shards
 
@@ -102,19 +104,18 @@ def train(
         prefetch=prefetch,
         on_bad_sample=on_bad_sample.value,
     )
-    if gpus > 1:
+    ranks = ranks_of(os.environ)
+    if gpus > 1 and ranks.world == 1:
         _train_on_several(gpus, device, chosen.batch_size)
     else:
-        _train(options, chosen)
+        _train(options, chosen, ranks)
 
 
-def _train(options: "TrainOptions", recipe: "TrainRecipe") -> None:
+def _train(options: "TrainOptions", recipe: "TrainRecipe", ranks: "Ranks") -> None:
     """Train in this process, which may be one of several ranks."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.train import train
-    from stmtrain.training.distributed import ranks_of
 
-    ranks = ranks_of(os.environ)
     console = open_console(quiet=ranks.rank > 0)
     with progress_bar(console, f"train {recipe.name}", "steps") as progress:
         path = train(options, recipe, progress, ranks)
@@ -122,7 +123,7 @@ def _train(options: "TrainOptions", recipe: "TrainRecipe") -> None:
 
 
 def _train_on_several(gpus: int, device: str, batch_size: int) -> None:
-    """Start this command again in several processes."""
+    """Start this command again in several processes, each with its rank in the environment."""
     from stmtrain.training.distributed import launch
 
     if batch_size % gpus:

@@ -5,7 +5,7 @@ RGB frames and soft masks become features of stride 4, 8 and 16. Module names ar
 published checkpoints. Source: Oh et al. 2019, section 3.1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -120,8 +120,8 @@ class Encoder(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         """Build the layers with the network's random initialisation."""
         super().__init__()
-        self.register_buffer("mean", _channel_vector(_IMAGENET_MEAN))
-        self.register_buffer("std", _channel_vector(_IMAGENET_STD))
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, -1, 1, 1))
         network = backbone.network()
         self.conv1 = network.conv1
         self.bn1 = network.bn1
@@ -191,7 +191,3 @@ class KeyValue(nn.Module):
     def forward(self, r4: Tensor) -> tuple[Tensor, Tensor]:
         """Return key (·,Ck,h,w) and value (·,Cv,h,w)."""
         return self.Key(r4), self.Value(r4)
-
-
-def _channel_vector(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values).reshape(1, -1, 1, 1)

@@ -1,7 +1,5 @@
 """The precision of computations, and tensors for which half precision is not enough."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -10,11 +8,9 @@ from torch import Tensor
 Precision = Literal["float32", "bfloat16"]
 
 
-@contextlib.contextmanager
-def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Run the forward pass in this precision; the backward pass must be outside of the context."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        yield
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def at_least_float32(x: Tensor) -> Tensor:

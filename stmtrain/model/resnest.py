@@ -75,16 +75,15 @@ class SplitAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Bottleneck block, which halves the resolution by average pooling."""
+    """Bottleneck block; with a stride of 2, it halves the resolution by average pooling."""
 
-    def __init__(self, channels: int, width: int, stride: int, shrinks: bool, norm: Norm) -> None:
+    def __init__(self, channels: int, width: int, stride: int, norm: Norm) -> None:
         """Build the layers.
 
         Args:
             channels: Of the input; the output has ``4 * width``.
             width: Channels of the split attention.
-            stride: 1 or 2.
-            shrinks: Whether the split attention is followed by average pooling.
+            stride: 1, or 2 for average pooling after the split attention.
             norm: Builds the normalisation for a number of channels.
         """
         super().__init__()
@@ -92,7 +91,7 @@ class Block(nn.Module):
         self.conv1 = _conv1x1(channels, width)
         self.bn1 = norm(width)
         self.conv2 = SplitAttention(width, norm)
-        self.pool = nn.AvgPool2d(3, stride, padding=1) if shrinks else nn.Identity()
+        self.pool = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
         self.conv3 = _conv1x1(width, out)
         self.bn3 = norm(out)
         self.downsample = (
@@ -108,8 +107,8 @@ class Block(nn.Module):
 
 def _stage(channels: int, width: int, depth: int, stride: int, norm: Norm) -> nn.Sequential:
     out = width * _EXPANSION
-    first = Block(channels, width, stride, stride > 1, norm)
-    return nn.Sequential(first, *(Block(out, width, 1, False, norm) for _ in range(depth - 1)))
+    first = Block(channels, width, stride, norm)
+    return nn.Sequential(first, *(Block(out, width, 1, norm) for _ in range(depth - 1)))
 
 
 def _shortcut(channels: int, out: int, stride: int, norm: Norm) -> nn.Sequential:

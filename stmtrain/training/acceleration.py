@@ -59,12 +59,7 @@ def prepare(model: STM, recipe: TrainRecipe) -> STM:
 
 
 def adam(
-    model: nn.Module,
-    *,
-    learning_rate: float,
-    betas: tuple[float, float],
-    eps: float,
-    saved: Mapping[str, Any] | None = None,
+    model: nn.Module, recipe: TrainRecipe, saved: Mapping[str, Any] | None = None
 ) -> torch.optim.Adam:
     """Create Adam for a model, new or with a saved state, fused where the device supports it.
 
@@ -73,14 +68,14 @@ def adam(
 
     Args:
         model: Its parameters are updated; must be on its final device.
-        learning_rate: Initial step size; the training step sets it.
-        betas: Decays of the two moments.
-        eps: Offset of the denominator.
+        recipe: Step size (the training step changes it), decays and denominator offset.
         saved: ``state_dict()`` of the optimiser to continue.
     """
     parameters = list(model.parameters())
     fused = all(p.device.type in _FUSED_ADAM for p in parameters)
-    optimizer = torch.optim.Adam(parameters, learning_rate, betas, eps, fused=fused)
+    optimizer = torch.optim.Adam(
+        parameters, recipe.learning_rate, recipe.adam_betas, recipe.adam_eps, fused=fused
+    )
     if saved is not None:
         # The flag decides on which device the step counter is, so it must be set before loading.
         groups = [group | {"fused": fused} for group in saved["param_groups"]]

@@ -151,22 +151,11 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
         monitor_interval=0.2,
     )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    ranks_arguments = without_option(arguments, "--gpus")
     try:
-        elastic_launch(config, sys.executable)("-m", "stmtrain", *ranks_arguments)
+        elastic_launch(config, sys.executable)("-m", "stmtrain", *arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
     except SignalException:
         return 130
     return 0
-
-
-def without_option(arguments: Sequence[str], name: str) -> list[str]:
-    """Return a command line without one option (``--name VALUE`` or ``--name=VALUE``)."""
-    kept, skip = [], False
-    for argument in arguments:
-        if not skip and argument != name and not argument.startswith(f"{name}="):
-            kept.append(argument)
-        skip = not skip and argument == name
-    return kept

@@ -2,17 +2,17 @@
 
 import math
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from stmtrain.errors import UsageError
 from stmtrain.settings import from_mapping, load_named, setting
 
 _COUNTS = ("batch_size", "steps", "accumulate", "max_skip_every", "window", "memory_every")
-_INTERVALS = ("log_every", "image_every", "save_every")
 _RULES: tuple[tuple[str, tuple[str, ...], Callable[[Any], bool]], ...] = (
-    ("at least 1", _COUNTS + _INTERVALS, lambda v: v >= 1),
+    ("at least 1", _COUNTS, lambda v: v >= 1),
+    ("at least 1", ("log_every", "image_every", "save_every"), lambda v: v >= 1),
     ("at least 0", ("warmup", "keep_every", "val_every", "val_size"), lambda v: v >= 0),
     ("at least 0", ("dice", "adam_eps"), lambda v: 0 <= v < math.inf),
     ("at least 2", ("frames",), lambda v: v >= 2),
@@ -164,7 +164,9 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> TrainRecipe:
     Raises:
         UsageError: Unknown recipe, field or value.
     """
-    recipe = load_named(name, RECIPES, _base, "--recipe")
+    recipe = load_named(
+        name, RECIPES, lambda values: RECIPES.get(str(values.get("name")), PRETRAIN), "--recipe"
+    )
     for item in overrides:
         field, equals, value = item.partition("=")
         if not equals:
@@ -179,11 +181,6 @@ def _value(text: str) -> object:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _base(values: Mapping[str, Any]) -> TrainRecipe:
-    """Return the recipe that a file with these values starts from."""
-    return RECIPES.get(str(values.get("name")), PRETRAIN)
 
 
 def learning_rate(recipe: TrainRecipe, step: int) -> float:
@@ -220,7 +217,4 @@ def with_options(recipe: TrainRecipe, **options: object) -> TrainRecipe:
         UsageError: A value is out of range.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return replace(recipe, **given)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise UsageError(f"recipe {recipe.name}: {error}") from None
+    return from_mapping(TrainRecipe, given, f"recipe {recipe.name}", recipe)

@@ -20,10 +20,6 @@ from stmtrain.training.step import NonFiniteError, TrainState
 from stmtrain.weights.checkpoint import Checkpoint, keep_as, load_checkpoint, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
-BEST_NAME = "best.pt"
-RECIPE_NAME = "recipe.toml"
-REPLAY_NAME = "replay.json"
-
 _ONE_KEYSTROKE = 2.0  # seconds within which two signals count as one request to stop
 
 
@@ -40,7 +36,7 @@ def run_folder(out: Path, recipe: TrainRecipe, ranks: Ranks) -> Iterator[None]:
         return
     with locked(out):
         remove_temporaries(out)
-        write_whole(out / RECIPE_NAME, to_toml(recipe))
+        write_whole(out / "recipe.toml", to_toml(recipe))
         yield
 
 
@@ -69,15 +65,12 @@ def checkpoint_to_resume(
             "or choose another --out"
         )
     checkpoint = load_checkpoint(path)
+    there = {"backbone": checkpoint.backbone, "shards": list(checkpoint.shard_sets)}
+    then = {**checkpoint.recipe, **there}
     now = {**to_mapping(recipe), "backbone": options.backbone, "shards": list(shard_sets)}
-    then = {
-        **checkpoint.recipe,
-        "backbone": checkpoint.backbone,
-        "shards": list(checkpoint.shard_sets),
-    }
     free = set(FREE_ON_RESUME)
-    if _steps_are_free(recipe):
-        free.add("steps")
+    if recipe.schedule == "constant" and recipe.max_skip_end[0] == 1:
+        free.add("steps")  # nothing before the last step depends on the total number of steps
     if options.other_data:
         free.add("shards")
     differing = sorted(name for name in now if name not in free and now[name] != then.get(name))
@@ -90,11 +83,6 @@ def checkpoint_to_resume(
             f"--out{advice}"
         )
     return checkpoint
-
-
-def _steps_are_free(recipe: TrainRecipe) -> bool:
-    """Return whether nothing before the last step depends on the total number of steps."""
-    return recipe.schedule == "constant" and recipe.max_skip_end[0] == 1
 
 
 class CheckpointSaver:
@@ -120,9 +108,22 @@ class CheckpointSaver:
 
     def save(self) -> None:
         """Write ``checkpoint.pt``, unless it contains this step already."""
-        if self.saved != self.state.step and self.ranks.rank == 0:
-            save_checkpoint(self.path, self._checkpoint())
-        self.saved = self.state.step
+        state = self.state
+        if self.saved != state.step and self.ranks.rank == 0:
+            checkpoint = Checkpoint(
+                backbone=self.options.backbone,
+                step=state.step,
+                model=state.model.state_dict(),
+                optimizer=state.optimizer.state_dict(),
+                recipe=to_mapping(self.recipe),
+                shard_sets=self.shard_sets,
+                batchnorm=state.batchnorm,
+                ema=None if state.ema is None else state.ema.module.state_dict(),
+                best=state.best,
+                validated=state.validated,
+            )
+            save_checkpoint(self.path, checkpoint)
+        self.saved = state.step
 
     def keep(self) -> None:
         """Save, and keep a copy that later checkpoints do not replace."""
@@ -138,7 +139,7 @@ class CheckpointSaver:
         self.saved = -1
         self.save()
         if better:
-            self._keep_as(BEST_NAME)
+            self._keep_as("best.pt")
 
     def write_replay(self, error: NonFiniteError) -> None:
         """Write ``replay.json``, from which the failed step can be repeated."""
@@ -154,26 +155,11 @@ class CheckpointSaver:
                 "checkpoint": CHECKPOINT_NAME,
                 "recipe": to_mapping(self.recipe),
             }
-            write_whole(self.options.out / REPLAY_NAME, json.dumps(value, indent=1) + "\n")
+            write_whole(self.options.out / "replay.json", json.dumps(value, indent=1) + "\n")
 
     def _keep_as(self, name: str) -> None:
         if self.ranks.rank == 0:
             keep_as(self.path, name)
-
-    def _checkpoint(self) -> Checkpoint:
-        state = self.state
-        return Checkpoint(
-            backbone=self.options.backbone,
-            step=state.step,
-            model=state.model.state_dict(),
-            optimizer=state.optimizer.state_dict(),
-            recipe=to_mapping(self.recipe),
-            shard_sets=self.shard_sets,
-            batchnorm=state.batchnorm,
-            ema=None if state.ema is None else state.ema.module.state_dict(),
-            best=state.best,
-            validated=state.validated,
-        )
 
 
 @contextmanager
@@ -193,11 +179,11 @@ def stop_signals() -> Iterator[threading.Event]:
     def handle(_number: int, _frame: object) -> None:
         nonlocal requested
         now = time.monotonic()
-        if stop.is_set() and now - requested > _ONE_KEYSTROKE:
-            os._exit(130)
         if not stop.is_set():
             requested = now
-        stop.set()
+            stop.set()
+        elif now - requested > _ONE_KEYSTROKE:
+            os._exit(130)
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

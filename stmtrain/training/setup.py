@@ -195,13 +195,7 @@ def build_state(
     model, batchnorm = _build_model(options, recipe, checkpoint)
     set_batchnorm(model.to(device).train(), batchnorm)
     prepare(model, recipe)
-    optimizer = adam(
-        model,
-        learning_rate=recipe.learning_rate,
-        betas=recipe.adam_betas,
-        eps=recipe.adam_eps,
-        saved=None if checkpoint is None else checkpoint.optimizer,
-    )
+    optimizer = adam(model, recipe, None if checkpoint is None else checkpoint.optimizer)
     ema = averaged(model, recipe.ema) if recipe.ema else None
     if ema is not None and checkpoint is not None and checkpoint.ema is not None:
         ema.module.load_state_dict(checkpoint.ema)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -172,9 +171,7 @@ def train_step(
         group["lr"] = learning_rate(recipe, batch.step)
     frames, masks = augment(batch, recipe.size)
     state.optimizer.zero_grad(set_to_none=True)
-    sums, last_frame = _gradient(
-        state.clip_loss, frames, masks, batch.num_objects, recipe, batch.step
-    )
+    sums, last_frame = _gradient(state.clip_loss, frames, masks, batch, recipe)
     limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
     if recipe.gradient == "sum":
         for parameter in state.model.parameters():
@@ -211,42 +208,24 @@ def _seed(seed: int, step: int, rank: int) -> None:
 
 
 def _gradient(
-    clip_loss: nn.Module,
-    frames: Tensor,
-    masks: Tensor,
-    num_objects: Tensor,
-    recipe: TrainRecipe,
-    step: int,
+    clip_loss: nn.Module, frames: Tensor, masks: Tensor, batch: Batch, recipe: TrainRecipe
 ) -> tuple[Tensor, LastFrame]:
     """Accumulate the mean gradient of this rank's clips; return the sums of loss and J."""
-    clips = len(frames)
+    clips, share = len(frames), bootstrap_share(recipe, batch.step)
     size = math.ceil(clips / recipe.accumulate)
     sums = torch.zeros(2, device=frames.device)
-    last_frame = None
-    for part, last in _parts(clips, size):
-        with _local_gradient(clip_loss, last):
-            counts = num_objects[part]
+    for start in range(0, clips, size):
+        part = slice(start, start + size)
+        context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if isinstance(clip_loss, DistributedDataParallel) and part.stop < clips:
+            context = clip_loss.no_sync()  # ranks exchange gradients in the last part only
+        with context:
             losses, jaccard, logits = clip_loss(
-                frames[part], masks[part], counts, bootstrap_share(recipe, step)
+                frames[part], masks[part], batch.num_objects[part], share
             )
             (losses.sum() / clips).backward()
         sums += torch.stack([losses.detach().sum(), jaccard.sum()])
-        last_frame = last_frame or LastFrame(
-            frames[0, -1], logits[0, : int(counts[0]) + 1], masks[0, -1]
-        )
-    if last_frame is None:
-        raise ValueError("expected at least one clip, found an empty batch")
+        if start == 0:
+            slots = int(batch.num_objects[0]) + 1
+            last_frame = LastFrame(frames[0, -1], logits[0, :slots], masks[0, -1])
     return sums, last_frame
-
-
-def _parts(clips: int, size: int) -> Iterator[tuple[slice, bool]]:
-    """Yield slices of at most ``size`` clips, each with whether it is the last one."""
-    for start in range(0, clips, size):
-        yield slice(start, start + size), start + size >= clips
-
-
-def _local_gradient(clip_loss: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-    """Exchange gradients between ranks in the last part only."""
-    if isinstance(clip_loss, DistributedDataParallel) and not last:
-        return clip_loss.no_sync()
-    return contextlib.nullcontext()

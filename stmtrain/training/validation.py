@@ -16,8 +16,6 @@ from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import TrainRecipe
 from stmtrain.training.setup import TrainOptions
 
-_FOLDER = "validation"
-
 
 @dataclass(frozen=True)
 class Validation:
@@ -71,4 +69,4 @@ def open_validation(options: TrainOptions, recipe: TrainRecipe, ranks: Ranks) ->
         size=recipe.val_size or None,
         precision=recipe.precision,
     )
-    return Validation(videos, inference, options.out / _FOLDER, ranks)
+    return Validation(videos, inference, options.out / "validation", ranks)

@@ -54,20 +54,8 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; ``path`` is either the old file or the complete new one."""
-    value = {
-        "format": _FORMAT,
-        "format_version": _VERSION,
-        "backbone": checkpoint.backbone,
-        "step": checkpoint.step,
-        "model": dict(checkpoint.model),
-        "optimizer": dict(checkpoint.optimizer),
-        "recipe": dict(checkpoint.recipe),
-        "sources": [dict(shard_set) for shard_set in checkpoint.shard_sets],
-        "batchnorm": checkpoint.batchnorm,
-        "ema": None if checkpoint.ema is None else dict(checkpoint.ema),
-        "best": checkpoint.best,
-        "validated": checkpoint.validated,
-    }
+    value = {"format": _FORMAT, "format_version": _VERSION, **vars(checkpoint)}
+    value["sources"] = list(value.pop("shard_sets"))  # the name in the file
     with whole_file(path, sync=True) as file:
         torch.save(value, file)
 

@@ -217,7 +217,7 @@ def small(seed: int = 0) -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4))
 
 
-NUMBERS: dict[str, Any] = {"learning_rate": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}
+NUMBERS = replace(PRETRAIN, learning_rate=1e-2)
 
 
 def descend(network: torch.nn.Module, optimizer: torch.optim.Adam, steps: range) -> None:
@@ -232,12 +232,12 @@ def descend(network: torch.nn.Module, optimizer: torch.optim.Adam, steps: range)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_resumed_adam_goes_on_to_the_bit(device: str) -> None:
     straight = small().to(device)
-    descend(straight, adam(straight, **NUMBERS), range(6))
+    descend(straight, adam(straight, NUMBERS), range(6))
     network = small().to(device)
-    first = adam(network, **NUMBERS)
+    first = adam(network, NUMBERS)
     descend(network, first, range(3))
     saved = copy.deepcopy(first.state_dict())
-    resumed = adam(network, **NUMBERS, saved=saved)
+    resumed = adam(network, NUMBERS, saved=saved)
     assert resumed.defaults["fused"]
     descend(network, resumed, range(3, 6))
     assert all(map(torch.equal, network.parameters(), straight.parameters()))
@@ -248,7 +248,7 @@ def test_adam_takes_over_what_another_kind_of_adam_saved() -> None:
     theirs = torch.optim.Adam(plain.parameters(), 1e-2, foreach=False)
     descend(plain, theirs, range(3))
     ours.load_state_dict(plain.state_dict())
-    resumed = adam(ours, **NUMBERS, saved=copy.deepcopy(theirs.state_dict()))
+    resumed = adam(ours, NUMBERS, saved=copy.deepcopy(theirs.state_dict()))
     assert resumed.param_groups[0]["fused"]
     descend(plain, theirs, range(3, 6))
     descend(ours, resumed, range(3, 6))
@@ -300,7 +300,7 @@ def test_gpu_step_never_waits_for_the_device(
     model: STM, precision: Literal["float32", "bfloat16"]
 ) -> None:
     ours, how = on_gpu(model, precision=precision, channels_last=True)
-    optimizer = adam(ours, **NUMBERS)
+    optimizer = adam(ours, NUMBERS)
     clips = gpu_clips([2, 1])
     step(ours, clips, how)
     optimizer.step()

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import cli
 from stmtrain.errors import UsageError
 from stmtrain.model import STM
-from stmtrain.training.distributed import SINGLE, Ranks, ranks_of, usable_device, without_option
+from stmtrain.training.distributed import SINGLE, Ranks, ranks_of, usable_device
 from stmtrain.weights.checkpoint import load_checkpoint
 
 
@@ -37,18 +35,6 @@ def test_without_torchruns_variables_a_process_is_alone() -> None:
 def test_half_a_torchrun_is_refused(environment: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="as torchrun sets them, found RANK="):
         ranks_of(environment)
-
-
-@given(
-    before=st.lists(st.sampled_from(["--out", "x", "--seed", "4"])),
-    after=st.lists(st.sampled_from(["--out", "y", "--set", "a=1"])),
-    joined=st.booleans(),
-)
-def test_an_option_is_taken_out_of_a_command_line(
-    before: list[str], after: list[str], joined: bool
-) -> None:
-    option = ["--gpus=2"] if joined else ["--gpus", "2"]
-    assert without_option([*before, *option, *after], "--gpus") == before + after
 
 
 def test_an_unusable_device_is_refused() -> None:
