@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from stmdata.commands import demo, pack, prepare, shards
-from stmtrain.commands import evaluate, preview, report, track, train, weights
+from stmtrain.commands import evaluate, preview, track, train, weights
 from stmtrain.commands.command import show_tracebacks
 
 _HELP = "Prepare video object segmentation data as tar shards and train STM from them."
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
-for room in (prepare, pack, demo, preview, train, evaluate, track, report):
+for room in (prepare, pack, demo, preview, train, evaluate, track):
     app.add_typer(room.app)
 app.add_typer(shards.app, name="shards")
 app.add_typer(weights.app, name="weights")

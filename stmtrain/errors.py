@@ -1,12 +1,5 @@
 """The errors that users can meet, and nothing else.
 
-    StmError                 one line for the user; exit code 1
-    ├── UsageError           the command was called wrongly; exit code 2
-    ├── RemoteError          a server does not answer or refuses
-    └── DataError            an input file is missing, broken or inconsistent
-        ├── ShardError       a tar, sidecar or manifest
-        └── CheckpointError  weights or a saved run
-
 Each takes one message string, because DataLoader workers and process pools rebuild an error from
 its message alone. The message states the place, what was expected, what was found and what to do.
 """

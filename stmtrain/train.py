@@ -59,7 +59,7 @@ def train(
                 if last or _due(metrics.step, recipe.log_every):
                     journal.write(metrics)
                 if last or _due(metrics.step, recipe.image_every):
-                    journal.write_picture(metrics.step, *result.last_frame.pictures())
+                    journal.write_picture(metrics.step, result.last_frame)
                 if result.stop or (ranks.world == 1 and stop.is_set()):
                     raise KeyboardInterrupt
                 if _due(metrics.step, recipe.save_every):

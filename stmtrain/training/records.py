@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stmtrain.files import whole_file, write_whole
 from stmtrain.images.draw import overlay, strip
 from stmtrain.streaming.batch import Batch
 from stmtrain.streaming.loader import Loader
 from stmtrain.training.recipe import TrainRecipe, learning_rate
-from stmtrain.training.step import StepResult
+from stmtrain.training.step import LastFrame, StepResult
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _METRICS_NAME = "metrics.jsonl"
-_CURVES_NAME = "curves.png"
-_TENSORBOARD_NAME = "tensorboard"
 
 _PANELS = (("loss", "loss", 0.05), ("jaccard", "J", 0.05), ("learning_rate", "learning rate", 0.0))
 """Panels of ``curves.png``: metric, title, share of the points that the moving average covers."""
@@ -36,9 +33,7 @@ class StepMetrics:
 
     Attributes:
         step: Optimiser steps done.
-        loss: Mean over the step's clips.
-        jaccard: J of the last frame's objects, mean over the step's clips, in [0, 1].
-        grad_norm: Norm of the gradient, before clipping.
+        result: Loss, J and norm of the gradient.
         learning_rate: Learning rate of the step.
         clips_per_second: Over all ranks, mean since this process started.
         waited: Seconds spent waiting for data since this process started.
@@ -48,9 +43,7 @@ class StepMetrics:
     """
 
     step: int
-    loss: float
-    jaccard: float
-    grad_norm: float
+    result: StepResult
     learning_rate: float
     clips_per_second: float
     waited: float
@@ -61,8 +54,8 @@ class StepMetrics:
     def note(self) -> str:
         """Return the numbers as text for the progress bar."""
         parts = [
-            f"loss {self.loss:.3f}",
-            f"J {100 * self.jaccard:.0f}",
+            f"loss {self.result.loss:.3f}",
+            f"J {100 * self.result.jaccard:.0f}",
             f"{self.clips_per_second:.1f} clips/s",
             f"waiting for data {100 * self.waited_share:.1f} %",
         ]
@@ -93,9 +86,7 @@ class Meter:
         clips = (batch.step + 1 - self._first) * self._recipe.batch_size
         return StepMetrics(
             step=batch.step + 1,
-            loss=result.loss,
-            jaccard=result.jaccard,
-            grad_norm=result.grad_norm,
+            result=result,
             learning_rate=learning_rate(self._recipe, batch.step),
             clips_per_second=clips / self._seconds,
             waited=self._loader.waited,
@@ -116,9 +107,9 @@ class Journal:
     def write(self, metrics: StepMetrics) -> None:
         """Record the numbers of a step."""
         scalars = {
-            "loss": round(metrics.loss, 6),
-            "jaccard": round(metrics.jaccard, 5),
-            "grad_norm": round(metrics.grad_norm, 6),
+            "loss": round(metrics.result.loss, 6),
+            "jaccard": round(metrics.result.jaccard, 5),
+            "grad_norm": round(metrics.result.grad_norm, 6),
             "learning_rate": metrics.learning_rate,
             "clips_per_second": round(metrics.clips_per_second, 3),
             "waited_share": round(metrics.waited_share, 5),
@@ -136,23 +127,41 @@ class Journal:
         self._write_line({"step": step, "validation": {k: round(v, 5) for k, v in scores.items()}})
         self._write_scalars("validation", scores, step)
 
-    def write_picture(
-        self,
-        step: int,
-        frame: NDArray[np.uint8],
-        predicted: NDArray[np.uint8],
-        truth: NDArray[np.uint8],
-    ) -> None:
-        """Record a frame (H,W,3), its predicted and its true mask (H,W), side by side."""
+    def write_picture(self, step: int, last_frame: LastFrame) -> None:
+        """Record a frame, its predicted and its true mask, side by side."""
         if self.board is not None:
+            frame, predicted, truth = last_frame.pictures()
             sheet = strip([frame, overlay(frame, predicted), overlay(frame, truth)])
             self.board.add_image("frame, prediction, truth", sheet, step, dataformats="HWC")
 
     def draw_curves(self) -> None:
-        """Draw ``curves.png`` from the metrics written so far."""
-        if self.metrics is not None:
-            self.metrics.flush()
-            _draw_curves(self.out)
+        """Draw ``curves.png`` from the metrics written so far, if matplotlib is installed."""
+        if self.metrics is None:
+            return
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError:
+            return
+        self.metrics.flush()
+        text = (self.out / _METRICS_NAME).read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines()]
+        steps = [line for line in lines if "loss" in line]
+        validations = [line for line in lines if "validation" in line]
+        figure = Figure(figsize=(11, 3.4), layout="constrained")
+        panels = figure.subplots(1, 3)
+        for panel, (name, title, smooth) in zip(panels, _PANELS, strict=True):
+            _curve(panel, [line["step"] for line in steps], [line[name] for line in steps], smooth)
+            panel.set(title=title, xlabel="step")
+            panel.grid(alpha=0.3)
+        if validations:
+            at = [line["step"] for line in validations]
+            scores = [line["validation"]["j_and_f"] for line in validations]
+            panels[1].plot(at, scores, "o-", color="C1", label="J&F, validation")
+        panels[1].set_ylim(0, 1)
+        panels[1].legend(loc="best", fontsize="small")
+        with whole_file(self.out / "curves.png") as file:
+            FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
 
     def _write_line(self, value: Mapping[str, Any]) -> None:
         if self.metrics is not None:
@@ -183,21 +192,19 @@ def open_journal(
     kept = []
     if first and path.exists():
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n") and _is_kept(json.loads(line), first, validated):
-                kept.append(line)
+            if line.endswith("\n"):  # the last line of a killed process may be cut
+                value = json.loads(line)
+                if value["step"] <= (validated if "validation" in value else first):
+                    kept.append(line)
     # Renamed into place: no line may be lost if the process is killed in between.
     write_whole(path, "".join(kept))
-    board = _open_board(out / _TENSORBOARD_NAME, first)
+    board = _open_board(out / "tensorboard", first)
     try:
         with path.open("a", encoding="utf-8", buffering=1) as file:
             yield Journal(out, file, board)
     finally:
         if board is not None:
             board.close()
-
-
-def _is_kept(line: Mapping[str, Any], first: int, validated: int) -> bool:
-    return bool(line["step"] <= (validated if "validation" in line else first))
 
 
 def _open_board(folder: Path, first: int) -> "SummaryWriter | None":
@@ -207,33 +214,6 @@ def _open_board(folder: Path, first: int) -> "SummaryWriter | None":
     except ImportError:
         return None
     return SummaryWriter(str(folder), purge_step=first + 1)
-
-
-def _draw_curves(out: Path) -> None:
-    """Draw the curves of ``metrics.jsonl``, if matplotlib is installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    text = (out / _METRICS_NAME).read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
-    steps = [line for line in lines if "loss" in line]
-    validations = [line for line in lines if "validation" in line]
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    panels = figure.subplots(1, 3)
-    for panel, (name, title, smooth) in zip(panels, _PANELS, strict=True):
-        _curve(panel, [line["step"] for line in steps], [line[name] for line in steps], smooth)
-        panel.set(title=title, xlabel="step")
-        panel.grid(alpha=0.3)
-    if validations:
-        at = [line["step"] for line in validations]
-        scores = [line["validation"]["j_and_f"] for line in validations]
-        panels[1].plot(at, scores, "o-", color="C1", label="J&F, validation")
-    panels[1].set_ylim(0, 1)
-    panels[1].legend(loc="best", fontsize="small")
-    with whole_file(out / _CURVES_NAME) as file:
-        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
 
 
 def _curve(panel: Any, steps: list[int], values: list[float], smooth: float) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,15 +149,12 @@ def _find_non_finite(model: nn.Module) -> Iterator[list[str]]:
     """Collect the names of modules with a non-finite output, in the order of computation."""
     broken: list[str] = []
 
-    def hook_of(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not bool(output.isfinite().all()):
-                broken.append(name)
-
-        return hook
+    def check(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and not bool(output.isfinite().all()):
+            broken.append(name)
 
     leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
-    hooks = [module.register_forward_hook(hook_of(name)) for name, module in leaves]
+    hooks = [module.register_forward_hook(partial(check, name)) for name, module in leaves]
     try:
         yield broken
     finally:

@@ -1,5 +1,6 @@
 """From the options and the recipe of a run to what training needs: data, model, optimiser."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from stmtrain.model import BACKBONES, STM, set_batchnorm
 from stmtrain.shards.cache import DEFAULT_GIGABYTES, user_cache
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.urls import parse_location, shown, split_weight
-from stmtrain.streaming.clips import PSEUDO, VIDEO, ClipRecipe
+from stmtrain.streaming.clips import PSEUDO, VIDEO
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
 from stmtrain.training.acceleration import adam, prepare
@@ -79,16 +80,16 @@ def parse_shards(texts: Sequence[str]) -> tuple[tuple[Path | str, ...], tuple[fl
     for text in texts:
         location, weight = split_weight(text)
         try:
-            weights.append(float(weight) if weight else 1.0)
+            number = float(weight or 1)
         except ValueError:
+            number = math.nan
+        if not number > 0:
             raise UsageError(
-                f"--shards {shown(text)}: expected FOLDER=WEIGHT with a number, found {weight}"
-            ) from None
-        if not weights[-1] > 0:
-            raise UsageError(
-                f"--shards {shown(text)}: expected a weight above 0, found {weights[-1]:g}"
+                f"--shards {shown(text)}: expected FOLDER=WEIGHT with a number above 0, "
+                f"found {weight}"
             )
         locations.append(parse_location(location))
+        weights.append(number)
     return tuple(locations), tuple(weights)
 
 
@@ -153,10 +154,12 @@ def build_loader(
     ranks: Ranks = SINGLE,
 ) -> Loader:
     """Build the stream of this rank's batches, from step ``start`` on."""
+    clips = VIDEO if recipe.clips == "video" else PSEUDO
+    reverse = clips.reverse if recipe.reverse is None else recipe.reverse
     return Loader(
         data.sets,
         data.plan,
-        _clip_recipe(recipe),
+        replace(clips, frames=recipe.frames, reverse=reverse),
         size=recipe.size,
         device=device,
         threads=options.threads,
@@ -170,13 +173,6 @@ def build_loader(
         # A fetch has its own time limits; a slow network only delays the clip.
         patience=_NETWORK_PATIENCE if any(s.remote for s in data.sets) else _DISK_PATIENCE,
     )
-
-
-def _clip_recipe(recipe: TrainRecipe) -> ClipRecipe:
-    """Return how clips are drawn."""
-    base = VIDEO if recipe.clips == "video" else PSEUDO
-    reverse = base.reverse if recipe.reverse is None else recipe.reverse
-    return replace(base, frames=recipe.frames, reverse=reverse)
 
 
 def build_state(
@@ -216,10 +212,8 @@ def _build_model(
 ) -> tuple[STM, Literal["frozen", "train"]]:
     """Build the model on the CPU, and decide whether its BatchNorm statistics are trained."""
     if options.backbone not in BACKBONES:
-        raise UsageError(
-            f"--backbone {options.backbone}: expected one of {', '.join(BACKBONES)}, "
-            "found another name"
-        )
+        names = ", ".join(BACKBONES)
+        raise UsageError(f"--backbone {options.backbone}: expected one of {names}")
     torch.manual_seed(recipe.seed)
     model = STM(options.backbone)
     if checkpoint is not None:

@@ -34,16 +34,16 @@ Differences = Mapping[str, list[str]]
 
 def compare(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Differences:
     """Compare names and shapes; integers where floats are expected count as another shape."""
-    forms = {name: _forms(found[name], expected[name]) for name in expected if name in found}
-    kinds = {
-        "missing": [name for name in expected if name not in found],
-        "unknown": [name for name in found if name not in expected],
-        "of another shape": [
-            f"{name}: {ours} instead of {theirs}"
-            for name, (ours, theirs) in forms.items()
-            if ours != theirs
-        ],
-    }
+    wrong = []
+    for name in (name for name in expected if name in found):
+        ours, theirs = found[name], expected[name]
+        integers = theirs.is_floating_point() and not ours.is_floating_point()
+        if integers or ours.shape != theirs.shape:
+            dtype = f" {ours.dtype}" if integers else ""
+            wrong.append(f"{name}: {tuple(ours.shape)}{dtype} instead of {tuple(theirs.shape)}")
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    kinds = {"missing": missing, "unknown": unknown, "of another shape": wrong}
     return {kind: names for kind, names in kinds.items() if names}
 
 
@@ -190,13 +190,6 @@ def _advice(state: Mapping[str, Tensor], backbone: str) -> str:
     if "layer1.0.conv1.weight" in state:
         return "give it as --backbone-weights"
     return f"give a checkpoint of STM with {backbone}"
-
-
-def _forms(found: Tensor, expected: Tensor) -> tuple[str, str]:
-    """Return both shapes as text, the first with the dtype of integers instead of floats."""
-    wrong = expected.is_floating_point() and not found.is_floating_point()
-    dtype = f" {found.dtype}" if wrong else ""
-    return f"{tuple(found.shape)}{dtype}", f"{tuple(expected.shape)}"
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from stmtrain.training.records import StepMetrics, open_journal
+from stmtrain.training.step import LastFrame, StepResult
 from tests.training.runs import metrics
 
 
@@ -40,7 +42,9 @@ def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(
 
 
 def test_the_note_of_a_step_names_what_is_unusual() -> None:
-    metrics = StepMetrics(7, 1.5, 0.25, 3.0, 1e-5, 12.3, 0.5, 0.02)
+    nothing = torch.empty(0)
+    result = StepResult(1.5, 0.25, 3.0, False, LastFrame(nothing, nothing, nothing))
+    metrics = StepMetrics(7, result, 1e-5, 12.3, 0.5, 0.02)
     assert metrics.note() == "loss 1.500  J 25  12.3 clips/s  waiting for data 2.0 %"
     unusual = replace(metrics, gpu_memory=3 * 2**29, skipped={"a is damaged": 2, "b": 1})
     assert unusual.note() == f"{metrics.note()}  1.5 GiB  skipped 3 bad samples"
