@@ -111,12 +111,9 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if len(items) != len(value):
             raise UsageError(f"{where}: expected {len(items)} values, found {len(value)}")
         return tuple(_coerce(v, a, where) for v, a in zip(value, items, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    is_bool = isinstance(value, bool)  # which is an int to Python, but not in a recipe
+    if hint is float and isinstance(value, int) and not is_bool:
         return float(value)
-    if (
-        isinstance(hint, type)
-        and isinstance(value, hint)
-        and (hint is bool or not isinstance(value, bool))
-    ):
+    if isinstance(hint, type) and isinstance(value, hint) and is_bool == (hint is bool):
         return value
     raise UsageError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")

@@ -3,18 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stmtrain.commands.command import command, open_console
 from stmtrain.commands.options import CacheFolder, CacheSize, Device, OnBad
 from stmtrain.errors import UsageError
-
-if TYPE_CHECKING:
-    from stmtrain.training.distributed import Ranks
-    from stmtrain.training.recipe import TrainRecipe
-    from stmtrain.training.setup import TrainOptions
 
 app = typer.Typer()
 
@@ -73,14 +68,17 @@ def train(
         return _replay(replay, device)
     if not shards or out is None:
         raise UsageError("train: expected --shards and --out (or --replay FILE)")
+    from stmtrain.commands.progress import progress_bar
     from stmtrain.shards.urls import parse_location
+    from stmtrain.train import train as train_model
     from stmtrain.training.distributed import ranks_of
-    from stmtrain.training.recipe import load_recipe, with_options
+    from stmtrain.training.recipe import load_recipe
     from stmtrain.training.setup import TrainOptions, parse_shards
 
     locations, weights = parse_shards(shards)
-    chosen = with_options(
-        load_recipe(recipe, tuple(set_ or ())),
+    chosen = load_recipe(
+        recipe,
+        tuple(set_ or ()),
         steps=steps,
         batch_size=batch_size,
         size=size,
@@ -106,19 +104,10 @@ def train(
     )
     ranks = ranks_of(os.environ)
     if gpus > 1 and ranks.world == 1:
-        _train_on_several(gpus, device, chosen.batch_size)
-    else:
-        _train(options, chosen, ranks)
-
-
-def _train(options: "TrainOptions", recipe: "TrainRecipe", ranks: "Ranks") -> None:
-    """Train in this process, which may be one of several ranks."""
-    from stmtrain.commands.progress import progress_bar
-    from stmtrain.train import train
-
+        return _train_on_several(gpus, device, chosen.batch_size)
     console = open_console(quiet=ranks.rank > 0)
-    with progress_bar(console, f"train {recipe.name}", "steps") as progress:
-        path = train(options, recipe, progress, ranks)
+    with progress_bar(console, f"train {chosen.name}", "steps") as progress:
+        path = train_model(options, chosen, progress, ranks)
     console.print(f"checkpoint: {path}", highlight=False)
 
 

@@ -5,13 +5,11 @@
 Source: Oh, Lee, Xu, Kim, "Video Object Segmentation Using Space-Time Memory Networks", ICCV 2019.
 """
 
-import contextlib
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from stmtrain.model.decoder import ASPP, Decoder
 from stmtrain.model.encoders import (
@@ -24,6 +22,7 @@ from stmtrain.model.encoders import (
 )
 from stmtrain.model.memory import read_memory
 from stmtrain.model.objects import aggregate, other_masks, per_object, spread
+from stmtrain.model.recompute import run_again
 
 _STRIDE = 16
 
@@ -149,15 +148,7 @@ class STM(nn.Module):
         return aggregate(spread(_crop(prob, query.size), owner, len(query.value)))
 
     def _run(self, part: nn.Module, *inputs: Any) -> Any:
-        """Return ``part(*inputs)``, perhaps keeping only the inputs for the backward pass.
-
-        The second run equals the first one bit for bit (dropout included), except that BatchNorm
-        in training mode does not update its running statistics a second time.
-        """
-        if not (self.checkpoint_activations and torch.is_grad_enabled()):
-            return part(*inputs)
-        contexts = (contextlib.nullcontext(), _StatisticsKept(part))
-        return checkpoint(part, *inputs, use_reentrant=False, context_fn=lambda: contexts)
+        return run_again(part, *inputs) if self.checkpoint_activations else part(*inputs)
 
 
 def set_batchnorm(model: nn.Module, mode: Literal["frozen", "train"]) -> None:
@@ -178,27 +169,6 @@ def set_batchnorm(model: nn.Module, mode: Literal["frozen", "train"]) -> None:
         if isinstance(module, BatchNorm):
             module.frozen = mode == "frozen"
             module.train(model.training)
-
-
-class _StatisticsKept:
-    """Inside this context, BatchNorm uses batch statistics but does not update its own.
-
-    The momentum is zero; with ``track_running_stats = False``, the second run would save other
-    tensors for the backward pass than the first one, which PyTorch refuses.
-    """
-
-    def __init__(self, part: nn.Module) -> None:
-        self._norms = [m for m in part.modules() if isinstance(m, BatchNorm) and m.training]
-        self._kept: list[tuple[BatchNorm, float | None, Tensor | None]] = []
-
-    def __enter__(self) -> None:
-        self._kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in self._norms]
-        for norm in self._norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
-
-    def __exit__(self, *_error: object) -> None:
-        for norm, momentum, batches in self._kept:
-            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def _margins(height: int, width: int) -> tuple[int, int, int, int]:

@@ -153,13 +153,14 @@ MAIN = TrainRecipe(
 RECIPES = {recipe.name: recipe for recipe in (PRETRAIN, MAIN)}
 
 
-def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> TrainRecipe:
-    """Return a named recipe or one from a TOML file, with ``field=value`` overrides applied.
+def load_recipe(name: str, overrides: tuple[str, ...] = (), **options: object) -> TrainRecipe:
+    """Return a named recipe or one from a TOML file, with other values of some fields.
 
     Args:
         name: A key of :data:`RECIPES`, or the path of a TOML file (its ``name`` field selects the
             recipe that it starts from).
         overrides: ``field=value`` texts; values are written as in TOML.
+        options: Values by field, applied last; ``None`` leaves a field unchanged.
 
     Raises:
         UsageError: Unknown recipe, field or value.
@@ -172,7 +173,8 @@ def load_recipe(name: str, overrides: tuple[str, ...] = ()) -> TrainRecipe:
         if not equals:
             raise UsageError(f"--set {item}: expected field=value")
         recipe = from_mapping(TrainRecipe, {field: _value(value)}, f"--set {item}", recipe)
-    return recipe
+    given = {field: value for field, value in options.items() if value is not None}
+    return from_mapping(TrainRecipe, given, f"recipe {recipe.name}", recipe)
 
 
 def _value(text: str) -> object:
@@ -208,13 +210,3 @@ def bootstrap_share(recipe: TrainRecipe, step: int) -> float:
     begin, end = recipe.bootstrap_steps
     done = 1.0 if step >= end else max(0.0, (step - begin) / (end - begin))
     return 1 - done * (1 - recipe.bootstrap)
-
-
-def with_options(recipe: TrainRecipe, **options: object) -> TrainRecipe:
-    """Return the recipe with other values; ``None`` leaves a field unchanged.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    return from_mapping(TrainRecipe, given, f"recipe {recipe.name}", recipe)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,26 +86,20 @@ def checkpoint_to_resume(
     return checkpoint
 
 
+@dataclass
 class CheckpointSaver:
-    """Writes the checkpoints of a run; only rank 0 writes files.
+    """Writes the checkpoints of a run; only rank 0 writes files."""
 
-    Attributes:
-        saved: Step of the state in ``checkpoint.pt``, -1 without one.
-    """
+    options: TrainOptions
+    recipe: TrainRecipe
+    shard_sets: tuple[Mapping[str, Any], ...]
+    state: TrainState
+    ranks: Ranks
 
-    def __init__(
-        self,
-        options: TrainOptions,
-        recipe: TrainRecipe,
-        shard_sets: tuple[Mapping[str, Any], ...],
-        state: TrainState,
-        ranks: Ranks,
-    ) -> None:
-        """Save ``state`` from now on; a checkpoint that exists in the folder is up to date."""
-        self.options, self.recipe, self.shard_sets = options, recipe, shard_sets
-        self.state, self.ranks = state, ranks
-        self.path = options.out / CHECKPOINT_NAME
-        self.saved = state.step if self.path.exists() else -1
+    def __post_init__(self) -> None:
+        """Take a checkpoint that exists in the folder to be up to date."""
+        self.path = self.options.out / CHECKPOINT_NAME
+        self.saved = self.state.step if self.path.exists() else -1  # step of the saved state
 
     def save(self) -> None:
         """Write ``checkpoint.pt``, unless it contains this step already."""

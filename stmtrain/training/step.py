@@ -183,22 +183,18 @@ def train_step(
     loss, jaccard, stopping = totals.tolist()
     loss, jaccard, norm_value = loss / recipe.batch_size, jaccard / recipe.batch_size, float(norm)
     if not (math.isfinite(loss) and math.isfinite(norm_value)):
-        raise _non_finite(batch, loss, norm_value)
+        error = NonFiniteError(
+            f"step {batch.step}: the loss is {loss:g} and the norm of the gradient {norm_value:g} "
+            f"on clips {', '.join(batch.keys)}; find out which one with stm train --replay, or "
+            "lower the learning rate"
+        )
+        error.keys = batch.keys
+        raise error
     state.optimizer.step()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
     state.step = batch.step + 1
     return StepResult(loss, jaccard, norm_value, stopping > 0, last_frame)
-
-
-def _non_finite(batch: Batch, loss: float, norm: float) -> NonFiniteError:
-    error = NonFiniteError(
-        f"step {batch.step}: the loss is {loss:g} and the norm of the gradient {norm:g} on clips "
-        f"{', '.join(batch.keys)}; find out which one with stm train --replay, or lower the "
-        "learning rate"
-    )
-    error.keys = batch.keys
-    return error
 
 
 def _seed(seed: int, step: int, rank: int) -> None:
