@@ -7,16 +7,14 @@ what it counted. It is picklable, so that processes can share a set. Free of tor
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stmdata.checking.check_tar import find_damage, members_in_order
+from stmdata.packing.pack import ShardSummary
 from stmtrain.errors import DataError, ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.masks import areas, ids_counted
@@ -57,14 +55,10 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class ShardCheck:
+class ShardCheck(ShardSummary):
     """The result for one shard; ``statistics`` are counted from its content."""
 
-    entry: ShardEntry
     faults: tuple[Fault, ...]
-    keys: tuple[str, ...] = ()
-    statistics: Mapping[str, int] = field(default_factory=dict)
-    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,30 +81,30 @@ class CheckShard:
         """Check a shard; each fault names shard, sample, member and byte."""
         where = self._store.where(entry.name)
         try:
-            sidecar = self._sidecar(entry)
+            data, path = read_sidecar(self._store, entry.name)
+            sidecar = parse_sidecar(data, path, entry, config_hash(self.config))
             with self._store.shard(entry) as file:
                 return self._check(entry, sidecar, file, where)
         except ShardError as error:
-            return ShardCheck(entry, (Fault(entry.name, str(error)),))
+            text = str(error)
         except OSError as error:
             text = f"{where}: cannot be read ({error.strerror})"
-            return ShardCheck(entry, (Fault(entry.name, text),))
-
-    def _sidecar(self, entry: ShardEntry) -> Sidecar:
-        name = sidecar_name(entry.name)
-        where, data = self._store.where(name), self._store.file(name)
-        if data is None:
-            raise ShardError(f"{where}: the sidecar is missing; pack it again")
-        return parse_sidecar(data, where, entry, config_hash(self.config))
+        return ShardCheck(entry, (), {}, {}, (Fault(entry.name, text),))
 
     def _check(self, entry: ShardEntry, sidecar: Sidecar, file: BinaryIO, where: str) -> ShardCheck:
-        digest = _sha256(file)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         changed = digest != entry.sha256
         index, made_here = sidecar.index, not is_indexed(self.config)
         damages = find_damage(file, index, where, made_here=made_here, changed=changed)
         faults = [Fault(entry.name, d.text, d.key, d.span) for d in damages]
-        if changed and (not damages or not all(row.crc32 for row in index)):
-            faults.append(Fault(entry.name, _only_hash(where, digest, sidecar)))
+        all_crcs = all(row.crc32 for row in index)
+        if changed and not (damages and all_crcs):  # somewhere, in bytes that cannot be named
+            text = "all its samples are intact, bytes between them have changed"
+            if not all_crcs:
+                text = "the set was made before CRCs were recorded, so no byte can be named"
+            hashes = f"sha256 is {digest[:16]}…, expected {sidecar.sha256[:16]}…"
+            faults.append(Fault(entry.name, f"{where}: {hashes}; {text}"))
         members = members_in_order(index)
         bad = {(r.key, suffix) for d in damages for r, suffix in members[slice(*d.members)]}
         counted = Counter({"skipped": len(sidecar.skipped)})
@@ -123,13 +117,17 @@ class CheckShard:
             name = self._store.where(sidecar_name(entry.name))
             lines = compare_counts(f"{name}: statistics", sidecar.statistics, counted)
             faults += [Fault(entry.name, text) for text in lines]
-        return ShardCheck(
-            entry,
-            tuple(faults),
-            tuple(row.key for row in index),
-            dict(counted),
-            Counter(item.reason for item in sidecar.skipped),
-        )
+        summary = ShardSummary.of(sidecar)
+        return ShardCheck(entry, summary.keys, counted, summary.skipped, tuple(faults))
+
+
+def read_sidecar(store: Store, shard: str) -> tuple[bytes, str]:
+    """Return a sidecar's bytes as they are stored now, and its path or URL."""
+    name = sidecar_name(shard)
+    where, data = store.where(name), store.file(name)
+    if data is None:
+        raise ShardError(f"{where}: the sidecar is missing; pack it again")
+    return data, where
 
 
 def compare_counts(where: str, stated: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
@@ -141,22 +139,6 @@ def compare_counts(where: str, stated: Mapping[str, int], counted: Mapping[str, 
     ]
 
 
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _only_hash(where: str, digest: str, sidecar: Sidecar) -> str:
-    """Describe a tar that has changed in unknown places."""
-    text = f"{where}: sha256 is {digest[:16]}…, expected {sidecar.sha256[:16]}…"
-    if all(row.crc32 for row in sidecar.index):
-        return f"{text}; all its samples are intact, bytes between them have changed"
-    return f"{text}; the set was made before CRCs were recorded, so no byte can be named"
-
-
 _Found = tuple[str, tuple[int, int] | None]
 """One line about a sample, and the bytes that it refers to."""
 
@@ -166,13 +148,8 @@ def _check_record(
 ) -> tuple[list[_Found], Mapping[str, int]]:
     """Decode the intact members of one sample and compare them with its record.
 
-    Args:
-        shard: The tar.
-        row: The sample's place in the tar.
-        bad: (key, suffix) of members that are known to be damaged, which are passed over.
-
-    Returns:
-        What is wrong, and the sample's statistics.
+    ``bad`` are (key, suffix) of the members that are known to be damaged. Return what is wrong, and
+    the sample's statistics.
     """
     where = f"{shard.path}, sample {row.key}"
     if (row.key, "json") in bad:
@@ -186,72 +163,44 @@ def _check_record(
             return [(f"{where}: its record and the sidecar name different members", None)], {}
     except ShardError as error:
         return [(str(error), _span(row, "json"))], {}
-    sample = _Sample(shard, row, record, {suffix for key, suffix in bad if key == row.key})
-    return [*_check_frames(sample), *_check_masks(sample)], row.statistics(record)
+    return list(_check_images(shard, row, record, bad)), row.statistics(record)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """A sample to decode, and which of its members are known to be damaged."""
-
-    shard: OpenShard
-    row: SampleIndex
-    record: SampleRecord
-    bad: Collection[str]
-
-    def decoded(
-        self, suffix: str, decode: Callable[[bytes, str], NDArray[np.uint8]]
-    ) -> NDArray[np.uint8] | str | None:
-        """Decode a member; return its pixels, what is wrong, or ``None`` for a bad member."""
-        if suffix in self.bad:
-            return None
-        place = self.place(suffix)
-        try:
-            pixels = decode(self.shard.member(self.row, suffix), place)
-        except DataError as error:
-            return str(error)
-        height, width = self.record.height, self.record.width
-        if pixels.shape[:2] != (height, width):
-            found = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            return f"{place}: expected {width}x{height} pixels, found {found}"
-        return pixels
-
-    def place(self, suffix: str) -> str:
-        return f"{self.shard.path}, {self.row.place(suffix)}"
-
-
-def _check_frames(sample: _Sample) -> Iterator[_Found]:
-    for name in sample.record.frames:
-        pixels = sample.decoded(f"{name}.jpg", decode_frame)
-        if isinstance(pixels, str):
-            yield pixels, _span(sample.row, f"{name}.jpg")
-
-
-def _check_masks(sample: _Sample) -> Iterator[_Found]:
-    """Decode every mask: size, and each object's pixels against ``areas``."""
-    record, seen = sample.record, set[int]()
-    unknown = False
-    for column, name in enumerate(record.mask_frames):
-        pixels = sample.decoded(f"{name}.png", decode_mask)
-        span = _span(sample.row, f"{name}.png")
-        if pixels is None or isinstance(pixels, str):
-            unknown = True
-            if pixels is not None:
-                yield pixels, span
+def _check_images(
+    shard: OpenShard, row: SampleIndex, record: SampleRecord, bad: Collection[tuple[str, str]]
+) -> Iterator[_Found]:
+    """Decode every frame and mask: its size, and each object's pixels against ``areas``."""
+    seen: set[int] = set()
+    checked = 0
+    frames, masks = ([f"{n}.jpg" for n in record.frames], [f"{n}.png" for n in record.mask_frames])
+    for suffix in frames + masks:
+        if (row.key, suffix) in bad:
             continue
-        counts = areas(pixels)
-        found = {i: int(counts[i]) for i in ids_counted(counts)}
-        seen |= found.keys()
-        stated = {i: row[column] for i, row in zip(record.object_ids, record.areas, strict=True)}
-        for text in compare_counts(
-            f"{sample.place(f'{name}.png')}: record's areas (pixels by object id)",
-            {str(i): n for i, n in stated.items()},
-            {str(i): n for i, n in found.items()},
-        ):
-            yield text, span
+        where, span = f"{shard.path}, {row.place(suffix)}", _span(row, suffix)
+        decode = decode_frame if suffix.endswith(".jpg") else decode_mask
+        try:
+            pixels = decode(shard.member(row, suffix), where)
+        except DataError as error:
+            yield str(error), span
+            continue
+        height, width = pixels.shape[:2]
+        if (height, width) != (record.height, record.width):
+            expected = f"{record.width}x{record.height}"
+            yield f"{where}: expected {expected} pixels, found {width}x{height}", span
+        elif suffix in masks:
+            counts, column = areas(pixels), masks.index(suffix)
+            found = {i: int(counts[i]) for i in ids_counted(counts)}
+            seen |= found.keys()
+            checked += 1
+            for text in compare_counts(
+                f"{where}: record's areas (pixels by object id)",
+                {str(i): n[column] for i, n in zip(record.object_ids, record.areas, strict=True)},
+                {str(i): n for i, n in found.items()},
+            ):
+                yield text, span
     missing = sorted(set(record.object_ids) - seen)
-    if missing and record.mask_frames and not unknown:
-        where = f"{sample.shard.path}, sample {sample.row.key}"
+    if missing and masks and checked == len(masks):
+        where = f"{shard.path}, sample {row.key}"
         yield f"{where}: its record lists object ids {missing}, which no mask shows", None
 
 

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from stmdata.checking.derive_record import derive_record
 from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers
-from stmdata.packing.pack import FinishedShard, Tally, claim_keys, manifest_of
+from stmdata.packing.pack import ShardSummary, Tally, claim_keys, manifest_of
 from stmdata.packing.tar import Member, scan_tar
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_whole
@@ -74,7 +74,7 @@ def index_shards(folder: Path, *, workers: int = 1, progress: Progress | None = 
         write_whole(folder / CONFIG_NAME, config.to_json(), sync=True)
         tally = Tally(0, progress)
         shards = map_unordered(_IndexShard(folder), names, workers, on_count=tally.add)
-        found: dict[str, FinishedShard] = {}
+        found: dict[str, ShardSummary] = {}
         owner: dict[str, str] = {}
         try:
             with closing(shards):
@@ -162,7 +162,7 @@ class _IndexShard:
 
     folder: Path
 
-    def __call__(self, name: str) -> FinishedShard:
+    def __call__(self, name: str) -> ShardSummary:
         path = self.folder / name
         skipped: list[Skipped] = []
         index: dict[str, SampleIndex] = {}
@@ -193,7 +193,7 @@ class _IndexShard:
             skipped=tuple(skipped),
         )
         write_whole(self.folder / sidecar_name(name), sidecar.to_json(), sync=True)
-        return FinishedShard.of(sidecar)
+        return ShardSummary.of(sidecar)
 
 
 def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Places]:

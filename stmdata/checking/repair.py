@@ -14,7 +14,7 @@ from typing import Any
 
 from stmdata.checking.verify import Verification
 from stmdata.packing.config import SetConfig
-from stmdata.packing.pack import FinishedShard, SetPlan, manifest_of, pack
+from stmdata.packing.pack import SetPlan, ShardSummary, manifest_of, pack
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_if_changed
@@ -133,7 +133,7 @@ def _rebuild_manifest(folder: Path, found: Verification) -> None:
     shards = []
     for name in found.names:
         path = folder / sidecar_name(name)
-        shards.append(FinishedShard.of(Sidecar.from_json(path.read_bytes(), str(path))))
+        shards.append(ShardSummary.of(Sidecar.from_json(path.read_bytes(), str(path))))
     with locked(folder):
         write_if_changed(folder / MANIFEST_NAME, manifest_of(found.config, shards).to_json())
 

@@ -4,14 +4,20 @@ A reader meets a fault only when it reads the damaged bytes; here all bytes are 
 Nothing is changed. :mod:`stmdata.checking.check_shard` checks each shard, in any process.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmdata.checking.check_shard import CheckShard, Fault, ShardCheck, compare_counts
+from stmdata.checking.check_shard import (
+    CheckShard,
+    Fault,
+    ShardCheck,
+    compare_counts,
+    read_sidecar,
+)
 from stmdata.packing.config import SetConfig
+from stmdata.packing.pack import manifest_of
 from stmtrain.errors import RemoteError, ShardError
 from stmtrain.processes import Progress, map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
@@ -107,16 +113,14 @@ def _summarise(
     store: Store, expected: "_Expected", checks: Sequence[ShardCheck], size: int
 ) -> Verification:
     """Add the faults that show only across shards, and sum up."""
-    faults = [
-        *expected.faults,
-        *(fault for check in checks for fault in check.faults),
-        *_check_keys(store, checks),
-    ]
-    if expected.manifest is not None and not any(check.faults for check in checks):
-        faults += _check_totals(store.where(MANIFEST_NAME), expected.manifest, checks)
-    counted: Counter[str] = Counter()
-    for check in checks:
-        counted.update(check.statistics)
+    in_shards = [fault for check in checks for fault in check.faults]
+    faults = [*expected.faults, *in_shards, *_check_keys(store, checks)]
+    counted, stated = manifest_of(expected.config, checks), expected.manifest
+    if stated is not None and not in_shards:
+        where = store.where(MANIFEST_NAME)
+        lines = compare_counts(f"{where}: totals", stated.totals, counted.totals)
+        lines += compare_counts(f"{where}: skipped", stated.skipped, counted.skipped)
+        faults += [Fault("", line) for line in lines]
     return Verification(
         expected.config,
         expected.names,
@@ -124,7 +128,7 @@ def _summarise(
         (*_strangers(store, expected.names), *expected.notes),
         len(checks),
         size,
-        dict(counted),
+        counted.totals,
     )
 
 
@@ -174,11 +178,8 @@ def _expect_without_manifest(store: Store, why: ShardError) -> _Expected:
         raise why from None  # nothing states what this should be
     entries, faults = [], [Fault("", str(why))]
     for name in config.shards:
-        where = store.where(sidecar_name(name))
         try:
-            data = store.file(sidecar_name(name))
-            if data is None:
-                raise ShardError(f"{where}: the sidecar is missing; pack it again")
+            data, where = read_sidecar(store, name)
             sidecar = Sidecar.from_json(data, where)
             if sidecar.shard != name:
                 raise ShardError(f"{where}: is the sidecar of {sidecar.shard}; pack it again")
@@ -200,20 +201,6 @@ def _check_keys(store: Store, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
                 )
                 yield Fault(check.entry.name, text, key)
             owner[key] = check.entry.name
-
-
-def _check_totals(where: str, manifest: Manifest, checks: Sequence[ShardCheck]) -> Iterator[Fault]:
-    """Compare the manifest's sums with the content of the shards."""
-    totals: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    for check in checks:
-        totals.update(check.statistics)
-        skipped.update(check.skipped)
-    for name, stated, counted in (
-        ("totals", manifest.totals, totals),
-        ("skipped", manifest.skipped, skipped),
-    ):
-        yield from (Fault("", t) for t in compare_counts(f"{where}: {name}", stated, counted))
 
 
 def _strangers(store: Store, names: Sequence[str]) -> Iterator[str]:

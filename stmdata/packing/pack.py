@@ -115,7 +115,7 @@ def pack(
 
 
 @dataclass(frozen=True)
-class FinishedShard:
+class ShardSummary:
     """A finished shard without its index: small enough to hold for every shard of a set."""
 
     entry: ShardEntry
@@ -134,7 +134,7 @@ class FinishedShard:
         )
 
 
-def manifest_of(config: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Manifest:
+def manifest_of(config: Mapping[str, Any], shards: Iterable[ShardSummary]) -> Manifest:
     """Return the manifest of a set of these shards, in this order."""
     entries = []
     totals: Counter[str] = Counter()
@@ -162,22 +162,22 @@ class Tally:
             self._progress(self._samples, self._expected, note)
 
 
-def _write_job(out: Path, make: Make, config_hash: str, job: Job) -> FinishedShard:
+def _write_job(out: Path, make: Make, config_hash: str, job: Job) -> ShardSummary:
     """Make one shard; the function that the workers run."""
     with holding_config(out, config_hash):
-        return FinishedShard.of(write_shard(out / job.shard, make(job), config_hash))
+        return ShardSummary.of(write_shard(out / job.shard, make(job), config_hash))
 
 
 def _make_shards(
     out: Path, plan: SetPlan, digest: str, workers: int, remake: Collection[str], tally: Tally
-) -> list[FinishedShard]:
+) -> list[ShardSummary]:
     """Make the shards that are missing or to be remade; return all shards of the set, in order."""
-    done: dict[str, FinishedShard] = {}
+    done: dict[str, ShardSummary] = {}
     owner: dict[str, str] = {}
     for job in plan.jobs:
         sidecar = None if job.shard in remake else _finished(out / job.shard, digest)
         if sidecar is not None:
-            done[job.shard] = FinishedShard.of(sidecar)
+            done[job.shard] = ShardSummary.of(sidecar)
             claim_keys(owner, done[job.shard])
             tally.add(len(sidecar.index), len(sidecar.skipped))
     missing = [job for job in plan.jobs if job.shard not in done]
@@ -205,7 +205,7 @@ def _finished(path: Path, digest: str) -> Sidecar | None:
     return sidecar if stated == (path.name, digest, size, data) else None
 
 
-def claim_keys(owner: dict[str, str], shard: FinishedShard) -> None:
+def claim_keys(owner: dict[str, str], shard: ShardSummary) -> None:
     """Note which shard has which sample key; refuse a key that another shard has."""
     for key in shard.keys:
         if key in owner:
