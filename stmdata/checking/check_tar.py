@@ -60,11 +60,6 @@ class _Member:
         return f"{self.key}.{self.suffix}"
 
     @property
-    def end(self) -> int:
-        """The byte after its data."""
-        return self.offset + self.size
-
-    @property
     def stop(self) -> int:
         """The byte after its last block."""
         return self.offset + padded(self.size)
@@ -134,7 +129,10 @@ class _Check:
         if len(found) < BLOCK:
             yield self._cut(member, start, stop, "header")
             return
-        wanted = self._header(member)
+        try:
+            wanted = header_bytes(member.name, member.size)
+        except ValueError:  # a name or size that no tar of ours has
+            wanted = bytes(BLOCK)
         wrong = [i for i in range(BLOCK) if found[i] != wanted[i]]
         if wrong:
             first, last = start + wrong[0], start + wrong[-1]
@@ -142,22 +140,19 @@ class _Check:
             fields = f"({_fields(wrong)}; first byte {first})"
             yield self._of(member, first, last + 1, f"{text} {fields}")
 
-    def _header(self, member: _Member) -> bytes:
-        try:
-            return header_bytes(member.name, member.size)
-        except ValueError:  # a name or size that no tar of ours has
-            return bytes(BLOCK)
-
     def _data(self, member: _Member) -> Iterator[Damage]:
         """Check the CRC of the data, and the zeros that fill its last block."""
-        start, stop = member.offset, member.end
+        start, stop = member.offset, member.offset + member.size
         if self._size < stop:
             yield self._cut(member, start, stop, "data")
             return
-        crc = member.crc32 if member.crc32 is None else self._crc32(member)
-        if crc != member.crc32:
-            text = f", bytes {start} to {stop - 1}: crc32 is {crc:08x}, expected"
-            yield self._of(member, start, stop, f"{text} {member.crc32:08x}")
+        if member.crc32 is not None:
+            crc = 0
+            for piece in range(start, stop, _PIECE):
+                crc = zlib.crc32(self._read(piece, min(_PIECE, stop - piece)), crc)
+            if crc != member.crc32:
+                text = f", bytes {start} to {stop - 1}: crc32 is {crc:08x}, expected"
+                yield self._of(member, start, stop, f"{text} {member.crc32:08x}")
         if self._zeros:
             yield from self._padding(member, stop, member.stop)
 
@@ -174,23 +169,23 @@ class _Check:
     def _end(self, at: int) -> Iterator[Damage]:
         """Check that zeros follow the last member, as many as stm writes."""
         stop = tar_size(at)
-        span = f"{self._where}, end mark, bytes {at} to {stop - 1}"
+        where = f"{self._where}, end mark, bytes {at} to {stop - 1}"
         byte = at
         while found := self._read(byte, _PIECE):
             rest = found.lstrip(b"\0")
             if rest:
                 byte += len(found) - len(rest)
-                text = f"{span}: expected zeros only, found 0x{rest[0]:02x} at byte {byte}"
-                yield Damage(text, "", (min(byte, stop), self._size), self._end_mark())
+                text = f"{where}: expected zeros only, found 0x{rest[0]:02x} at byte {byte}"
+                yield self._at_end(min(byte, stop), self._size, text)
                 return
             byte += len(found)
         if byte != stop:
-            text = f"{span}: the file ends at byte {self._size}, expected {stop}"
-            yield Damage(text, "", (min(byte, stop), max(byte, stop)), self._end_mark())
+            text = f"{where}: the file ends at byte {self._size}, expected {stop}"
+            yield self._at_end(min(byte, stop), max(byte, stop), text)
 
     def _gap(self, at: int, member: _Member) -> Iterator[Damage]:
         """Check another program's tar up to a member: intact headers, the member's own last."""
-        where = f"{self._where}, sample {member.key}, member {member.suffix}"
+        where = self._name(member)
         try:
             for found in scan_tar(self._file, where, at):
                 if found.offset >= member.offset or found.name in self._names:
@@ -204,7 +199,8 @@ class _Check:
                     f"{found.name} with {found.size} bytes at byte {found.offset}"
                 )
         except ShardError as error:
-            yield Damage(str(error), member.key, (at, member.offset), self._numbers(member))
+            numbers = member.number, member.number + 1
+            yield Damage(str(error), member.key, (at, member.offset), numbers)
 
     def _rest(self, at: int) -> Iterator[Damage]:
         """Check what follows the last member in another program's tar, up to the end mark."""
@@ -216,32 +212,26 @@ class _Check:
                         f"{found.offset}"
                     )
         except ShardError as error:
-            yield Damage(str(error), "", (at, max(at, self._size)), self._end_mark())
+            yield self._at_end(at, max(at, self._size), str(error))
 
     def _cut(self, member: _Member, start: int, stop: int, what: str) -> Damage:
         """Return the damage that the file ends before ``stop``."""
         text = f": the file ends at byte {self._size}, expected its {what}, bytes {start} to"
         return self._of(member, min(start, self._size), stop, f"{text} {stop - 1}")
 
-    def _end_mark(self) -> tuple[int, int]:
-        return len(self._members), len(self._members) + 1
+    def _at_end(self, start: int, stop: int, text: str) -> Damage:
+        return Damage(text, "", (start, stop), (len(self._members), len(self._members) + 1))
 
     def _of(self, member: _Member, start: int, stop: int, text: str) -> Damage:
-        where = f"{self._where}, sample {member.key}, member {member.suffix}"
-        return Damage(f"{where}{text}", member.key, (start, stop), self._numbers(member))
+        numbers = member.number, member.number + 1
+        return Damage(f"{self._name(member)}{text}", member.key, (start, stop), numbers)
 
-    def _numbers(self, member: _Member) -> tuple[int, int]:
-        return member.number, member.number + 1
+    def _name(self, member: _Member) -> str:
+        return f"{self._where}, sample {member.key}, member {member.suffix}"
 
     def _read(self, start: int, size: int) -> bytes:
         self._file.seek(start)
         return self._file.read(size)
-
-    def _crc32(self, member: _Member) -> int:
-        crc = 0
-        for start in range(member.offset, member.end, _PIECE):
-            crc = zlib.crc32(self._read(start, min(_PIECE, member.end - start)), crc)
-        return crc
 
 
 def _fields(wrong: Sequence[int]) -> str:

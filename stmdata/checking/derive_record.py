@@ -1,6 +1,6 @@
 """Derive a sample's record from its images alone, for tars of other programs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stmtrain.errors import DataError, ShardError
@@ -24,7 +24,10 @@ def derive_record(
         DataError: An image cannot be read, sizes differ, a mask has no frame, or the masks contain
             void and no ids.
     """
-    frames = _in_time_order(suffix[:-4] for suffix in images if suffix.endswith(".jpg"))
+    frames = [suffix[:-4] for suffix in images if suffix.endswith(".jpg")]
+    # In time order: by number if all names are numbers (2 before 10), else as text.
+    numbered = all(name.isdigit() for name in frames)
+    frames.sort(key=lambda name: (int(name) if numbered else 0, name))
     masks = [name for name in frames if f"{name}.png" in images]
     lonely = {s[:-4] for s in images if s.endswith(".png")}.difference(frames)
     if not frames or lonely:
@@ -39,7 +42,13 @@ def derive_record(
         mask = decode_mask(images[f"{name}.png"](), f"{where}, {name}.png")
         sizes[f"{name}.png"] = (mask.shape[0], mask.shape[1])
         counts[name] = areas(mask)
-    size = _one_size(sizes, where)
+    first, size = next(iter(sizes.items()))
+    for name, other in sizes.items():
+        if other != size:
+            raise DataError(
+                f"{where}: {name} has (height, width) {other}, {first} has {size}; all frames and "
+                "masks of a sample must have one size"
+            )
     record = SampleRecord.of(key, frames, counts, size=size, original_size=size, origin=origin)
     if not record.object_ids and any(count[VOID] for count in counts.values()):
         raise DataError(
@@ -47,23 +56,3 @@ def derive_record(
             "the ids as pixel values"
         )
     return record
-
-
-def _one_size(sizes: Mapping[str, tuple[int, int]], where: str) -> tuple[int, int]:
-    """Return the (height, width) that all images have."""
-    (first, size), *others = sizes.items()
-    for name, other in others:
-        if other != size:
-            raise DataError(
-                f"{where}: {name} has (height, width) {other}, {first} has {size}; all frames and "
-                "masks of a sample must have one size"
-            )
-    return size
-
-
-def _in_time_order(names: Iterable[str]) -> list[str]:
-    """Sort frame names by number if all are numbers (2 before 10), else as text."""
-    found = list(names)
-    if all(name.isdigit() for name in found):
-        return sorted(found, key=lambda name: (int(name), name))
-    return sorted(found)

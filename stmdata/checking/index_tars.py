@@ -11,11 +11,9 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -23,7 +21,7 @@ from stmdata.checking.derive_record import derive_record
 from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers
 from stmdata.packing.pack import ShardSummary, Tally, claim_keys, manifest_of
-from stmdata.packing.tar import Member, scan_tar
+from stmdata.packing.tar import scan_tar
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_whole
 from stmtrain.processes import Progress, count, map_unordered
@@ -38,12 +36,16 @@ from stmtrain.shards.sample import (
     sidecar_name,
 )
 
-_MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.(?:([A-Za-z0-9_-]{1,24})\.(jpg|png)|json)")
+_MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{1,24}\.(?:jpg|png)|json)")
 Places = dict[str, tuple[int, int]]
 """Member suffix to (byte of its data, bytes)."""
 
 _COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|Z)|tgz|tbz2?|txz|tzst)$")
 _CONFIG = {"kind": INDEXED}
+_SET_FILES: Mapping[str, Callable[[bytes, str], SetConfig | Manifest]] = {
+    CONFIG_NAME: SetConfig.from_json,
+    MANIFEST_NAME: Manifest.from_json,
+}
 _MOST_BYTES = 1 << 28
 """Largest member that is read, bytes; frames, masks and records are far smaller."""
 _FOREIGN = "member is not a frame, a mask or a record"
@@ -73,7 +75,7 @@ def index_shards(folder: Path, *, workers: int = 1, progress: Progress | None = 
         config = SetConfig(_CONFIG, tuple(names))
         write_whole(folder / CONFIG_NAME, config.to_json(), sync=True)
         tally = Tally(0, progress)
-        shards = map_unordered(_IndexShard(folder), names, workers, on_count=tally.add)
+        shards = map_unordered(partial(_index_shard, folder), names, workers, on_count=tally.add)
         found: dict[str, ShardSummary] = {}
         owner: dict[str, str] = {}
         try:
@@ -120,17 +122,17 @@ def _tar_names(folder: Path) -> list[str]:
 
 def _refuse_others(folder: Path, names: Sequence[str]) -> None:
     """Refuse to replace JSON files that are not an index written here."""
-    for name, config in ((CONFIG_NAME, _config), (MANIFEST_NAME, _manifest_config)):
+    for name, parse in _SET_FILES.items():
         path = folder / name
         if not path.exists():
             continue
         try:
-            indexed = config(path)
+            config = parse(path.read_bytes(), str(path)).config
         except ShardError:
             raise UsageError(
                 f"{path}: is damaged or another program's; move it away first"
             ) from None
-        if not indexed:
+        if not is_indexed(config):
             raise UsageError(
                 f"{path}: this set was made by stm, and its sidecars contain what the tars do not; "
                 'use "stm shards repair", or move config.json and manifest.json away to index '
@@ -148,70 +150,45 @@ def _refuse_others(folder: Path, names: Sequence[str]) -> None:
                 ) from None
 
 
-def _config(path: Path) -> bool:
-    return is_indexed(SetConfig.from_json(path.read_bytes(), str(path)).config)
-
-
-def _manifest_config(path: Path) -> bool:
-    return is_indexed(Manifest.from_json(path.read_bytes(), str(path)).config)
-
-
-@dataclass(frozen=True)
-class _IndexShard:
-    """Indexes one tar; the function that the workers run."""
-
-    folder: Path
-
-    def __call__(self, name: str) -> ShardSummary:
-        path = self.folder / name
-        skipped: list[Skipped] = []
-        index: dict[str, SampleIndex] = {}
-        statistics: Counter[str] = Counter()
-        with path.open("rb") as file:
-            for key, places in _samples(file, path, skipped).items():
-                index[key], record = _record(file, path, key, places, skipped)
-                statistics.update(index[key].statistics(record))
-                count(samples=1)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-        if not index:
-            example = skipped[0].input if skipped else "an empty tar"
-            raise ShardError(
-                f"{path}: expected members like KEY.00000.jpg, KEY.00000.png and KEY.json, found "
-                f"{example}; rename the members"
-            )
-        statistics["skipped"] = len(skipped)
-        count(skipped=len(skipped))
-        sidecar = Sidecar(
-            shard=name,
-            bytes=size,
-            sha256=digest,
-            config_hash=config_hash(_CONFIG),
-            index=tuple(index.values()),
-            statistics=dict(statistics),
-            skipped=tuple(skipped),
+def _index_shard(folder: Path, name: str) -> ShardSummary:
+    """Index one tar; the function that the workers run."""
+    path = folder / name
+    skipped: list[Skipped] = []
+    index: dict[str, SampleIndex] = {}
+    statistics: Counter[str] = Counter()
+    with path.open("rb") as file:
+        for key, places in _samples(file, path, skipped).items():
+            index[key], record = _record(file, path, key, places, skipped)
+            statistics.update(index[key].statistics(record))
+            count(samples=1)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = os.fstat(file.fileno()).st_size
+    if not index:
+        example = skipped[0].input if skipped else "an empty tar"
+        raise ShardError(
+            f"{path}: expected members like KEY.00000.jpg, KEY.00000.png and KEY.json, found "
+            f"{example}; rename the members"
         )
-        write_whole(self.folder / sidecar_name(name), sidecar.to_json(), sync=True)
-        return ShardSummary.of(sidecar)
+    statistics["skipped"] = len(skipped)
+    count(skipped=len(skipped))
+    sidecar = Sidecar(
+        shard=name,
+        bytes=size,
+        sha256=digest,
+        config_hash=config_hash(_CONFIG),
+        index=tuple(index.values()),
+        statistics=dict(statistics),
+        skipped=tuple(skipped),
+    )
+    write_whole(folder / sidecar_name(name), sidecar.to_json(), sync=True)
+    return ShardSummary.of(sidecar)
 
 
 def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Places]:
-    """Return the members of each sample in tar order."""
+    """Return the members of each sample in tar order; add those with other names to ``skipped``."""
     samples: dict[str, Places] = {}
-    for key, members in groupby(_known(file, path, skipped), lambda member: member[0]):
-        where = f"{path}, sample {key}"
-        if key in samples:
-            raise ShardError(
-                f"{where}: its members do not stand together in the tar, so webdataset would read "
-                "two samples; make the tar again, sorted by name (tar --sort=name)"
-            )
-        samples[key] = _places(where, members)
-    return samples
-
-
-def _known(file: BinaryIO, path: Path, skipped: list[Skipped]) -> Iterator[tuple[str, str, Member]]:
-    """Yield (key, suffix, member) of the members with our names; add the others to ``skipped``."""
+    last = ""
     for member in scan_tar(file, str(path)):
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
@@ -222,14 +199,16 @@ def _known(file: BinaryIO, path: Path, skipped: list[Skipped]) -> Iterator[tuple
         match = _MEMBER.fullmatch(member.name)
         if match is None:
             skipped.append(Skipped(f"{path.name}: {member.name}", _FOREIGN))
-        else:
-            key = match[1]
-            yield key, member.name[len(key) + 1 :], member
-
-
-def _places(where: str, members: Iterable[tuple[str, str, Member]]) -> Places:
-    places: Places = {}
-    for _, suffix, member in members:
+            continue
+        key, suffix = match.groups()
+        where = f"{path}, sample {key}"
+        if key in samples and key != last:
+            raise ShardError(
+                f"{where}: its members are not adjacent in the tar, so webdataset would read two "
+                "samples; make the tar again, sorted by name (tar --sort=name)"
+            )
+        last = key
+        places = samples.setdefault(key, {})
         if suffix in places:
             raise ShardError(f"{where}: {suffix} occurs twice, again at byte {member.offset}")
         if member.size > _MOST_BYTES:
@@ -238,23 +217,20 @@ def _places(where: str, members: Iterable[tuple[str, str, Member]]) -> Places:
                 f"the {_MOST_BYTES} of any frame or mask"
             )
         places[suffix] = member.offset, member.size
-    return places
+    return samples
 
 
 def _record(
-    file: BinaryIO,
-    path: Path,
-    key: str,
-    places: Places,
-    skipped: list[Skipped],
+    file: BinaryIO, path: Path, key: str, places: Places, skipped: list[Skipped]
 ) -> tuple[SampleIndex, SampleRecord]:
     """Return a sample's index entry, and its record: the tar's own, or one from the images."""
     where = f"{path}, sample {key}"
-    own = _own_record(_read(file, places["json"]), where) if "json" in places else None
-    if own is not None:
-        if own.sample_key != key or {*own.images(), "json"} != set(places):
+    own = _read(file, places["json"]) if "json" in places else b""
+    if b'"sample_key"' in own:
+        record = SampleRecord.from_json(own, where)
+        if record.sample_key != key or {*record.images(), "json"} != set(places):
             raise ShardError(f"{where}: its record names other members than the tar has")
-        return SampleIndex(key, places, _crcs(file, places)), own
+        return SampleIndex(key, places, _crcs(file, places)), record
     if places.pop("json", None) is not None:
         skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))
     readers = {suffix: partial(_read, file, place) for suffix, place in places.items()}
@@ -264,13 +240,6 @@ def _record(
 
 def _crcs(file: BinaryIO, places: Places) -> dict[str, int]:
     return {suffix: zlib.crc32(_read(file, place)) for suffix, place in places.items()}
-
-
-def _own_record(data: bytes, where: str) -> SampleRecord | None:
-    """Read a record of ours; ``None`` for anything else, which is no error."""
-    if b'"sample_key"' not in data:
-        return None
-    return SampleRecord.from_json(data, where)
 
 
 def _read(file: BinaryIO, place: tuple[int, int]) -> bytes:

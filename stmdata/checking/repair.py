@@ -78,19 +78,17 @@ def repair(
         UsageError: A place is not given, or is not the input of the set.
         DataError: The input cannot be read.
     """
-    needed = options_needed(found.config) if found.bad_shards else ()
+    needed = options_needed(found.config.config) if found.bad_shards else ()
     given = {name: path for name, path in places.items() if path is not None}
     absent = [f"--{name}" for name in needed if name not in given]
     if absent:
         raise UsageError(f"{folder}: pass {' and '.join(absent)} to rebuild the bad shards")
     before = _restore(folder, found)
     if not found.bad_shards:
-        _rebuild_manifest(folder, found)
+        _rebuild_manifest(folder, found.config)
         return []
-    plan_again = _plan_again(folder, found.config, [given[name] for name in needed])
-    manifest = pack(
-        plan_again(), folder, workers=workers, remake=found.bad_shards, progress=progress
-    )
+    plan = _plan_again(folder, found.config.config, [given[name] for name in needed])()
+    manifest = pack(plan, folder, workers=workers, remake=found.bad_shards, progress=progress)
     old = {entry.name: entry.sha256 for entry in before}
     return [e.name for e in manifest.shards if old.get(e.name, e.sha256) != e.sha256]
 
@@ -108,9 +106,8 @@ def forget_shards(folder: Path, found: Verification) -> None:
 
 def _restore(folder: Path, found: Verification) -> tuple[ShardEntry, ...]:
     """Restore ``config.json``, remove a damaged manifest; return the entries of a readable one."""
-    config = SetConfig(found.config, found.names)
+    config, path = found.config, folder / CONFIG_NAME
     entries: tuple[ShardEntry, ...] = ()
-    path = folder / CONFIG_NAME
     with locked(folder):
         with suppress(ShardError, OSError):
             there = SetConfig.from_json(path.read_bytes(), str(path))
@@ -128,14 +125,14 @@ def _restore(folder: Path, found: Verification) -> tuple[ShardEntry, ...]:
     return entries
 
 
-def _rebuild_manifest(folder: Path, found: Verification) -> None:
+def _rebuild_manifest(folder: Path, config: SetConfig) -> None:
     """Write the manifest from the sidecars, which are all right."""
     shards = []
-    for name in found.names:
+    for name in config.shards:
         path = folder / sidecar_name(name)
         shards.append(ShardSummary.of(Sidecar.from_json(path.read_bytes(), str(path))))
     with locked(folder):
-        write_if_changed(folder / MANIFEST_NAME, manifest_of(found.config, shards).to_json())
+        write_if_changed(folder / MANIFEST_NAME, manifest_of(config.config, shards).to_json())
 
 
 def _plan_again(folder: Path, config: Mapping[str, Any], places: Sequence[Path]) -> _Again:

@@ -7,7 +7,7 @@ Nothing is changed. :mod:`stmdata.checking.check_shard` checks each shard, in an
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stmdata.checking.check_shard import (
     CheckShard,
@@ -33,8 +33,7 @@ class Verification:
     """The result for a set.
 
     Attributes:
-        config: The set's configuration.
-        names: The tars that it should have, in order.
+        config: The set's configuration and the tars that it should have, in order.
         faults: What is wrong, in the order of the shards; empty if the set is complete and intact.
         notes: Harmless findings: leftovers, files that do not belong to the set.
         shards: Number of shards that were checked.
@@ -42,8 +41,7 @@ class Verification:
         statistics: Samples, frames, masks, objects and bytes that were read.
     """
 
-    config: Mapping[str, Any]
-    names: tuple[str, ...]
+    config: SetConfig
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
     shards: int
@@ -97,7 +95,7 @@ def verify(
     checks: dict[str, ShardCheck] = {}
     total, faulty = sum(entry.samples for entry in expected.entries), len(expected.faults)
     samples = size = 0
-    check_shard = CheckShard(location, expected.config, cache)
+    check_shard = CheckShard(location, expected.config.config, cache)
     for check in map_unordered(check_shard, expected.entries, workers):
         checks[check.entry.name] = check
         samples, size = samples + check.entry.samples, size + check.entry.bytes
@@ -115,7 +113,7 @@ def _summarise(
     """Add the faults that show only across shards, and sum up."""
     in_shards = [fault for check in checks for fault in check.faults]
     faults = [*expected.faults, *in_shards, *_check_keys(store, checks)]
-    counted, stated = manifest_of(expected.config, checks), expected.manifest
+    counted, stated = manifest_of(expected.config.config, checks), expected.manifest
     if stated is not None and not in_shards:
         where = store.where(MANIFEST_NAME)
         lines = compare_counts(f"{where}: totals", stated.totals, counted.totals)
@@ -123,9 +121,8 @@ def _summarise(
         faults += [Fault("", line) for line in lines]
     return Verification(
         expected.config,
-        expected.names,
         tuple(faults),
-        (*_strangers(store, expected.names), *expected.notes),
+        (*_strangers(store, expected.config.shards), *expected.notes),
         len(checks),
         size,
         counted.totals,
@@ -137,8 +134,7 @@ class _Expected:
     """What should be in the set, and what is wrong with its own files."""
 
     manifest: Manifest | None
-    config: Mapping[str, Any]
-    names: tuple[str, ...]
+    config: SetConfig
     entries: tuple[ShardEntry, ...]
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
@@ -150,15 +146,15 @@ def _expect(store: Store) -> _Expected:
         manifest = Manifest.from_json(store.manifest(), store.where(MANIFEST_NAME))
     except ShardError as error:
         return _expect_without_manifest(store, error)
-    names = tuple(entry.name for entry in manifest.shards)
-    expected = _Expected(manifest, manifest.config, names, manifest.shards)
+    config = SetConfig(manifest.config, tuple(entry.name for entry in manifest.shards))
+    expected = _Expected(manifest, config, manifest.shards)
     where = store.where(CONFIG_NAME)
     try:
         data = store.file(CONFIG_NAME)
         if data is None:
             note = f'{where}: missing; readers do not need it, "stm shards repair" restores it'
             return replace(expected, notes=(note,))
-        if SetConfig.from_json(data, where) == SetConfig(manifest.config, names):
+        if SetConfig.from_json(data, where) == config:
             return expected
         fault = (
             f"{where}: its configuration or shards differ from the manifest's; one of the two "
@@ -186,7 +182,7 @@ def _expect_without_manifest(store: Store, why: ShardError) -> _Expected:
             entries.append(ShardEntry.of(sidecar))
         except ShardError as error:
             faults.append(Fault(name, str(error)))
-    return _Expected(None, config.config, config.shards, tuple(entries), tuple(faults))
+    return _Expected(None, config, tuple(entries), tuple(faults))
 
 
 def _check_keys(store: Store, checks: Sequence[ShardCheck]) -> Iterator[Fault]:

@@ -50,7 +50,7 @@ def shards_verify(
         typer.echo(fault)
     name = name_of(location)
     if result.faults:
-        advice = REINDEX if is_indexed(result.config) else 'run "stm shards repair"'
+        advice = REINDEX if is_indexed(result.config.config) else 'run "stm shards repair"'
         if remote:
             advice = "repair the folder that it was uploaded from, and upload it again"
         raise end(f"{name}: {result.summary()}; {advice}", 1)

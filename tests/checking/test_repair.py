@@ -227,7 +227,7 @@ def test_sets_that_no_command_made(tmp_path: Path, sets: dict[str, Made]):
 @pytest.mark.parametrize("name", ["coco", "masks", "davis", "ytvos"])
 def test_the_options_are_those_that_made_it(sets: dict[str, Made], name: str):
     folder, places = sets[name]
-    assert set(options_needed(verify(folder).config)) == set(places)
+    assert set(options_needed(verify(folder).config.config)) == set(places)
 
 
 # --- commands -------------------------------------------------------------------------------------
