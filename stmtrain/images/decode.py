@@ -38,8 +38,7 @@ def frame_size(data: bytes, where: str) -> tuple[int, int]:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise DataError(f"{where}: expected a JPEG image ({error}); replace the file") from None
-    if height * width > MAX_PIXELS:
-        raise DataError(f"{where}: {width}x{height} exceeds {MAX_PIXELS} pixels; scale it down")
+    _check_pixels(width, height, where)
     return int(height), int(width)
 
 
@@ -118,7 +117,7 @@ def _decode_stored(data: bytes, where: str, scale: bool) -> tuple[NDArray[np.uin
             pass
     try:
         with Image.open(io.BytesIO(data), formats=_STILL_FORMATS) as image:
-            _check_pixels(image, where)
+            _check_pixels(*image.size, where)
             tiff_turned = orientation(image) if image.format == "TIFF" else 1
             pixels = _to_rgb(image, where, scale)
             if tiff_turned > 1:  # Pillow turns them by itself
@@ -179,7 +178,7 @@ def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -
 
 def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=_MASK_FORMATS) as image:
-        _check_pixels(image, where)
+        _check_pixels(*image.size, where)
         if image.mode in ("1", "LA"):
             image = image.convert("L")  # type: ignore[assignment]
         if image.mode not in ("P", "L"):
@@ -198,8 +197,6 @@ def _check_size(found: tuple[int, ...], out: NDArray[np.uint8], where: str) -> N
         )
 
 
-def _check_pixels(image: Image.Image, where: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(
-            f"{where}: {image.width}x{image.height} exceeds {MAX_PIXELS} pixels; scale it down"
-        )
+def _check_pixels(width: int, height: int, where: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{where}: {width}x{height} exceeds {MAX_PIXELS} pixels; scale it down")

@@ -3,18 +3,16 @@
 RGB frames and label maps become RGB arrays; only the ``save_`` functions write files.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stmtrain.files import write_whole
+from stmtrain.files import whole_file, writing
 from stmtrain.images.encode import DAVIS_PALETTE
 from stmtrain.images.masks import ids_present
 
@@ -79,17 +77,11 @@ def overlay(frame: Pixels, mask: Pixels | None, alpha: float = 0.45, ids: bool =
 
 
 def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
-    """Find a position well inside each object, where its id can be written.
+    """Map each object id in an (H,W) mask to a (row, column) where it can be written.
 
     It is the pixel of the object that is surrounded by most of the object, both nearby and in a
     square of the object's area: on the larger part of a divided object, and not in the hole of a
     ring.
-
-    Args:
-        mask: (H,W) uint8 object ids.
-
-    Returns:
-        Object id to (row, column), for the ids in the mask, without void.
     """
     places = {}
     for number in ids_present(mask):
@@ -97,11 +89,9 @@ def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
         rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
         box = own[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         half = np.sqrt(box.sum()) / 2
-        score = np.where(
-            box, _share(box, max(1, int(half))) + _share(box, max(1, int(half / 4))), 0
-        )
-        row, column = np.unravel_index(int(score.argmax()), score.shape)
-        places[number] = (int(rows[0] + row), int(columns[0] + column))
+        score = _share(box, max(1, int(half))) + _share(box, max(1, int(half / 4)))
+        row, column = divmod(int((score * box).argmax()), box.shape[1])
+        places[number] = (int(rows[0]) + row, int(columns[0]) + column)
     return places
 
 
@@ -170,7 +160,8 @@ def animation(views: Sequence[ClipView], height: int = 160) -> list[Pixels]:
 
 def save_png(path: Path, picture: Pixels) -> None:
     """Write (H,W,3) uint8 as PNG; the file is complete or absent."""
-    _save(path, Image.fromarray(picture), {"format": "PNG"})
+    with whole_file(path) as file, writing(path):
+        Image.fromarray(picture).save(file, "PNG")
 
 
 def save_gif(path: Path, pictures: Sequence[Pixels], milliseconds: int = 120) -> None:
@@ -190,14 +181,9 @@ def save_gif(path: Path, pictures: Sequence[Pixels], milliseconds: int = 120) ->
         Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
         for p in pictures
     ]
-    options = {"append_images": images[1:], "duration": milliseconds, "loop": 0}
-    _save(path, images[0], {"format": "GIF", "save_all": True, **options})
-
-
-def _save(path: Path, image: Image.Image, options: dict[str, Any]) -> None:
-    out = io.BytesIO()
-    image.save(out, **options)
-    write_whole(path, out.getvalue())
+    rest = {"save_all": True, "append_images": images[1:]}
+    with whole_file(path) as file, writing(path):
+        images[0].save(file, "GIF", duration=milliseconds, loop=0, **rest)
 
 
 def contours(mask: Pixels, width: int) -> NDArray[np.bool_]:
@@ -278,13 +264,8 @@ def _line(view: ClipView) -> Pixels:
 
 
 def _stack(rows: Sequence[Pixels]) -> Pixels:
-    width = max(row.shape[1] for row in rows)
-    out = np.full((sum(row.shape[0] for row in rows), width, 3), _PAPER, np.uint8)
-    top = 0
-    for row in rows:
-        out[top : top + row.shape[0], : row.shape[1]] = row
-        top += row.shape[0]
-    return out
+    """Put pictures below each other, aligned at the left."""
+    return strip([row.swapaxes(0, 1) for row in rows], gap=0).swapaxes(0, 1)
 
 
 @cache
