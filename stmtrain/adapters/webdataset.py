@@ -17,6 +17,7 @@ Example:
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def open_webdataset(location: str | Path, **options: Any) -> Any:
     shard_set = ShardSet.open(location)
     pipeline = webdataset.WebDataset(_urls(location, shard_set), **defaults | options)
     if is_indexed(shard_set.manifest.config):
-        pipeline = pipeline.compose(_IndexedSamples(_records(location, shard_set.manifest)))
+        records = _records(location, shard_set.manifest)
+        pipeline = pipeline.compose(partial(_indexed_samples, records))
     return pipeline
 
 
@@ -85,33 +87,21 @@ def decode_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     url = str(sample["__url__"])
     where = f"{shown(url) if '://' in url else url}, sample {key}"
     record = SampleRecord.from_json(_member(sample, "json", where), where)
-    encoded = Sample(
-        record,
-        {name: _member(sample, f"{name}.jpg", where) for name in record.frames},
-        {name: _member(sample, f"{name}.png", where) for name in record.mask_frames},
-    )
-    decoded = arrays.decode_sample(encoded, where)
-    return {
-        "__key__": key,
-        "__url__": url,
-        "record": record,
-        "frames": decoded.frames,
-        "masks": decoded.masks,
-    }
+    frames = {name: _member(sample, f"{name}.jpg", where) for name in record.frames}
+    masks = {name: _member(sample, f"{name}.png", where) for name in record.mask_frames}
+    decoded = arrays.decode_sample(Sample(record, frames, masks), where)
+    return {"__key__": key, "__url__": url, **vars(decoded)}
 
 
-class _IndexedSamples:
-    """A stage that drops what the index does not list, and adds the records that tars lack."""
-
-    def __init__(self, records: Mapping[str, bytes | None]) -> None:
-        self._records = records
-
-    def __call__(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for sample in samples:
-            key = _key(sample)
-            if key in self._records:
-                record = self._records[key]
-                yield sample if record is None else sample | {"json": record}
+def _indexed_samples(
+    records: Mapping[str, bytes | None], samples: Iterable[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Drop what the index does not list, and add the records that tars lack."""
+    for sample in samples:
+        key = _key(sample)
+        if key in records:
+            record = records[key]
+            yield sample if record is None else sample | {"json": record}
 
 
 def _records(location: str | Path, manifest: Manifest) -> dict[str, bytes | None]:

@@ -79,11 +79,9 @@ class Remote:
                 f"{scheme}:// needs a package that is not installed ({error}); run "
                 f"pip install 'stm-toolkit[{_EXTRAS[scheme]}]'"
             ) from None
-        self._options: dict[str, Any] = (
-            {"timeout": self._retry.timeout}
-            if isinstance(self._files, AsyncFileSystem)
-            else {"cache_type": "none"}  # no read-ahead; these file systems have their own timeouts
-        )
+        self._options: dict[str, Any] = {"timeout": self._retry.timeout}
+        if not isinstance(self._files, AsyncFileSystem):  # those have timeouts of their own
+            self._options = {"cache_type": "none"}  # no read-ahead
 
     def where(self, name: str) -> str:
         """Return a file's URL for messages."""

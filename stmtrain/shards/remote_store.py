@@ -30,10 +30,9 @@ class RemoteStore:
 
     def manifest(self) -> bytes:
         """Fetch the manifest, never from the cache, so that a changed set is noticed."""
-        where = self._remote.where(MANIFEST_NAME)
 
         def check(data: bytes) -> bytes:
-            Manifest.from_json(data, where)
+            Manifest.from_json(data, self.where(MANIFEST_NAME))
             return data
 
         return self._remote.read(MANIFEST_NAME, check)
@@ -41,10 +40,9 @@ class RemoteStore:
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
         """Return a shard's sidecar, from the cache or the server."""
         name = sidecar_name(entry.name)
-        where = self._remote.where(name)
 
         def parse(data: bytes) -> Sidecar:
-            return parse_sidecar(data, where, entry, manifest.config_hash)
+            return parse_sidecar(data, self.where(name), entry, manifest.config_hash)
 
         if not entry.sidecar_sha256:  # an old set, whose manifest does not have this hash
             return self._remote.read(name, parse)
@@ -103,7 +101,7 @@ class RemoteStore:
         if name in self._refused:
             raise ShardError(self._refused[name])
         try:
-            return self._cache.open(sha256, size, fetch, self._remote.where(name))
+            return self._cache.open(sha256, size, fetch, self.where(name))
         except ShardError as error:
             self._refused[name] = str(error)
             raise

@@ -71,12 +71,16 @@ def split_weight(text: str) -> tuple[str, str]:
     ``?key=abc=2`` has the weight 2.
     """
     location, equals, weight = text.rpartition("=")
-    last_pair = re.split(r"[?&]", location)[-1]
-    in_query = "://" in text and "?" in location and "=" not in last_pair
-    if not equals or in_query:
+    if not equals:
         return text, ""
-    if "://" in text and "?" in location and not _is_number(weight):
-        return text, ""  # padding of a signature
+    if "://" in text and "?" in location:
+        last_pair = re.split(r"[?&]", location)[-1]
+        try:
+            float(weight)
+        except ValueError:
+            return text, ""  # padding of a signature
+        if "=" not in last_pair:
+            return text, ""
     return location, weight or "''"
 
 
@@ -85,11 +89,3 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=netloc, query="", fragment=""))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
