@@ -25,8 +25,9 @@ import simplejpeg
 from benchmarks.common import report
 from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain.images.encode import encode_mask
+from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.sample import Sample, SampleRecord, sidecar_name
-from stmtrain.shards.store import LocalStore, read_manifest
+from stmtrain.shards.store import LocalStore
 from stmtrain.training.recipe import PRETRAIN
 
 PER_SHARD, BATCH, LATER = 400, 8, 500  # clips of a shard, as in stm prepare-coco
@@ -55,7 +56,7 @@ def main() -> None:
 def write_set(folder: Path, clips: int) -> Path:
     """Write a set of ``clips`` clips, rounded up to full shards."""
     pack(SetPlan({"clips": clips}, [Job("set-000000", tuple(range(PER_SHARD)))], _make), folder)
-    manifest = read_manifest(folder)
+    manifest = Manifest.from_json(LocalStore(folder).manifest(), str(folder))
     (entry,) = manifest.shards
     sidecar = LocalStore(folder).sidecar(entry, manifest)
     entries = [replace(entry, sidecar_sha256="")]

@@ -20,9 +20,9 @@ from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, remove, write_if_changed
 from stmtrain.processes import Progress
 from stmtrain.settings import from_mapping
-from stmtrain.shards.manifest import ShardEntry, Sidecar, is_indexed
+from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, is_indexed
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
-from stmtrain.shards.store import read_manifest
+from stmtrain.shards.store import LocalStore
 
 _Again = Callable[[], SetPlan]
 REINDEX = (
@@ -118,7 +118,8 @@ def _restore(folder: Path, found: Verification) -> tuple[ShardEntry, ...]:
                     "sidecars do not name"
                 )
         try:
-            entries = read_manifest(folder).shards
+            data = LocalStore(folder).manifest()
+            entries = Manifest.from_json(data, str(folder / MANIFEST_NAME)).shards
         except ShardError:
             remove([folder / MANIFEST_NAME])
         write_if_changed(path, config.to_json())

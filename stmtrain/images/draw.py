@@ -135,10 +135,8 @@ def contact_sheet(views: Sequence[ClipView], height: int = 180, columns: int = 6
     for view in views:
         fitted = fit(view, height)
         rows.append(_title(fitted))
-        rows += [
-            _line(_steps(fitted, range(start, min(start + columns, len(view.frames)))))
-            for start in range(0, len(view.frames), columns)
-        ]
+        steps = range(len(view.frames))
+        rows += [_line(fitted, steps[start : start + columns]) for start in steps[::columns]]
     return _stack(rows)
 
 
@@ -152,7 +150,7 @@ def animation(views: Sequence[ClipView], height: int = 160) -> list[Pixels]:
     titles = [_title(view) for view in fitted]
     pictures = []
     for step in range(max(len(view.frames) for view in views)):
-        lines = [_line(_steps(view, [step % len(view.frames)])) for view in fitted]
+        lines = [_line(view, [step % len(view.frames)]) for view in fitted]
         cells = [_stack(pair) for pair in zip(titles, lines, strict=True)]
         pictures.append(strip(cells, gap=0))
     return pictures
@@ -220,15 +218,6 @@ def _write_ids(picture: Pixels, mask: Pixels) -> Pixels:
     return np.asarray(image)
 
 
-def _steps(view: ClipView, steps: Sequence[int]) -> ClipView:
-    return replace(
-        view,
-        names=[view.names[i] for i in steps],
-        frames=[view.frames[i] for i in steps],
-        masks=[view.masks[i] for i in steps],
-    )
-
-
 def _title(view: ClipView) -> Pixels:
     """Draw the caption and the legend."""
     font, middle = _font(_FONT_SIZE), _LINE // 2 + 3
@@ -246,17 +235,17 @@ def _title(view: ClipView) -> Pixels:
     return np.asarray(image)
 
 
-def _line(view: ClipView) -> Pixels:
-    """Draw frames with their masks side by side, each above its name."""
-    cells = [overlay(frame, mask) for frame, mask in zip(view.frames, view.masks, strict=True)]
+def _line(view: ClipView, steps: Sequence[int]) -> Pixels:
+    """Draw some of the frames with their masks side by side, each above its name."""
+    cells = [overlay(view.frames[i], view.masks[i]) for i in steps]
     pictures = strip(cells)
     height, width = pictures.shape[:2]
     image = Image.new("RGB", (width + 2 * _GAP, height + _LINE), _PAPER)
     image.paste(Image.fromarray(pictures), (_GAP, 0))
     pen = ImageDraw.Draw(image)
     left = _GAP
-    for name, mask, cell in zip(view.names, view.masks, cells, strict=True):
-        text = name if mask is not None else f"{name}, no mask"
+    for i, cell in zip(steps, cells, strict=True):
+        text = view.names[i] if view.masks[i] is not None else f"{view.names[i]}, no mask"
         place = (left + cell.shape[1] / 2, height + _LINE / 2)
         pen.text(place, text, fill=_FAINT, font=_font(_FONT_SIZE - 2), anchor="mm")
         left += cell.shape[1] + _GAP

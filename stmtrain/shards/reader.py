@@ -15,17 +15,15 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from stmtrain.errors import ShardError
 from stmtrain.shards.arrays import SampleArrays, decode_sample
+from stmtrain.shards.cache import DEFAULT_GIGABYTES, Cache, user_cache
 from stmtrain.shards.index import PackedIndex
 from stmtrain.shards.manifest import Manifest, SampleIndex
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, SampleRecord
 from stmtrain.shards.store import LocalStore, Store, open_store
-
-if TYPE_CHECKING:
-    from stmtrain.shards.cache import Cache
 
 _OPEN_SHARDS = 128
 _BETWEEN = 4096  # unneeded bytes per member that may be read to save a second read
@@ -59,7 +57,7 @@ class ShardSet:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, location: Path | str, cache: "Cache | None" = None) -> Self:
+    def open(cls, location: Path | str, cache: Cache | None = None) -> Self:
         """Open the set in a folder or behind a URL.
 
         Arguments and errors are those of :func:`open_shards`; by default, ``cache`` is in the
@@ -125,10 +123,6 @@ class ShardSet:
             masks=dict(zip(masked, data[len(names) :], strict=True)),
         )
 
-    def fetch(self, shard: int) -> None:
-        """Open a shard by its number in the manifest; this may wait for the network."""
-        self._shard(shard)
-
     def release(self, shard: int) -> None:
         """Close a shard that is not needed soon, so that the cache may remove it."""
         with self._lock:
@@ -142,7 +136,7 @@ class ShardSet:
 
     def _record(self, index: int) -> tuple["OpenShard", SampleIndex]:
         number, local = self._locate(index)
-        return self._shard(number), self._index(number)[local]
+        return self.fetch(number), self._index(number)[local]
 
     def _index(self, number: int) -> PackedIndex:
         """Return the index of a shard, which stays in memory once it has been read."""
@@ -152,7 +146,8 @@ class ShardSet:
             index = self._indices[number] = PackedIndex(sidecar.index)
         return index
 
-    def _shard(self, number: int) -> "OpenShard":
+    def fetch(self, number: int) -> "OpenShard":
+        """Open a shard by its number in the manifest; this may wait for the network."""
         with self._lock:
             shard = self._open.get(number)
             if shard is not None:
@@ -209,8 +204,6 @@ def open_shards(
     """
     if cache is None and cache_size is None:
         return ShardSet.open(location)
-    from stmtrain.shards.cache import DEFAULT_GIGABYTES, user_cache
-
     return ShardSet.open(location, user_cache(cache, cache_size or DEFAULT_GIGABYTES))
 
 

@@ -8,36 +8,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from stmtrain.errors import ShardError
+from stmtrain.shards.cache import Cache
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, parse_sidecar
+from stmtrain.shards.remote_store import RemoteStore
 from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
 from stmtrain.shards.urls import parse_location
-
-if TYPE_CHECKING:
-    from stmtrain.shards.cache import Cache
-    from stmtrain.shards.remote_store import RemoteStore
-
-Store: TypeAlias = "LocalStore | RemoteStore"
-
-
-def open_store(location: Path | str, cache: "Cache | None" = None) -> Store:
-    """Return the store of a folder or URL; nothing is read yet.
-
-    Args:
-        location: Folder, or URL of one.
-        cache: Cache for shards from a URL; by default in the user's cache folder.
-
-    Raises:
-        UsageError: The URL has an unknown scheme, or a package for it is not installed.
-    """
-    location = parse_location(location) if isinstance(location, str) else location
-    if isinstance(location, Path):
-        return LocalStore(location)
-    from stmtrain.shards.remote_store import RemoteStore
-
-    return RemoteStore(location, cache)
 
 
 class LocalStore:
@@ -124,10 +102,20 @@ class LocalStore:
                 )
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of the set in a folder.
+Store = LocalStore | RemoteStore
+
+
+def open_store(location: Path | str, cache: Cache | None = None) -> Store:
+    """Return the store of a folder or URL; nothing is read yet.
+
+    Args:
+        location: Folder, or URL of one.
+        cache: Cache for shards from a URL; by default in the user's cache folder.
 
     Raises:
-        ShardError: There is none, or it is malformed.
+        UsageError: The URL has an unknown scheme, or a package for it is not installed.
     """
-    return Manifest.from_json(LocalStore(folder).manifest(), str(folder / MANIFEST_NAME))
+    location = parse_location(location) if isinstance(location, str) else location
+    if isinstance(location, Path):
+        return LocalStore(location)
+    return RemoteStore(location, cache)
