@@ -109,9 +109,7 @@ class Cache:
             fetch: Fills the empty file.
             where: The file's name in error messages.
 
-        Raises:
-            UsageError: The file is larger than the limit of the cache.
-            StmError: The folder cannot be written.
+        Errors are those of :meth:`open`, except that no hash is checked.
         """
         self._check_size(size, where)
         path = self.folder / f"{secrets.token_hex(32)}.{size}.part"

@@ -103,9 +103,7 @@ class Remote:
     def fetch(self, name: str, size: int, file: BinaryIO) -> None:
         """Append to ``file`` what is missing of the ``size`` bytes of a remote file.
 
-        Raises:
-            ShardError: The remote file does not exist, or is shorter than ``size``.
-            RemoteError: The server does not respond, fails repeatedly, or refuses access.
+        Errors are those of :meth:`read`, and ShortFile if the remote file is shorter than ``size``.
         """
         retries = _Retries(self._retry, self.where(name))
         at = file.seek(0, os.SEEK_END)

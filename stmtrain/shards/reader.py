@@ -89,8 +89,7 @@ class ShardSet:
 
     def record(self, index: int) -> SampleRecord:
         """Read a sample's record."""
-        shard, row = self._record(index)
-        return self._record_of(shard, row)
+        return self._record_of(*self._record(index))
 
     def keys(self) -> Iterator[str]:
         """Yield every sample key in index order (reads every sidecar)."""

@@ -71,12 +71,7 @@ class BatchArrays:
         self._copied: Any = None  # a CUDA event
 
     def lay_out(self, sizes: Sequence[tuple[int, int]], colours: NDArray[np.float64]) -> None:
-        """Make room for clips of these frame sizes and store their colours.
-
-        Args:
-            sizes: Height and width of each clip's frames, pixels.
-            colours: (B, T, 3, 4) colour matrices.
-        """
+        """Make room for clips with frames of these (height, width), and store their colours."""
         if self._copied is not None:
             self._copied.synchronize()  # the device may still be reading the previous batch
         height, width = (max(side) for side in zip(*sizes, strict=True))

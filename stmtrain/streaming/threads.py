@@ -44,12 +44,9 @@ class DaemonThreads:
         self._last_progress = time.monotonic()
 
     def wait(self, futures: Sequence[Future[Any]], patience: float) -> bool:
-        """Wait for calls to end as long as any thread makes progress.
+        """Return whether the calls ended; False after ``patience`` seconds without any progress.
 
         The calls may be queued behind slow ones, so the progress of every thread counts.
-
-        Returns:
-            Whether all have ended; False if no thread made progress for ``patience`` seconds.
         """
         deadline = time.monotonic() + patience
         while (left := deadline - time.monotonic()) > 0:
