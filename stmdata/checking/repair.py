@@ -150,9 +150,9 @@ def _plan_again(folder: Path, config: Mapping[str, Any], places: Sequence[Path])
 
 def _plan_clips(config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
     from stmdata.packing.clips import ClipOptions, prepare_coco, prepare_masks
-    from stmdata.synthesis.recipe import RECIPES
+    from stmdata.synthesis.recipe import FAMILIES
 
-    family = {known.family: type(known) for known in RECIPES.values()}[config["recipe"]["family"]]
+    family = type(FAMILIES[config["recipe"]["family"]])
     recipe = from_mapping(family, config["recipe"], f"{CONFIG_NAME}: recipe")
     plain = {f.name: config[f.name] for f in fields(ClipOptions) if f.name != "recipe"}
     prepare = {"coco": prepare_coco, "masks": prepare_masks}[config["source"]["kind"]]

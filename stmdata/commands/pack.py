@@ -1,5 +1,6 @@
 """``stm pack-davis`` and ``stm pack-youtube-vos``. Options and wiring only."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,13 +31,8 @@ def pack_davis(
     """Pack DAVIS videos as they are, or resized, into shards."""
     from stmdata.packing.videos import prepare_videos
 
-    run_packing(
-        out,
-        "videos",
-        lambda: prepare_videos(f"davis{year}", root, split, resize),
-        workers=workers,
-        overwrite=overwrite,
-    )
+    plan = partial(prepare_videos, f"davis{year}", root, split, resize)
+    run_packing(plan, out, "videos", workers, overwrite)
 
 
 @command(app, "pack-youtube-vos")
@@ -53,10 +49,5 @@ def pack_youtube_vos(
     """Pack YouTube-VOS videos as they are, or resized, into shards."""
     from stmdata.packing.videos import prepare_videos
 
-    run_packing(
-        out,
-        "videos",
-        lambda: prepare_videos("youtube-vos", root, split, resize),
-        workers=workers,
-        overwrite=overwrite,
-    )
+    plan = partial(prepare_videos, "youtube-vos", root, split, resize)
+    run_packing(plan, out, "videos", workers, overwrite)

@@ -1,12 +1,15 @@
 """``stm prepare-coco`` and ``stm prepare-masks``. Options and wiring only."""
 
+import inspect
 import os
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stmdata.commands.options import Annotations, Images, Overwrite, share_options
+from stmdata.commands.options import Annotations, Images, Overwrite
 from stmdata.commands.run import run_packing
 from stmtrain.commands.command import command
 from stmtrain.commands.options import OnBad, Out, Seed, Workers
@@ -64,8 +67,24 @@ def clip_options(
     )
 
 
+def _with_clip_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of :func:`clip_options` to a command, which receives its result."""
+    own = inspect.signature(function).parameters
+    shared = inspect.signature(clip_options).parameters
+
+    @wraps(function)
+    def wrapper(**values: Any) -> None:
+        options = clip_options(**{name: values.pop(name) for name in shared})
+        function(options=options, **values)
+
+    options = [option for option in (*own.values(), *shared.values()) if option.name != "options"]
+    vars(wrapper)["__signature__"] = inspect.Signature(options)  # Typer reads the options from here
+    wrapper.__annotations__ = {option.name: option.annotation for option in options}
+    return wrapper
+
+
 @command(app, "prepare-coco")
-@share_options(options=clip_options)
+@_with_clip_options
 def prepare_coco(
     options: "ClipOptions",
     images: Images = None,
@@ -80,17 +99,12 @@ def prepare_coco(
         raise UsageError("prepare-coco needs --images and --annotations")
     from stmdata.packing.clips import prepare_coco
 
-    run_packing(
-        out,
-        "clips",
-        lambda: prepare_coco(images, annotations, options, limit),
-        workers=workers,
-        overwrite=overwrite,
-    )
+    plan = partial(prepare_coco, images, annotations, options, limit)
+    run_packing(plan, out, "clips", workers, overwrite)
 
 
 @command(app, "prepare-masks")
-@share_options(options=clip_options)
+@_with_clip_options
 def prepare_masks(
     options: "ClipOptions",
     images: Images = None,
@@ -105,10 +119,5 @@ def prepare_masks(
         raise UsageError("prepare-masks needs --images and --masks")
     from stmdata.packing.clips import prepare_masks
 
-    run_packing(
-        out,
-        "clips",
-        lambda: prepare_masks(images, masks, options, limit),
-        workers=workers,
-        overwrite=overwrite,
-    )
+    plan = partial(prepare_masks, images, masks, options, limit)
+    run_packing(plan, out, "clips", workers, overwrite)

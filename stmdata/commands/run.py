@@ -14,30 +14,19 @@ if TYPE_CHECKING:
 
 
 def run_packing(
-    out: Path, unit: str, plan: "Callable[[], SetPlan]", *, workers: str, overwrite: bool
+    plan: "Callable[[], SetPlan]", out: Path, unit: str, workers: str, overwrite: bool
 ) -> None:
-    """Pack a set.
+    """Pack a set of ``unit`` ("clips") into ``out``, with the values of the options.
 
-    Args:
-        out: Folder of the set.
-        unit: What is counted, plural ("clips").
-        plan: Plans the set; called once the progress bar is shown, because it may take a while.
-        workers: Value of ``--workers``.
-        overwrite: Replace another set in ``out``.
+    ``plan`` is called once the progress bar is shown, because it may take a while.
     """
     from stmdata.packing.pack import pack
 
-    show_making(
-        out,
-        unit,
-        lambda progress: pack(
-            plan(),
-            out,
-            workers=resolve_workers(workers),
-            overwrite=overwrite,
-            progress=progress,
-        ),
-    )
+    def make(progress: "Progress") -> "Manifest":
+        number = resolve_workers(workers)
+        return pack(plan(), out, workers=number, overwrite=overwrite, progress=progress)
+
+    show_making(out, unit, make)
 
 
 def show_making(out: Path, unit: str, make: "Callable[[Progress], Manifest]") -> None:

@@ -31,7 +31,7 @@ _MASK_STRIDE = 5
 def draw_coco(
     root: Path, images: int = 12, size: tuple[int, int] = (240, 320), seed: int = 0
 ) -> Path:
-    """Draw ``root/train2017/*.jpg`` and ``root/annotations/instances_train2017.json``.
+    """Draw ``train2017/*.jpg`` and ``annotations/instances_train2017.json``; return ``root``.
 
     Image i is of kind i mod 6: 0 polygons; 1 an object in two polygons; 2 an object in compressed
     RLE; 3 a crowd in uncompressed RLE; 4 a grey image; 5 an image without annotations. Odd images
@@ -42,9 +42,6 @@ def draw_coco(
         images: Number of images.
         size: (height, width), pixels; objects are 30 to 56 % of the short side wide.
         seed: Equal seeds give equal pictures.
-
-    Returns:
-        ``root``.
     """
     folder = root / "train2017"
     folder.mkdir(parents=True)
@@ -54,13 +51,11 @@ def draw_coco(
         rng = np.random.default_rng([seed, 0, i])
         height, width = size if i % 2 == 0 else size[::-1]
         picture, found = _coco_image(rng, i % 6, (height, width))
-        record = {"id": 37 * (i + 1), "file_name": f"{37 * (i + 1):012d}.jpg"}
-        records.append({**record, "height": height, "width": width})
-        mode = "L" if i % 6 == 4 else "RGB"
-        (folder / f"{37 * (i + 1):012d}.jpg").write_bytes(_jpeg(picture, mode))
+        number, name = 37 * (i + 1), f"{37 * (i + 1):012d}.jpg"
+        records.append({"id": number, "file_name": name, "height": height, "width": width})
+        (folder / name).write_bytes(_encode(picture, "L" if i % 6 == 4 else "RGB", "JPEG"))
         for entry in found:
-            place = {"id": 1000 + len(annotations), "image_id": record["id"]}
-            annotations.append(place | entry)
+            annotations.append({"id": 1000 + len(annotations), "image_id": number} | entry)
     names = dict(zip(_CATEGORY_IDS, TEXTURES, strict=True)) | {_CROWD: "crowd"}
     categories = [{"id": number, "name": name} for number, name in names.items()]
     value = {"images": records, "annotations": annotations, "categories": categories}
@@ -81,7 +76,7 @@ def draw_davis(
     ids: Sequence[int] = (1, 2, 3),
     void: bool = False,
 ) -> Path:
-    """Draw a DAVIS tree: ``JPEGImages/480p``, ``Annotations/480p`` and ``ImageSets/<year>``.
+    """Draw a DAVIS tree, with frames, masks and ``ImageSets/<year>``; return ``root``.
 
     The folders are named 480p at any size. The 2016 style has one object per video in grey masks of
     0 and 255, and the last mask of the first video has an alpha channel, like one real file. The
@@ -99,25 +94,23 @@ def draw_davis(
             through the range.
         ids: Object ids to use, as many as the largest number of objects; (1, 4, 9) leaves gaps.
         void: Draw the outlines of the objects as void (255).
-
-    Returns:
-        ``root``.
     """
     names = [f"drawn-{i:02d}" for i in range(videos)]
     for i, name in enumerate(names):
         rng = np.random.default_rng([seed, 1, i])
         count = 1 if year == 2016 else objects[0] + i % (objects[1] - objects[0] + 1)
         pictures, slots = draw_video(rng, frames=frames, size=size, objects=count)
-        masks = _relabel(slots, ids)
+        masks = np.array([0, *ids], np.uint8)[slots]
         if void:
             masks = np.where(_outline(masks), np.uint8(VOID), masks)
         _write_frames(root / "JPEGImages" / "480p" / name, pictures)
         encoded = {t: encode_mask(mask) for t, mask in enumerate(masks)}
         if year == 2016:
-            encoded = {t: _grey_mask(mask, "L") for t, mask in enumerate(slots)}
+            grey = np.where(slots > 0, np.uint8(255), np.uint8(0))
+            encoded = {t: _encode(mask, "L", "PNG") for t, mask in enumerate(grey)}
             if i == 0:
-                encoded[frames - 1] = _grey_mask(slots[-1], "LA")
-        _write_masks(root / "Annotations" / "480p" / name, encoded)
+                encoded[frames - 1] = _encode(grey[-1], "LA", "PNG")
+        _write_files(root / "Annotations" / "480p" / name, "png", encoded)
     lists = root / "ImageSets" / str(year)
     lists.mkdir(parents=True)
     for split, members in (("train", names[: videos - val]), ("val", names[videos - val :])):
@@ -133,7 +126,7 @@ def draw_youtube_vos(
     size: tuple[int, int] = (96, 128),
     seed: int = 0,
 ) -> Path:
-    """Draw a YouTube-VOS tree with the splits ``train`` and ``valid``.
+    """Draw a YouTube-VOS tree with the splits ``train`` and ``valid``; return ``root``.
 
     Videos have three or two objects in turn, with ids 1, 3 and 4; the last object enters late.
     ``train`` has a mask on every fifth frame. In ``valid`` only the frames in which an object first
@@ -147,9 +140,6 @@ def draw_youtube_vos(
         frames: Frames per video, at least 6 for an object to be late.
         size: (height, width), pixels.
         seed: Equal seeds give equal pictures.
-
-    Returns:
-        ``root``.
     """
     for stream, (split, videos) in enumerate((("train", train), ("valid", valid)), start=2):
         record: dict[str, Any] = {}
@@ -159,14 +149,14 @@ def draw_youtube_vos(
             count = 3 - i % 2
             late = {count: _MASK_STRIDE * min(2, (frames - 1) // _MASK_STRIDE)}
             pictures, slots = draw_video(rng, frames=frames, size=size, objects=count, enters=late)
-            every = _relabel(slots, (1, 3, 4))
+            every = np.array([0, 1, 3, 4], np.uint8)[slots]
             masks = {t: every[t] for t in range(0, frames, _MASK_STRIDE)}
             record[name] = {"objects": _listed_frames(masks, exported=split == "valid")}
             if split == "valid":
                 masks = _first_masks(masks)
             _write_frames(root / split / "JPEGImages" / name, pictures)
             encoded = {t: encode_mask(mask) for t, mask in masks.items()}
-            _write_masks(root / split / "Annotations" / name, encoded)
+            _write_files(root / split / "Annotations" / name, "png", encoded)
         _write_json(root / split / "meta.json", {"videos": record})
     return root
 
@@ -241,11 +231,6 @@ def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()  # type: ignore[no-any-return]
 
 
-def _relabel(masks: Bytes, ids: Sequence[int]) -> Bytes:
-    """Replace slot i by ``ids[i - 1]``."""
-    return np.array([0, *ids], np.uint8)[masks]
-
-
 def _outline(masks: Bytes) -> NDArray[np.bool_]:
     """Return (T, H, W) bool: pixels whose right or lower neighbour has another label."""
     out = np.zeros(masks.shape, bool)
@@ -276,29 +261,21 @@ def _first_masks(masks: Mapping[int, Bytes]) -> dict[int, Bytes]:
     return out
 
 
-def _grey_mask(mask: Bytes, mode: str) -> bytes:
-    grey = Image.fromarray(np.where(mask > 0, np.uint8(255), np.uint8(0)))
+def _encode(picture: Bytes, mode: str, kind: str) -> bytes:
     out = io.BytesIO()
-    grey.convert(mode).save(out, format="PNG")
-    return out.getvalue()
-
-
-def _jpeg(picture: Bytes, mode: str = "RGB") -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).convert(mode).save(out, format="JPEG", quality=92)
+    Image.fromarray(picture).convert(mode).save(out, kind, quality=92)  # PNG has no quality
     return out.getvalue()
 
 
 def _write_frames(folder: Path, pictures: Bytes) -> None:
-    folder.mkdir(parents=True)
-    for t, picture in enumerate(pictures):
-        (folder / f"{t:05d}.jpg").write_bytes(_jpeg(picture))
+    encoded = {t: _encode(picture, "RGB", "JPEG") for t, picture in enumerate(pictures)}
+    _write_files(folder, "jpg", encoded)
 
 
-def _write_masks(folder: Path, encoded: Mapping[int, bytes]) -> None:
+def _write_files(folder: Path, ending: str, files: Mapping[int, bytes]) -> None:
     folder.mkdir(parents=True)
-    for t, data in encoded.items():
-        (folder / f"{t:05d}.png").write_bytes(data)
+    for t, data in files.items():
+        (folder / f"{t:05d}.{ending}").write_bytes(data)
 
 
 def _write_json(path: Path, value: object) -> None:

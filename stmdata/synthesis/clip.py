@@ -154,7 +154,11 @@ def draw_clip(
         looks = None
         if policy is not NONE:
             looks = draw_appearance(policy, num_frames, rng)
-            scene = _deform(scene, policy, num_frames, rng)
+            bent = tuple(
+                replace(layer, deformation=draw_deformation(policy, num_frames, rng))
+                for layer in scene.layers
+            )
+            scene = replace(scene, layers=bent)
         frames, masks = render(image, labels, scene, looks)
         objects = _choose_objects(masks[0], scene, recipe, rng)
         if objects:
@@ -180,15 +184,6 @@ def _draw_scene(
     if isinstance(recipe, SmoothRecipe):
         return draw_smooth(labels, pool, recipe, num_frames, size, rng)
     raise TypeError(f"expected a recipe of a known family, found {type(recipe).__name__}")
-
-
-def _deform(scene: Scene, policy: AppearancePolicy, num_frames: int, rng: Generator) -> Scene:
-    """Make the pasted objects bend."""
-    layers = tuple(
-        replace(layer, deformation=draw_deformation(policy, num_frames, rng))
-        for layer in scene.layers
-    )
-    return replace(scene, layers=layers)
 
 
 def _choose_objects(

@@ -166,7 +166,7 @@ class SmoothRecipe(SynthRecipe):
 CLASSIC = ClassicRecipe()
 DEFAULT = SmoothRecipe()
 RECIPES: dict[str, SynthRecipe] = {"default": DEFAULT, "classic": CLASSIC}
-_FAMILIES: dict[str, SynthRecipe] = {"smooth": DEFAULT, "classic": CLASSIC}
+FAMILIES = {known.family: known for known in RECIPES.values()}
 
 
 def load_recipe(name_or_path: str | Path) -> SynthRecipe:
@@ -184,6 +184,6 @@ def load_recipe(name_or_path: str | Path) -> SynthRecipe:
 
 def _family(values: Mapping[str, Any]) -> SynthRecipe:
     name = values.get("family", "smooth")
-    if name not in list(_FAMILIES):
-        raise ValueError(f"family: expected one of {', '.join(_FAMILIES)}, found {name!r}")
-    return _FAMILIES[name]
+    if name not in list(FAMILIES):
+        raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, found {name!r}")
+    return FAMILIES[name]

@@ -38,13 +38,7 @@ def draw_smooth(
 ) -> Scene:
     """Draw the geometry of a clip of the default recipe.
 
-    Args:
-        labels: (H, W) uint8, ids 1.. without gaps; 0 background.
-        pool: Cut-outs to paste; if it is empty, nothing is pasted.
-        recipe: The numbers.
-        num_frames: Frames of the clip, T.
-        size: Side of the clip, px.
-        rng: Source of every random choice.
+    Arguments are those of :func:`~stmdata.synthesis.classic.draw_classic`.
     """
     instances = int(labels.max())
     base = _draw_camera(labels, instances, recipe, num_frames, size, rng)
