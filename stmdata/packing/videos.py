@@ -145,6 +145,7 @@ class VideoMaker:
             },
         )
         yield Sample(record, frames, masks)
+        yield from (Skipped(video.name, note) for note in video.notes)
         expected = {*ids_counted(total), *video.first_seen}
         for i in sorted(expected - set(record.object_ids)):
             reason = "vanished in the resize" if total[i] else "of meta.json is in no mask"

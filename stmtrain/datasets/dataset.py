@@ -15,7 +15,7 @@ from stmtrain.datasets.protocol import Protocol
 from stmtrain.datasets.video import Video, fit_masks
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.datasets.youtube_vos import ALL_FRAMES, youtube_vos_videos
-from stmtrain.errors import UsageError
+from stmtrain.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class Dataset:
             split, note = self._prefer_all_frames(root, split)
             notes = (note,)
         videos = tuple(fit_masks(video) for video in self.videos(root, split))
+        if any(video.notes for video in videos):
+            raise DataError(
+                f"{root / split}: has no meta.json, which lists the objects; give this folder to "
+                "--videos, which finds them in the masks"
+            )
         return VideoSet(self.title_of(split), videos, self.protocol, notes)
 
     def title_of(self, split: str) -> str:

@@ -3,6 +3,7 @@
 A tree that is incomplete or contradicts itself is refused with the name of the missing file.
 """
 
+import re
 from pathlib import Path
 
 from stmtrain.datasets.files import find_folder, pair_files, plain_name, some
@@ -41,7 +42,7 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
         if bare:
             raise DataError(
                 f"{masks_root / name}: expected a mask for each of {len(needed)} frames, found "
-                f"none for {some(bare)}; unpack DAVIS {year} again"
+                f"none for {some(bare)}; add them, or take {name} out of the list of {split}"
             )
         videos.append(Video(name, frames, masks))
     return videos
@@ -64,14 +65,17 @@ def _split_names(root: Path, year: int, split: str) -> list[str]:
 
 
 def _read_names(path: Path) -> list[str]:
-    """Read a sequence name per line, or the one in a path ``/JPEGImages/480p/<name>/<file>``."""
+    """Read the sequence of each line: its name, or a path to its folder or to one of its frames."""
     try:
         lines = read_file(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected text ({error}); replace the file") from None
     names = []
-    for entry in (line.split()[0].strip("/") for line in lines if line.strip()):
-        name = entry.split("/")[-2] if "/" in entry else entry
+    for line in filter(None, map(str.strip, lines)):
+        # A line of DAVIS 2016 has two paths, of a frame and of its mask.
+        *folders, name = re.split(r"\s+/", line.replace("\\", "/").strip("/"))[0].split("/")
+        if folders and name.lower().endswith((".jpg", ".jpeg", ".png")):
+            name = folders[-1]
         names.append(plain_name(name, str(path)))
     if not names:
         raise DataError(f"{path}: expected sequence names, found an empty list; replace the file")

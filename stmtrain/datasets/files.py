@@ -7,13 +7,29 @@ from pathlib import Path
 from stmtrain.errors import DataError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_JUNK = re.compile(r"[.@$].*|__MACOSX|lost\+found|System Volume Information")
+"""Folders that operating systems and file servers leave among others."""
 
 
 def plain_name(name: str, where: str) -> str:
     """Return ``name``, but refuse names that could lead out of the tree."""
     if not _NAME.fullmatch(name):
-        raise DataError(f"{where}: expected names of letters, digits, '_' and '-', found {name!r}")
+        raise DataError(
+            f"{where}: expected names of letters, digits, '_' and '-', found {name!r}; rename it "
+            "there, and its folders"
+        )
     return name
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return a key that sorts names by every number in them: ``9_10`` comes before ``10_9``."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def video_folders(root: Path) -> list[str]:
+    """List the folders in ``root`` in the order of their names, without hidden ones and junk."""
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not _JUNK.fullmatch(p.name))
 
 
 def pair_files(frames_folder: Path, masks_folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -24,7 +40,7 @@ def pair_files(frames_folder: Path, masks_folder: Path) -> tuple[dict[str, Path]
     if orphans:
         raise DataError(
             f"{masks_folder}: found masks without a frame in {frames_folder}: {some(orphans)}; "
-            "unpack the data set again or remove them"
+            "add the frames, or remove these masks"
         )
     return frames, masks
 
@@ -33,35 +49,41 @@ def list_images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """List a video's images in time order, by stem; hidden files (``._0.jpg``) are ignored."""
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: expected a folder of {suffixes[0]} files, found none; unpack the data set "
-            "again or remove the video from the split's list"
+            f"{folder}: expected a folder of {suffixes[0]} files, found none; add it, or leave the "
+            "video out"
         )
     images: dict[str, Path] = {}
-    # Shorter names first, so that 9 comes before 10 even without leading zeros.
-    for path in sorted(folder.iterdir(), key=lambda p: (len(p.stem), p.name)):
+    for path in sorted(folder.iterdir(), key=lambda p: natural_key(p.name)):
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if path.stem in images:
             raise DataError(f"{folder}: {images[path.stem].name} and {path.name} have one name")
         images[path.stem] = path
     if not images:
-        kinds = ", ".join(suffixes)
-        raise DataError(f"{folder}: expected {kinds} files, found none; check the folder")
+        others = sorted({p.suffix for p in folder.iterdir() if p.suffix and p.name[0] != "."})
+        found = f"only {some(others)}; convert them" if others else "none; check the folder"
+        raise DataError(f"{folder}: expected {', '.join(suffixes)} files, found {found}")
     return images
 
 
 def find_folder(root: Path, *parts: str) -> Path:
-    """Return ``root/parts``, which must be a folder; suggest a nested root if that has it."""
+    """Return ``root/parts``, which must be a folder; suggest another root if that has it."""
     folder = root.joinpath(*parts)
     if folder.is_dir():
         return folder
     nested = sorted(root.glob("/".join(["*", *parts])))
+    there = folder.parent
+    while not there.is_dir() and there != root:
+        there = there.parent
     if nested:
         advice = f"pass {nested[0].parents[len(parts) - 1]}"
+    elif root.name == parts[0] and root.joinpath(*parts[1:]).is_dir():
+        advice = f"pass {root.parent}"
+    elif not root.is_dir():
+        advice = f"there is no {root}; check the path"
     else:
-        parent = folder.parent if folder.parent.is_dir() else root
-        found = sorted(p.name for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
-        advice = f"{parent} has {some(found) or 'no folders'}; pass the data set's root folder"
+        found = some(video_folders(there)) or "no folders"
+        advice = f"{there} has {found}; use one of these, or add what is missing"
     raise DataError(f"{folder}: expected a folder, found none; {advice}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stmtrain.datasets.files import find_folder, pair_files
+from stmtrain.datasets.files import find_folder, pair_files, video_folders
 from stmtrain.datasets.protocol import DAVIS, LATE_OBJECTS
 from stmtrain.datasets.video import Video, fit_masks
 from stmtrain.datasets.video_set import VideoSet
@@ -24,11 +24,7 @@ def folder_set(root: Path) -> VideoSet:
         DataError: A folder or mask is missing, damaged, or far from its frame's size.
     """
     frames_root, masks_root = find_folder(root, "JPEGImages"), find_folder(root, "Annotations")
-    names = sorted(
-        path.name
-        for path in frames_root.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    names = video_folders(frames_root)
     if not names:
         raise DataError(f"{frames_root}: expected one folder per video, found none")
     videos = [_video(name, frames_root, masks_root) for name in names]

@@ -87,6 +87,7 @@ class Video:
             packed sample.
         misfits: Names of the masks that :func:`fit_masks` found to differ from their frames' size
             by a pixel or two; they are resampled when they are read.
+        notes: What a reader of the packed video must know.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Video:
     required: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
     misfits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the frames in pixels, from the header of the first frame."""

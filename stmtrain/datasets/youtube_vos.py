@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmtrain.datasets.files import find_folder, pair_files, plain_name, some
+from stmtrain.datasets.files import find_folder, pair_files, plain_name, some, video_folders
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
@@ -22,7 +22,8 @@ ALL_FRAMES = "_all_frames"
 def youtube_vos_videos(root: Path, split: str) -> list[Video]:
     """List the videos of a YouTube-VOS tree.
 
-    A split's folder holds ``JPEGImages``, ``Annotations`` and ``meta.json``.
+    A split's folder holds ``JPEGImages``, ``Annotations`` and ``meta.json``. Without ``meta.json``,
+    as in MOSE and LVOS, nothing is known of the videos but their masks.
 
     Args:
         root: The folder that holds the splits.
@@ -41,14 +42,18 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
     masks_root = own / "Annotations"
     if not masks_root.is_dir():
         masks_root = find_folder(root, base.name, "Annotations")
+    found = video_folders(frames_root)
     meta_path = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
+    if not meta_path.is_file():
+        return [_video_of_masks(frames_root / name, masks_root / name) for name in found]
     listed = _read_meta(meta_path)
-    found = {p.name for p in frames_root.iterdir() if p.is_dir() and not p.name.startswith(".")}
-    unlisted = sorted(found - set(listed))
+    unlisted = [
+        name for name in found if name not in listed and any((frames_root / name).iterdir())
+    ]
     if unlisted:
         raise DataError(
             f"{frames_root}: expected only the videos of {meta_path}, found also "
-            f"{some(unlisted)}; use the meta.json of this split"
+            f"{some(unlisted)}; use the meta.json that lists them, or remove them"
         )
     return [
         _video(frames_root / name, masks_root / name, listed[name], meta_path)
@@ -64,6 +69,17 @@ class _Object:
     category: str | None
 
 
+def _video_of_masks(frames_folder: Path, masks_folder: Path) -> Video:
+    """Pair the files of a video of which nothing else is stated: MOSE, LVOS, Ref-YouTube-VOS."""
+    frames, masks = pair_files(frames_folder, masks_folder)
+    return Video(
+        frames_folder.name,
+        frames,
+        masks,
+        notes=("no meta.json: objects enter where a mask first shows them",),
+    )
+
+
 def _video(
     frames_folder: Path, masks_folder: Path, objects: Mapping[int, _Object], meta_path: Path
 ) -> Video:
@@ -77,14 +93,14 @@ def _video(
         if absent:
             raise DataError(
                 f"{where}: lists frames that {frames_folder} does not have, {some(absent)}; "
-                "unpack the split again"
+                "add them, or use the meta.json of these frames"
             )
         required[object_id] = tuple(sorted(listed.frames, key=position.__getitem__))
         first = required[object_id][0]
         if first not in masks:
             raise DataError(
                 f"{where}: expected a mask in {first!r}, where it first appears, found none in "
-                f"{masks_folder}; unpack the split again"
+                f"{masks_folder}; add it, or use the meta.json of these masks"
             )
     first_seen = {object_id: names[0] for object_id, names in required.items()}
     origin = {
@@ -102,7 +118,7 @@ def _read_meta(path: Path) -> dict[str, dict[int, _Object]]:
     try:
         meta = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected JSON ({error}); unpack the split again") from None
+        raise DataError(f"{path}: expected JSON ({error}); use the original file") from None
     videos = meta.get("videos") if isinstance(meta, dict) else None
     if not isinstance(videos, dict) or not videos:
         raise DataError(f'{path}: expected a JSON object with "videos"; use the original file')

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from stmtrain.datasets.files import natural_key
 from stmtrain.report.charts import sparkline
 from stmtrain.report.comparison import Comparison
 from stmtrain.scoring.scores import Scores
@@ -63,7 +64,7 @@ def mean_j_over_time(scores: Scores) -> Mapping[str, float]:
     for score in scores.objects:
         for frame, j in zip(score.frames, score.j_values, strict=True):
             values.setdefault(frame, []).append(j)
-    return {frame: float(np.mean(values[frame])) for frame in sorted(values, key=_in_time)}
+    return {frame: float(np.mean(values[frame])) for frame in sorted(values, key=natural_key)}
 
 
 def _cells(row: list[Scores | None], sparks: int, pictures: bool = True) -> list[str]:
@@ -78,8 +79,3 @@ def _cells(row: list[Scores | None], sparks: int, pictures: bool = True) -> list
             line = list(mean_j_over_time(scores).values()) if scores and pictures else []
             cells.append(sparkline(line, sparks) if line else "")
     return cells
-
-
-def _in_time(frame: str) -> tuple[int, str]:
-    """Order frame names as :mod:`stmtrain.datasets.davis` does, with leading zeros or without."""
-    return len(frame), frame

@@ -58,6 +58,39 @@ def test_davis_reads_the_lists_of_paths_of_2016(davis):
         DAVIS_2017.videos(davis, "test-dev")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bear",
+        " bear/ ",
+        "480p/bear",
+        "JPEGImages/480p/bear",
+        "/JPEGImages/480p/bear/00000.jpg",
+        "/JPEGImages/480p/bear/00000.JPG\t/Annotations/480p/bear/00000.png",
+        "\\JPEGImages\\480p\\bear\\00000.jpg \\Annotations\\480p\\bear\\00000.png",
+    ],
+)
+def test_a_list_names_a_sequence_in_any_of_these_ways(davis, line):
+    (davis / "ImageSets/2017/val.txt").write_text(f"\ufeff{line}\n\n", encoding="utf-8")
+    assert [v.name for v in DAVIS_2017.videos(davis, "val")] == ["bear"]
+
+
+@pytest.mark.parametrize(
+    "line", ["bear walk", "/JPEGImages/480p/bear walk/00000.jpg", "../bear/.."]
+)
+def test_a_name_that_is_no_key_is_named_completely(davis, line):
+    (davis / "ImageSets/2017/val.txt").write_text(line)
+    with pytest.raises(DataError, match=r"found '(bear walk|\.\.)'; rename"):
+        DAVIS_2017.videos(davis, "val")
+
+
+def test_frames_of_another_format_are_named(davis):
+    for path in (davis / "JPEGImages/480p/bear").iterdir():
+        path.rename(path.with_suffix(".png"))
+    with pytest.raises(DataError, match=r"expected .jpg, .jpeg files, found only .png; convert"):
+        DAVIS_2017.videos(davis, "train")
+
+
 def test_davis_test_splits_need_the_first_mask_only(davis):
     (davis / "ImageSets/2017/test-dev.txt").write_text("bear")
     masks = davis / "Annotations/480p/bear"
@@ -129,7 +162,7 @@ def test_davis_points_at_the_nested_folder(davis):
     davis.rename(nested / "DAVIS")
     with pytest.raises(DataError, match=r"ImageSets: expected a folder, found none; pass .*DAVIS$"):
         DAVIS_2017.videos(nested, "val")
-    with pytest.raises(DataError, match=r"JPEGImages has 480p; pass"):
+    with pytest.raises(DataError, match=r"JPEGImages has 480p; use one of these"):
         DAVIS_2017.videos(nested / "DAVIS", "val", resolution="1080p")
 
 

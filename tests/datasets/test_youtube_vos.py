@@ -66,7 +66,6 @@ def test_youtube_all_frames_borrow_masks_and_meta(youtube):
         (lambda s: (s / "JPEGImages/0a1b/00015.jpg").unlink(), "object 1: lists frames .* 00015"),
         (lambda s: (s / "JPEGImages/0a1b").rename(s / "x"), "0a1b: expected a folder of .jpg"),
         (lambda s: touch(s / "JPEGImages/new", ["00000.jpg"]), "found also new"),
-        (lambda s: (s / "meta.json").unlink(), "meta.json: cannot be read"),
         (lambda s: (s / "meta.json").write_text("[]"), 'expected a JSON object with "videos"'),
         (lambda s: (s / "meta.json").write_text("{"), "expected JSON"),
         (lambda s: write_meta(s, {"0a1b": {}}), "video '0a1b': expected"),
@@ -87,3 +86,25 @@ def test_broken_youtube_trees_say_what_is_missing(youtube, breakage, message):
     with pytest.raises(DataError, match=message) as caught:
         youtube_vos_videos(youtube, "valid")
     assert "\n" not in str(caught.value)
+
+
+def test_junk_and_empty_folders_between_the_videos_are_no_videos(youtube):
+    for junk in ("__MACOSX/0a1b", ".git", "@eaDir/0a1b", "empty"):
+        (youtube / "valid/JPEGImages" / junk).mkdir(parents=True)
+    assert [v.name for v in youtube_vos_videos(youtube, "valid")] == ["0a1b", "ff-_"]
+
+
+def test_without_meta_the_masks_say_all_and_the_videos_carry_a_note(youtube):
+    (youtube / "valid/meta.json").unlink()
+    (youtube / "valid/JPEGImages/__MACOSX").mkdir()
+    videos = youtube_vos_videos(youtube, "valid")
+    assert [(v.name, v.first_seen, len(v.masks)) for v in videos] == [
+        ("0a1b", {}, 2),
+        ("ff-_", {}, 2),
+    ]
+    assert all("no meta.json" in v.notes[0] for v in videos)
+
+
+def test_the_folder_of_a_split_is_told_from_the_folder_of_all(youtube):
+    with pytest.raises(DataError, match=f"pass {youtube}$"):
+        youtube_vos_videos(youtube / "valid", "valid")
