@@ -86,14 +86,15 @@ def _places(node: ast.AST, parent: ast.expr | None) -> Iterator[tuple[ast.expr, 
     """Yield the expressions that decide results, each with the one to show it in."""
     if isinstance(node, ast.Raise | ast.JoinedStr):
         return  # messages
-    inside = node if isinstance(node, ast.expr) else None
-    if inside is not None:
-        atom = isinstance(node, ast.Constant | ast.UnaryOp | ast.Name)
-        yield inside, parent if atom and parent is not None else inside
+    shown = None
+    if isinstance(node, ast.expr):
+        alone = parent is None or not isinstance(node, ast.Constant | ast.UnaryOp | ast.Name)
+        shown = node if alone else parent  # an atom would not tell where in the line it is
+        yield node, shown or node
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and name not in ("annotation", "returns"):
-                yield from _places(child, inside)
+                yield from _places(child, shown)
 
 
 def _changes(node: ast.expr) -> Iterator[tuple[str, object]]:

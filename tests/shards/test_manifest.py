@@ -33,6 +33,10 @@ def test_they_are_the_same_after_json():
     assert Manifest.from_json(MANIFEST.to_json(), "here") == MANIFEST
 
 
+def test_a_manifest_is_indented_for_people():
+    assert MANIFEST.to_json().startswith(b'{\n "config": {\n  "seed": 3\n },\n "config_hash": "')
+
+
 def test_a_shards_entry_describes_its_sidecar():
     (entry,) = MANIFEST.shards
     assert (entry.name, entry.bytes, entry.samples) == ("a-000000.tar", 2048, 2)
