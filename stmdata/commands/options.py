@@ -8,3 +8,6 @@ import typer
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Annotations = Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another set in --out.")]
+Resize = Annotated[
+    int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
+]

@@ -1,4 +1,4 @@
-"""``stm pack-davis`` and ``stm pack-youtube-vos``. Options and wiring only."""
+"""``stm pack-videos``, ``pack-davis`` and ``pack-youtube-vos``. Options and wiring only."""
 
 from functools import partial
 from pathlib import Path
@@ -6,16 +6,29 @@ from typing import Annotated
 
 import typer
 
-from stmdata.commands.options import Overwrite
+from stmdata.commands.options import Overwrite, Resize
 from stmdata.commands.run import run_packing
 from stmtrain.commands.command import command
 from stmtrain.commands.options import Out, Split, Workers, Year
 
 app = typer.Typer()
 
-Resize = Annotated[
-    int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
-]
+
+@command(app, "pack-videos")
+def pack_videos(
+    root: Annotated[Path, typer.Option(help="Root folder of the data set.")],
+    layout: Annotated[str, typer.Option(help="Name of the data set, such as davis2017.")],
+    split: Split = "train",
+    out: Out = Path("shards/videos"),
+    resize: Resize = None,
+    workers: Workers = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Pack the videos of any known data set as they are, or resized, into shards."""
+    from stmdata.packing.videos import prepare_videos
+
+    plan = partial(prepare_videos, layout, root, split, resize)
+    run_packing(plan, out, "videos", workers, overwrite)
 
 
 @command(app, "pack-davis")
@@ -29,10 +42,7 @@ def pack_davis(
     overwrite: Overwrite = False,
 ) -> None:
     """Pack DAVIS videos as they are, or resized, into shards."""
-    from stmdata.packing.videos import prepare_videos
-
-    plan = partial(prepare_videos, f"davis{year}", root, split, resize)
-    run_packing(plan, out, "videos", workers, overwrite)
+    pack_videos(root, f"davis{year}", split, out, resize, workers, overwrite)
 
 
 @command(app, "pack-youtube-vos")
@@ -47,7 +57,4 @@ def pack_youtube_vos(
     overwrite: Overwrite = False,
 ) -> None:
     """Pack YouTube-VOS videos as they are, or resized, into shards."""
-    from stmdata.packing.videos import prepare_videos
-
-    plan = partial(prepare_videos, "youtube-vos", root, split, resize)
-    run_packing(plan, out, "videos", workers, overwrite)
+    pack_videos(root, "youtube-vos", split, out, resize, workers, overwrite)

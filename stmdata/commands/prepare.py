@@ -1,18 +1,16 @@
 """``stm prepare-coco`` and ``stm prepare-masks``. Options and wiring only."""
 
-import inspect
 import os
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmdata.commands.options import Annotations, Images, Overwrite
 from stmdata.commands.run import run_packing
 from stmtrain.commands.command import command
-from stmtrain.commands.options import OnBad, Out, Seed, Workers
+from stmtrain.commands.options import OnBad, Out, Seed, Workers, share_options
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,24 +65,8 @@ def clip_options(
     )
 
 
-def _with_clip_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of :func:`clip_options` to a command, which receives its result."""
-    own = inspect.signature(function).parameters
-    shared = inspect.signature(clip_options).parameters
-
-    @wraps(function)
-    def wrapper(**values: Any) -> None:
-        options = clip_options(**{name: values.pop(name) for name in shared})
-        function(options=options, **values)
-
-    options = [option for option in (*own.values(), *shared.values()) if option.name != "options"]
-    vars(wrapper)["__signature__"] = inspect.Signature(options)  # Typer reads the options from here
-    wrapper.__annotations__ = {option.name: option.annotation for option in options}
-    return wrapper
-
-
 @command(app, "prepare-coco")
-@_with_clip_options
+@share_options(options=clip_options)
 def prepare_coco(
     options: "ClipOptions",
     images: Images = None,
@@ -104,7 +86,7 @@ def prepare_coco(
 
 
 @command(app, "prepare-masks")
-@_with_clip_options
+@share_options(options=clip_options)
 def prepare_masks(
     options: "ClipOptions",
     images: Images = None,

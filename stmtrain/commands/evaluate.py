@@ -8,24 +8,12 @@ import typer
 from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import (
     Checkpoint,
-    DavisRoot,
     Device,
-    Flip,
-    FolderRoot,
-    MemoryEvery,
-    MemoryFrames,
-    PackedVideos,
-    Precision,
-    Scales,
-    ScoredSplit,
-    ShortSide,
-    TopK,
     Workers,
-    Year,
-    YouTubeVosRoot,
-    inference_of,
-    open_video_set,
+    inference_options,
     print_notes,
+    share_options,
+    video_set,
 )
 from stmtrain.errors import StmError, UsageError
 from stmtrain.processes import resolve_workers
@@ -34,33 +22,24 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stmtrain.datasets.video_set import VideoSet
+    from stmtrain.inference.options import Inference
 
 app = typer.Typer()
 
 
 @command(app, "eval")
+@share_options(videos=video_set, options=inference_options)
 def evaluate(
+    videos: "VideoSet",
+    options: "Inference",
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="Folder for PNGs and results.json.")],
-    davis: DavisRoot = None,
-    youtube_vos: YouTubeVosRoot = None,
-    videos: FolderRoot = None,
-    shards: PackedVideos = None,
-    year: Year = 2017,
-    split: ScoredSplit = None,
     export: Annotated[
         Path | None, typer.Option(help="Also write the zip for the benchmark's server.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results of other settings.")
     ] = False,
-    memory_every: MemoryEvery = 5,
-    memory_frames: MemoryFrames = None,
-    top_k: TopK = None,
-    size: ShortSide = None,
-    flip: Flip = False,
-    scales: Scales = "1",
-    precision: Precision = "float32",
     device: Device = "auto",
     workers: Workers = "auto",
 ) -> None:
@@ -69,21 +48,11 @@ def evaluate(
     from stmtrain.inference.evaluate import evaluate as evaluate_videos
     from stmtrain.training.distributed import usable_device
 
-    options = inference_of(
-        memory_every=memory_every,
-        memory_frames=memory_frames,
-        top_k=top_k,
-        size=size,
-        flip=flip,
-        scales=scales,
-        precision=precision,
-    )
     console = open_console()
-    chosen = open_video_set(davis, youtube_vos, videos, shards, year, split)
     with progress_bar(console, "eval", "frames") as progress:
         evaluation = evaluate_videos(
             checkpoint,
-            chosen,
+            videos,
             out,
             device=usable_device(device),
             options=options,
@@ -100,17 +69,13 @@ def evaluate(
 
 
 @command(app, "score")
+@share_options(videos=video_set)
 def score(
+    videos: "VideoSet",
     results: Annotated[Path | None, typer.Option(help="Folder with <video>/<frame>.png.")] = None,
     check_submission: Annotated[
         Path | None, typer.Option(help="Instead: list every fault of a zip for the server.")
     ] = None,
-    davis: DavisRoot = None,
-    youtube_vos: YouTubeVosRoot = None,
-    videos: FolderRoot = None,
-    shards: PackedVideos = None,
-    year: Year = 2017,
-    split: ScoredSplit = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write every number here.")] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Folder for CSV files like the official tool's.")
@@ -122,34 +87,29 @@ def score(
     from stmtrain.scoring.score import score_results
 
     console = open_console()
-    truth = open_video_set(davis, youtube_vos, videos, shards, year, split)
     if check_submission is not None and results is None:
-        _check_submission(console, check_submission, truth)
+        _check_submission(console, check_submission, videos)
         return
     if results is None or check_submission is not None:
         raise UsageError("expected either --results FOLDER or --check-submission FILE")
     with progress_bar(console, "score", "videos") as progress:
-        scores = score_results(results, truth, resolve_workers(workers), progress)
+        scores = score_results(results, videos, resolve_workers(workers), progress)
     console.print(scores.table())
     print_notes(console, scores.notes)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
         json.write_bytes(scores.to_json())
     if csv is not None:
-        scores.write_csv(csv, split or "val")
+        scores.write_csv(csv, videos.split)
 
 
 @command(app, "report")
+@share_options(videos=video_set)
 def report(
+    videos: "VideoSet",
     results: Annotated[
         list[str], typer.Argument(help="Folders of PNGs; NAME=FOLDER to name one. First: baseline.")
     ],
-    davis: DavisRoot = None,
-    youtube_vos: YouTubeVosRoot = None,
-    videos: FolderRoot = None,
-    shards: PackedVideos = None,
-    year: Year = 2017,
-    split: ScoredSplit = None,
     out: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.")] = None,
     workers: Workers = "auto",
 ) -> None:
@@ -161,9 +121,8 @@ def report(
 
     console = open_console()
     folders = name_results(results)
-    truth = open_video_set(davis, youtube_vos, videos, shards, year, split)
     with progress_bar(console, "score", "videos") as progress:
-        comparison = compare(folders, truth, resolve_workers(workers), progress)
+        comparison = compare(folders, videos, resolve_workers(workers), progress)
     console.print(comparison_table(comparison, console.width, console.encoding))
     print_notes(console, comparison.notes())
     if out is not None:

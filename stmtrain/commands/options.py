@@ -1,9 +1,12 @@
 """Options that several commands share, and what is opened or built from them."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -36,50 +39,9 @@ CacheSize = Annotated[
     float, typer.Option("--cache-size", min=0, help="The most that the cache holds, GB.")
 ]
 
-DavisRoot = Annotated[Path | None, typer.Option("--davis", help="DAVIS root (holds JPEGImages).")]
-YouTubeVosRoot = Annotated[
-    Path | None, typer.Option("--youtube-vos", help="Or a YouTube-VOS root (holds the splits).")
-]
-FolderRoot = Annotated[
-    Path | None, typer.Option(help="Or any JPEGImages/VIDEO/*.jpg, Annotations/VIDEO/*.png.")
-]
-PackedVideos = Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")]
 Year = Annotated[int, typer.Option(help="DAVIS year: 2016 or 2017.")]
 Split = Annotated[str, typer.Option(help="Split: train, val, ...")]
-ScoredSplit = Annotated[
-    str | None,
-    typer.Option(help="Split: val, test-dev, ...; of YouTube-VOS: valid, train (public masks)."),
-]
-
-_PANEL = "Inference"
-MemoryEvery = Annotated[
-    int, typer.Option(help="Every Nth frame stays in memory.", rich_help_panel=_PANEL)
-]
-MemoryFrames = Annotated[
-    int | None,
-    typer.Option(help="Most frames in memory; 0 for no limit.", rich_help_panel=_PANEL),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option(
-        "--top-k",
-        help="Read the K most similar memory positions; else all.",
-        rich_help_panel=_PANEL,
-    ),
-]
-ShortSide = Annotated[
-    int | None,
-    typer.Option(
-        help="Short side for the network, pixels; 0: the frames' own.", rich_help_panel=_PANEL
-    ),
-]
-Flip = Annotated[
-    bool, typer.Option("--flip", help="Average with the mirrored video.", rich_help_panel=_PANEL)
-]
-Scales = Annotated[
-    str, typer.Option(help="Average over these sizes, such as 1,1.3.", rich_help_panel=_PANEL)
-]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16.", rich_help_panel=_PANEL)]
+_Inference = partial(typer.Option, rich_help_panel="Inference")
 
 
 class OnBad(StrEnum):
@@ -89,10 +51,53 @@ class OnBad(StrEnum):
     SKIP = "skip"
 
 
-def inference_of(
-    *, scales: str, memory_frames: int | None, size: int | None, **options: Any
+def share_options(**builders: Callable[..., Any]) -> Callable[..., Callable[..., None]]:
+    """Add the options of other functions to a command.
+
+    Args:
+        builders: By name of a parameter of the command, the function whose result it receives.
+            The parameters of that function become options after the command's own.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(function).parameters
+        shared = {name: inspect.signature(build).parameters for name, build in builders.items()}
+
+        @functools.wraps(function)
+        def wrapper(**values: Any) -> None:
+            for name, build in builders.items():
+                values[name] = build(**{option: values.pop(option) for option in shared[name]})
+            function(**values)
+
+        options = [parameter for name, parameter in own.items() if name not in builders]
+        for parameters in shared.values():
+            options += parameters.values()
+        # Typer reads the options from here.
+        vars(wrapper)["__signature__"] = inspect.Signature(options)
+        wrapper.__annotations__ = {option.name: option.annotation for option in options}
+        return wrapper
+
+    return decorate
+
+
+def inference_options(
+    memory_every: Annotated[int, _Inference(help="Every Nth frame stays in memory.")] = 5,
+    memory_frames: Annotated[
+        int | None, _Inference(help="Most frames in memory; 0 for no limit.")
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        _Inference("--top-k", help="Read the K most similar memory positions; else all."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        _Inference(help="Short side for the network, pixels; 0: the frames' own."),
+    ] = None,
+    flip: Annotated[bool, _Inference("--flip", help="Average with the mirrored video.")] = False,
+    scales: Annotated[str, _Inference(help="Average over these sizes, such as 1,1.3.")] = "1",
+    precision: Annotated[str, _Inference(help="float32 or bfloat16.")] = "float32",
 ) -> "Inference":
-    """Build the options of inference from command-line values.
+    """Build the options of inference.
 
     Raises:
         UsageError: An option has a wrong value; names the option.
@@ -105,24 +110,43 @@ def inference_of(
         raise UsageError(f"--scales: expected numbers such as 1,1.3, found {scales!r}") from None
     try:
         return Inference(
-            scales=factors, memory_frames=memory_frames or None, size=size or None, **options
+            memory_every=memory_every,
+            memory_frames=memory_frames or None,
+            top_k=top_k,
+            size=size or None,
+            flip=flip,
+            scales=factors,
+            precision=cast(Any, precision),
         )
     except OptionError as error:
         raise UsageError(f"--{error.option.replace('_', '-')}: {error.problem}") from None
 
 
-def open_video_set(
-    davis: Path | None,
-    youtube_vos: Path | None,
-    videos: Path | None,
-    shards: str | None,
-    year: int,
-    split: str | None,
+def video_set(
+    davis: Annotated[Path | None, typer.Option(help="DAVIS root (holds JPEGImages).")] = None,
+    youtube_vos: Annotated[
+        Path | None, typer.Option(help="Or a YouTube-VOS root (holds the splits).")
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Or any JPEGImages/VIDEO/*.jpg, Annotations/VIDEO/*.png.")
+    ] = None,
+    shards: Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="With --videos: the data set of this name, such as davis2017."),
+    ] = None,
+    year: Year = 2017,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split: val, test-dev, ...; of YouTube-VOS: valid, train (public masks)."
+        ),
+    ] = None,
 ) -> "VideoSet":
     """Open the one set of videos that was named.
 
     Raises:
-        UsageError: None or several were named, or there is no such year or split.
+        UsageError: None or several were named, or there is no such data set, year or split.
         DataError: The set is incomplete.
     """
     from stmtrain.datasets.dataset import find_dataset
@@ -137,11 +161,14 @@ def open_video_set(
             f"expected one of {', '.join(named)}, found {' and '.join(given) or 'none of them'}"
         )
     if davis is not None:
-        return find_dataset(f"davis{year}").open(davis, split)
-    if youtube_vos is not None:
-        return find_dataset("youtube-vos").open(youtube_vos, split)
+        layout = f"davis{year}"
+    elif youtube_vos is not None:
+        layout = "youtube-vos"
+    root = davis or youtube_vos or videos
+    if root is not None and layout is not None:
+        return find_dataset(layout).open(root, split)
     if split is not None:
-        raise UsageError(f"--split: {given[0]} has no splits; omit it")
+        raise UsageError(f"--split: {given[0]} has no splits; omit it, or name the --layout")
     return folder_set(videos) if videos is not None else packed_set(parse_location(str(shards)))
 
 

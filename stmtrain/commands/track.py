@@ -1,29 +1,24 @@
 """The command track. Options and wiring only."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import (
-    Checkpoint,
-    Device,
-    Flip,
-    MemoryEvery,
-    MemoryFrames,
-    Precision,
-    Scales,
-    ShortSide,
-    TopK,
-    inference_of,
-)
+from stmtrain.commands.options import Checkpoint, Device, inference_options, share_options
+
+if TYPE_CHECKING:
+    from stmtrain.inference.options import Inference
 
 app = typer.Typer()
 
 
 @command(app, "track", again="masks/ has the frames so far; use --overwrite to start again")
+@share_options(options=partial(inference_options, memory_frames=40, size=480))
 def track(
+    options: "Inference",
     source: Annotated[Path, typer.Argument(help="Video file, or folder of frames.")],
     mask: Annotated[
         list[str],
@@ -38,13 +33,6 @@ def track(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run's results.")
     ] = False,
-    memory_every: MemoryEvery = 5,
-    memory_frames: MemoryFrames = 40,
-    top_k: TopK = None,
-    size: ShortSide = 480,
-    flip: Flip = False,
-    scales: Scales = "1",
-    precision: Precision = "float32",
     device: Device = "auto",
 ) -> None:
     """Track objects through your own video, given their masks in any frames."""
@@ -53,15 +41,6 @@ def track(
     from stmtrain.inference.track import track as track_video
     from stmtrain.training.distributed import usable_device
 
-    options = inference_of(
-        memory_every=memory_every,
-        memory_frames=memory_frames,
-        top_k=top_k,
-        size=size,
-        flip=flip,
-        scales=scales,
-        precision=precision,
-    )
     console = open_console()
     with progress_bar(console, "track", "frames") as progress:
         tracked = track_video(

@@ -79,7 +79,7 @@ class Dataset:
             UsageError: There is no such split.
             DataError: The tree is incomplete, or a mask is far from its frame's size.
         """
-        split = split or self.scored_split
+        split = asked = split or self.scored_split
         notes: tuple[str, ...] = ()
         if self.all_frames:
             split, note = self._prefer_all_frames(root, split)
@@ -90,7 +90,7 @@ class Dataset:
                 f"{root / split}: has no meta.json, which lists the objects; give this folder to "
                 "--videos, which finds them in the masks"
             )
-        return VideoSet(self.title_of(split), videos, self.protocol, notes)
+        return VideoSet(self.title_of(split), videos, self.protocol, notes, asked)
 
     def title_of(self, split: str) -> str:
         """Return what a split is called in reports: ``DAVIS 2017 val``."""

@@ -23,12 +23,14 @@ class VideoSet:
         videos: In the data set's order.
         protocol: How results are exported and scored.
         notes: What a reader of the results must know about the input.
+        split: The split, as the official tool names it in its files.
     """
 
     dataset: str
     videos: tuple[VideoSource, ...]
     protocol: Protocol
     notes: tuple[str, ...] = ()
+    split: str = "val"
 
     @property
     def frames(self) -> int:

@@ -89,3 +89,22 @@ def test_wrong_usage_is_one_line(
     for part in parts:
         assert part in lines[0]
     assert not (tmp_path / "o").exists()
+
+
+def test_a_data_set_can_be_named_by_its_layout(davis: Path, tmp_path: Path) -> None:
+    results, layout = davis / "Annotations" / "480p", ("--layout", "davis2017")
+    outputs = [
+        stm("score", "--results", results, *words, "--workers", 1).output
+        for words in (("--davis", davis), ("--videos", davis, *layout))
+    ]
+    assert "DAVIS 2017 val" in outputs[0]
+    assert outputs[0] == outputs[1]
+    options = ("--split", "val", "--workers", 1)
+    assert stm("pack-davis", "--root", davis, "--out", tmp_path / "a", *options).exit_code == 0
+    named = stm("pack-videos", "--root", davis, *layout, "--out", tmp_path / "b", *options)
+    assert named.exit_code == 0, named.output
+    a, b = (sorted((tmp_path / name).glob("*.*")) for name in "ab")
+    assert [path.read_bytes() for path in a] == [path.read_bytes() for path in b]
+    unknown = stm("pack-videos", "--root", davis, "--layout", "x", "--out", tmp_path / "c")
+    assert unknown.exit_code == 2
+    assert "davis2016, davis2017, youtube-vos" in unknown.output
