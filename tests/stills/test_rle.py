@@ -104,3 +104,8 @@ def test_a_box_is_drawn_around_its_pixels() -> None:
     assert box.sum() == 3
     empty, corner = rle.draw_runs(np.array([30]), height=5)
     assert (empty.shape, corner) == ((0, 0), (0, 0))
+
+
+def test_an_image_too_large_for_pycocotools_is_refused() -> None:
+    size = (2**15, 2**16)
+    assert rle.compress_rle([2**31], size, size) is None
