@@ -10,8 +10,6 @@ import numpy as np
 
 from stmtrain.report.html import Markup, join, tag
 
-__all__ = ["DASHES", "dot_strip", "line_chart", "line_sample", "sparkline"]
-
 DASHES = ("", "6 3", "2 2.5", "9 3 2 3", "4 4", "1 3.5", "12 3", "7 2 2 2 2 2")
 """Dash patterns of the results' lines, so that lines do not differ in colour alone."""
 

@@ -20,8 +20,6 @@ from stmtrain.report.run_record import claimed_score, facts_of, read_run
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.scores import RESULTS_NAME, ObjectScore, Scores
 
-__all__ = ["Comparison", "Difference", "Result", "compare", "name_results"]
-
 MOST_RESULTS = 8
 """More lines than this cannot be distinguished in one chart."""
 

@@ -15,8 +15,6 @@ from PIL import Image
 from stmtrain.images.draw import contours
 from stmtrain.images.masks import VOID
 
-__all__ = ["ERROR_COLOURS", "data_uri", "error_picture", "window"]
-
 Pixels = NDArray[np.uint8]
 Window = tuple[slice, slice]
 

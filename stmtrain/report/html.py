@@ -7,8 +7,6 @@ has built. A page that consists of such elements has no unescaped text.
 from collections.abc import Iterable
 from html import escape
 
-__all__ = ["Markup", "join", "tag"]
-
 _VOID_TAGS = {"br", "col", "img", "link", "meta"}
 _RAW_TAGS = {"script", "style"}
 

@@ -19,8 +19,6 @@ from stmtrain.report.html import Markup, join, tag
 from stmtrain.report.sections import Pictures, video_section
 from stmtrain.report.tables import facts_table, objects_table, summary_table, videos_table
 
-__all__ = ["MAX_PICTURE_BYTES", "html_report", "write_report"]
-
 MAX_PICTURE_BYTES = 8_000_000
 """Size of all pictures of a report in the file, in base64."""
 

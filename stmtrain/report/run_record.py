@@ -8,8 +8,6 @@ from typing import Any
 from stmtrain.errors import DataError
 from stmtrain.scoring.scores import RESULTS_NAME
 
-__all__ = ["claimed_score", "facts_of", "read_run"]
-
 _MAX_FACTS, _MAX_FACT_LENGTH, _MAX_DEPTH = 120, 200, 4
 _MAX_BYTES = 100_000_000
 

@@ -16,8 +16,6 @@ from stmtrain.report.tables import DASH, percent
 from stmtrain.scoring.score import read_result
 from stmtrain.scoring.scores import ObjectScore
 
-__all__ = ["PICTURE_WIDTH", "Pictures", "video_section"]
-
 PICTURE_WIDTH = 320
 """Pixels; displayed at 240, for screens with a higher resolution."""
 

@@ -8,16 +8,6 @@ from stmtrain.report.comparison import Comparison, Difference, Result
 from stmtrain.report.html import Markup, join, tag
 from stmtrain.scoring.scores import Scores
 
-__all__ = [
-    "DASH",
-    "facts_table",
-    "gain",
-    "objects_table",
-    "percent",
-    "summary_table",
-    "videos_table",
-]
-
 _RECIPE = "checkpoint recipe "
 _MEASURES = ("J&F", "J", "J recall", "J decay", "F", "F recall", "F decay")
 MINUS = "\N{MINUS SIGN}"

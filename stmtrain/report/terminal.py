@@ -12,8 +12,6 @@ from stmtrain.report.charts import sparkline
 from stmtrain.report.comparison import Comparison
 from stmtrain.scoring.scores import Scores
 
-__all__ = ["comparison_table", "mean_j_over_time"]
-
 _LEAST_SPARKS, _MOST_SPARKS = 8, 32
 _NUMBER_WIDTH = 8
 

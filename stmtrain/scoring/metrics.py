@@ -17,15 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "DECAY_BINS",
-    "RECALL_THRESHOLD",
-    "TOLERANCE",
-    "Statistics",
-    "j_and_f",
-    "statistics",
-]
-
 TOLERANCE = 0.008
 """Largest distance at which two contours match, as a fraction of the frame's diagonal."""
 

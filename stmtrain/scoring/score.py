@@ -27,8 +27,6 @@ from stmtrain.processes import Progress, map_unordered
 from stmtrain.scoring.metrics import j_and_f
 from stmtrain.scoring.scores import ObjectScore, Scores
 
-__all__ = ["VideoScore", "read_result", "score", "score_results", "score_video"]
-
 
 @dataclass(frozen=True)
 class VideoScore:

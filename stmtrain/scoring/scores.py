@@ -21,8 +21,6 @@ from stmtrain.scoring.metrics import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["GLOBAL_COLUMNS", "RESULTS_NAME", "ObjectScore", "Scores"]
-
 GLOBAL_COLUMNS = (
     "J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay",
 )  # fmt: skip

@@ -25,8 +25,6 @@ from stmtrain.images.masks import areas
 from stmtrain.images.png import png_header
 from stmtrain.processes import Progress
 
-__all__ = ["check_export_path", "check_submission", "write_submission"]
-
 MAX_MEMBERS = 500_000
 """More files than any benchmark asks for; a larger directory could exhaust the memory."""
 
