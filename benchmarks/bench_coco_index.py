@@ -147,12 +147,14 @@ def mask_times(path: Path, count: int = 1500) -> dict[str, float]:
 
 def measure(coco: Path, work: Path) -> dict[str, Any]:
     """Run everything and return the figures."""
+    from stmdata.stills.index_file import index_path
+
     path = make_coco(coco, work, IMAGES, ANNOTATIONS)
-    index = path.with_name(path.name + ".stmindex")
+    index = index_path(path)
     growth = {}
     for part in (8, 4, 2, 1):
         file = make_coco(coco, work, IMAGES // part, ANNOTATIONS // part)
-        file.with_name(file.name + ".stmindex").unlink(missing_ok=True)
+        index_path(file).unlink(missing_ok=True)
         growth[ANNOTATIONS // part] = result_of(child(file))
     second = [result_of(child(path)) for _ in range(5)]
     workers = [child(path, "--touch") for _ in range(2)]

@@ -63,7 +63,10 @@ class Material:
         files = [(source.images / record.file_name).read_bytes() for record in records]
         drawn = source.cutouts(96, recipe.min_cutout_box, np.random.default_rng(0))
         pool = [cutout for cutout in drawn if isinstance(cutout, Cutout)]
-        pictures = [source.read(i, recipe.min_instance_area) for i in positions]
+        front = recipe.small_in_front
+        pictures = [
+            source.read(i, recipe.min_instance_area, small_in_front=front) for i in positions
+        ]
         rngs = [np.random.default_rng([1, i]) for i in range(CLIPS)]
         scenes = [
             _draw_scene(picture.labels, pool, recipe, 3, 384, rng)
@@ -97,7 +100,7 @@ def stages(m: Material) -> dict[str, Callable[[], object]]:
 
     def read() -> None:
         for i in m.positions:
-            m.source.read(i, m.recipe.min_instance_area)
+            m.source.read(i, m.recipe.min_instance_area, small_in_front=m.recipe.small_in_front)
 
     def encode() -> None:
         for clip in m.clips:

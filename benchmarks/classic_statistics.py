@@ -27,7 +27,10 @@ from stmdata.synthesis.recipe import CLASSIC
 
 def clips(source: CocoSource, passes: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Yield the masks of ``passes`` clips per image; every pass draws its own cut-outs."""
-    pictures = [source.read(i, CLASSIC.min_instance_area) for i in range(len(source))]
+    pictures = [
+        source.read(i, CLASSIC.min_instance_area, small_in_front=CLASSIC.small_in_front)
+        for i in range(len(source))
+    ]
     for n in range(passes):
         rng = np.random.default_rng([seed, n])
         drawn = source.cutouts(150, CLASSIC.min_cutout_box, rng)

@@ -19,6 +19,12 @@ from tests.sets import pack_coco, pack_davis
 load_profile()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests out of the user's cache folder."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def coco_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images in ``train2017``, ``annotations/instances_train2017.json``."""

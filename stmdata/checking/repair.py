@@ -155,7 +155,8 @@ def _plan_clips(config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
     family = type(FAMILIES[config["recipe"]["family"]])
     recipe = from_mapping(family, config["recipe"], f"{CONFIG_NAME}: recipe")
     plain = {f.name: config[f.name] for f in fields(ClipOptions) if f.name != "recipe"}
-    prepare = {"coco": prepare_coco, "masks": prepare_masks}[config["source"]["kind"]]
+    kinds: dict[str, Callable[..., SetPlan]] = {"coco": prepare_coco, "masks": prepare_masks}
+    prepare = kinds[config["source"]["kind"]]
     images, labels = places
     options = ClipOptions(recipe, **plain)
     return partial(prepare, images, labels, options, config["source"]["limit"])

@@ -73,6 +73,9 @@ def prepare_coco(
     annotations: Annotations = None,
     out: Out = Path("shards/coco"),
     limit: Limit = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the annotations' index; else the user's cache.")
+    ] = None,
     workers: Workers = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -81,7 +84,7 @@ def prepare_coco(
         raise UsageError("prepare-coco needs --images and --annotations")
     from stmdata.packing.clips import prepare_coco
 
-    plan = partial(prepare_coco, images, annotations, options, limit)
+    plan = partial(prepare_coco, images, annotations, options, limit, cache)
     run_packing(plan, out, "clips", workers, overwrite)
 
 

@@ -75,6 +75,7 @@ def prepare_coco(
     annotations: Path | str,
     options: ClipOptions | None = None,
     limit: int | None = None,
+    cache: Path | None = None,
 ) -> SetPlan:
     """Plan pseudo-videos of a COCO-format data set; :func:`~stmdata.packing.pack.pack` makes them.
 
@@ -83,6 +84,7 @@ def prepare_coco(
         annotations: COCO-format instance annotations.
         options: Settings of the clips; defaults if ``None``.
         limit: Use the first images only, both as clips and for cut-outs.
+        cache: Folder for the index of the annotations; by default the user's cache folder.
 
     Raises:
         DataError: The annotations are wrong, or there is no folder of images.
@@ -95,7 +97,7 @@ def prepare_coco(
     images, annotations = Path(images), Path(annotations)
     if not images.is_dir():
         raise DataError(f"{images}: expected a folder of images, found none; check --images")
-    source = CocoSource(images, annotations, limit)
+    source = CocoSource(images, annotations, limit, cache)
     about = {
         "kind": "coco",
         "annotations": annotations.name,
@@ -213,7 +215,10 @@ class ClipMaker:
         """Yield the skipped parts of an image, then its clip, if there is one."""
         key = f"{self.source.key(job.image)}_v{job.variant:03d}"
         try:
-            picture = self.source.read(job.image, self.options.recipe.min_instance_area)
+            recipe = self.options.recipe
+            picture = self.source.read(
+                job.image, recipe.min_instance_area, small_in_front=recipe.small_in_front
+            )
         except DataError as error:
             yield self._skip(error, f"{key}: {self.source.name(job.image)}", UNREADABLE)
             return

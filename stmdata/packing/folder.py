@@ -44,7 +44,7 @@ def prepare_folder(out: Path, config: SetConfig, *, overwrite: bool) -> None:
     manifest = _read_ours(out, MANIFEST_NAME)
     ours = list(dict.fromkeys([*config.shards, *_shard_names(there), *_shard_names(manifest)]))
     if overwrite:
-        _remove_set(out, ours)
+        remove_set(out, ours)
         there = None
     if there is None:
         _refuse_unknown(out, ours)
@@ -87,7 +87,7 @@ def clear_leftovers(out: Path, shards: Collection[str]) -> None:
     remove_temporaries(out, names)
 
 
-def _remove_set(out: Path, shards: Sequence[str]) -> None:
+def remove_set(out: Path, shards: Sequence[str]) -> None:
     """Remove our files in an order in which the remaining ones never look complete."""
     with ExitStack() as stack:
         with suppress(FileNotFoundError):

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from stmdata.packing.config import SetConfig
-from stmdata.packing.folder import clear_leftovers, holding_config, prepare_folder
+from stmdata.packing.folder import clear_leftovers, holding_config, prepare_folder, remove_set
 from stmdata.packing.writer import write_shard
-from stmtrain.errors import ShardError, UsageError
+from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.files import locked, remove, write_if_changed, writing
 from stmtrain.processes import Progress, map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, Skipped, sidecar_name
+
+_MOST_REASONS = 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def pack(
         UsageError: ``out`` contains a set of another configuration, or files of another program
             under the names of ours, or another run is writing there.
         ShardError: A sample key occurs twice.
-        DataError: An input cannot be used.
+        DataError: An input cannot be used, or none gave a sample; then nothing is left in ``out``.
         StmError: A worker died, or the disk is full; finished shards are kept for the next run.
     """
     out = Path(out)
@@ -108,10 +110,23 @@ def pack(
             tally = Tally(sum(len(job.items) for job in plan.jobs), progress)
             finished = _make_shards(out, plan, config.hash, workers, remake, tally)
             manifest = manifest_of(config.config, finished)
+            if not manifest.totals["samples"]:
+                remove_set(out, config.shards)
+                raise DataError(_no_sample(out, manifest.skipped))
             write_if_changed(out / MANIFEST_NAME, manifest.to_json())
             return manifest
         finally:
             clear_leftovers(out, config.shards)
+
+
+def _no_sample(out: Path, skipped: Mapping[str, int]) -> str:
+    """Say why there is no sample: the most frequent reasons."""
+    most = sorted(skipped.items(), key=lambda item: -item[1])[:_MOST_REASONS]
+    reasons = ", ".join(f"{reason} ({count} times)" for reason, count in most) or "no input"
+    return (
+        f"{out}: expected at least one sample, none could be made: {reasons}; correct the input or "
+        "the settings (nothing was written)"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
 """COCO-format annotations: images, their instances, and the mask of an instance.
 
-``CocoIndex.open`` parses an annotation file once into a compact index file of NumPy arrays next to
-it (``index_file`` and ``coco_index``); every later start and every worker maps that file.
+``CocoIndex.open`` parses an annotation file once into a compact index file of NumPy arrays in the
+user's cache (``index_file`` and ``coco_index``); every later start and every worker maps that file.
 """
 
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stmdata.stills.coco_index import REASONS
+from stmdata.stills.coco_json import parse_id
 from stmdata.stills.index_file import open_index
 from stmdata.stills.rle import draw_runs, polygon_rle, read_runs
 from stmtrain.errors import DataError
@@ -20,12 +22,16 @@ from stmtrain.errors import DataError
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """One image as the annotations describe it; sizes in pixels."""
+    """One image as the annotations describe it; sizes in pixels.
 
-    image_id: int
+    ``tail`` is the number of parts at the end of ``file_name`` that no other image shares.
+    """
+
+    image_id: int | str
     file_name: str
     height: int
     width: int
+    tail: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,71 +47,71 @@ class Instance:
     """One annotated object.
 
     Attributes:
-        annotation_id: The annotation's id in its file.
-        category_id: As annotated; 0 where the file has none.
-        area: As annotated, px; measured from the mask where the file has none.
+        annotation_id: The annotation's id in its file, or ``[k]``, its position.
         bbox: (x, y, w, h), px; measured from the mask where the file has none.
         crowd: A region of many objects, never to be used as one.
         segmentation: (N, 2) float32 polygons (x, y in px) whose union is the mask, or an RLE.
+        unusable: Why the annotation has no mask; empty if it has one.
+        lost_parts: Number of its polygons that are unusable, while others are used.
     """
 
-    annotation_id: int
-    category_id: int
-    area: float
+    annotation_id: str
     bbox: tuple[float, float, float, float]
     crowd: bool
     segmentation: tuple[NDArray[np.float32], ...] | Rle
+    unusable: str = ""
+    lost_parts: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class CocoIndex:
-    """The images and instances of one annotation file, memory-mapped.
-
-    Attributes:
-        sha256: Of the annotation file, hex.
-        skipped: Number of annotations (or parts of them) without usable geometry, by reason.
-    """
+    """The images and instances of one annotation file, memory-mapped; ``sha256`` is the file's."""
 
     sha256: str
-    skipped: Mapping[str, int]
     _arrays: Mapping[str, NDArray[Any]] = field(repr=False)
 
     @classmethod
-    def open(cls, annotations: Path) -> Self:
+    def open(cls, annotations: Path, cache: Path | None = None) -> Self:
         """Map the index of an annotation file, building it first if needed.
 
+        Args:
+            annotations: The file.
+            cache: Folder of the index; by default the user's cache folder.
+
         Raises:
-            DataError: The annotations are unreadable or wrong, or their folder is not writable.
+            DataError: The annotations are unreadable or wrong.
+            StmError: The cache is not writable.
         """
-        info, arrays = open_index(annotations)
-        return cls(info["sha256"], info["skipped"], arrays)
+        info, arrays = open_index(annotations, cache)
+        return cls(info["sha256"], arrays)
 
     def forget_pages(self) -> None:
         """Return the memory of the pages that were read to the system; they stay readable.
 
         Otherwise a worker that runs through a complete set would end up holding a large index.
         """
-        buffer = self._arrays["image_id"].base
+        buffer = self._arrays["image_size"].base
         if isinstance(buffer, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             buffer.madvise(mmap.MADV_DONTNEED)
 
     @property
     def images(self) -> int:
         """Number of images, with and without annotations."""
-        return len(self._arrays["image_id"])
+        return len(self._arrays["image_size"])
 
     @property
     def annotations(self) -> int:
-        """Number of usable annotations, crowd regions included."""
-        return len(self._arrays["annotation_id"])
+        """Number of annotations, unusable ones and crowd regions included."""
+        return len(self._arrays["crowd"])
 
     def image(self, i: int) -> ImageInfo:
         """Return the image at position ``i`` in the file's order."""
         a = self._arrays
-        start, stop = _span(a["name_end"], i)
         height, width = a["image_size"][i].tolist()
-        name = a["names"][start:stop].tobytes().decode()
-        return ImageInfo(int(a["image_id"][i]), name, height, width)
+        image_id = parse_id(_text(a["image_ids"], a["image_id_end"], i))
+        assert image_id is not None
+        name = _text(a["names"], a["name_end"], i)
+        return ImageInfo(image_id, name, height, width, int(a["image_tail"][i]))
 
     def instances(self, i: int) -> list[Instance]:
         """Return all instances of the image at position ``i``, in the file's order."""
@@ -120,18 +126,22 @@ class CocoIndex:
             raise IndexError(f"annotation {annotation} is not of the image at position {i}")
         return self._instance(annotation, self._arrays["image_size"][i])
 
-    def pasteable(self, min_box_area: float) -> NDArray[np.int64]:
-        """Find the objects, crowd regions excepted, whose box is large enough to be pasted.
+    def pasteable(self, min_box_area: float, *, crowd: bool = False) -> NDArray[np.int64]:
+        """Find the objects whose box is large enough to be pasted.
 
         Args:
             min_box_area: Smallest width times height of the box, px.
+            crowd: Include crowd regions.
 
         Returns:
             (K, 2) int64: image position, annotation position; ascending.
         """
         a = self._arrays
-        large = a["bbox"][:, 2].astype(np.float64) * a["bbox"][:, 3] >= min_box_area
-        chosen = np.flatnonzero(large & (a["crowd"] == 0))
+        chosen = a["bbox"][:, 2].astype(np.float64) * a["bbox"][:, 3] >= min_box_area
+        chosen &= a["unusable"] == 0
+        if not crowd:
+            chosen &= a["crowd"] == 0
+        chosen = np.flatnonzero(chosen)
         owner = np.searchsorted(a["first_annotation"], chosen, side="right") - 1
         return np.stack([owner, chosen], axis=1).astype(np.int64)
 
@@ -146,18 +156,23 @@ class CocoIndex:
             shape = tuple(a["points"][first:last] for first, last in spans)
         x, y, w, h = a["bbox"][k].tolist()
         return Instance(
-            annotation_id=int(a["annotation_id"][k]),
-            category_id=int(a["category_id"][k]),
-            area=float(a["area"][k]),
+            annotation_id=_text(a["annotation_ids"], a["annotation_id_end"], k),
             bbox=(x, y, w, h),
             crowd=bool(a["crowd"][k]),
             segmentation=shape,
+            unusable=REASONS[a["unusable"][k]],
+            lost_parts=int(a["lost_parts"][k]),
         )
 
 
 def _span(ends: NDArray[np.int64], k: int) -> tuple[int, int]:
     """Return start and stop of entry ``k`` in a packed array."""
     return int(ends[k - 1]) if k else 0, int(ends[k])
+
+
+def _text(packed: NDArray[np.uint8], ends: NDArray[np.int64], k: int) -> str:
+    start, stop = _span(ends, k)
+    return packed[start:stop].tobytes().decode()
 
 
 def rasterise_box(
@@ -192,30 +207,3 @@ def rasterise_box(
         parts = [part.reshape(-1).astype(np.float64) for part in shape]
         counts = polygon_rle(parts, (height, width))
     return draw_runs(read_runs(counts), height)
-
-
-def find_image(images_dir: Path, info: ImageInfo) -> Path:
-    """Find the file of an image inside the images folder.
-
-    ``file_name`` may contain folders. If the first one repeats the name of ``images_dir``, it may
-    be absent on disk: LVIS names ``train2017/0001.jpg``, which is in COCO's ``train2017``.
-
-    Raises:
-        DataError: The name leads out of the folder, or there is no such file.
-    """
-    name = info.file_name
-    parts = PurePosixPath(name).parts
-    if not parts or ".." in parts or "\0" in name or "\\" in name or PureWindowsPath(name).anchor:
-        raise DataError(
-            f"image {info.image_id}: file_name {name!r} must be a relative path inside "
-            f"{images_dir}; correct the annotations"
-        )
-    places = [images_dir.joinpath(*parts)]
-    if len(parts) > 1 and parts[0] == images_dir.absolute().name:
-        places.append(images_dir.joinpath(*parts[1:]))
-    try:
-        return next(place for place in places if place.is_file())
-    except (StopIteration, OSError):
-        raise DataError(
-            f"{places[0]}: image {info.image_id} is missing; check the images folder"
-        ) from None

@@ -1,6 +1,7 @@
 """The index of an annotation file on disk: complete or absent, rebuilt only when needed.
 
-An index is one file next to the annotations:
+An index is one file in a cache folder, named after the path of the annotations, which are often in
+a folder that is read-only or not ours:
 
     magic (8 bytes) · header length (8 bytes, little-endian) · JSON header · arrays, each at a
     multiple of 64 bytes
@@ -13,6 +14,7 @@ faster: in 0.14 ms instead of 1.7 ms at the size of COCO.
 import hashlib
 import json
 import mmap
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmdata.stills.coco_index import INDEX_VERSION, build_index
-from stmtrain.errors import DataError
+from stmtrain.errors import DataError, StmError
 from stmtrain.files import whole_file, writing
+from stmtrain.shards.cache import default_folder
 
 Index = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 """What an index was built from (see ``build_index``), and its arrays by name."""
@@ -31,23 +34,36 @@ _MAGIC = b"STMARR1\0"
 _ALIGN = 64
 
 
-def open_index(annotations: Path) -> Index:
+def open_index(annotations: Path, cache: Path | None = None) -> Index:
     """Map the index of an annotation file; build it first if it is absent or stale.
 
     An index is fresh if the annotation file has the size and time that the index states, or the
     size and the content.
 
+    Args:
+        annotations: The file.
+        cache: Folder of the index; by default the user's cache folder.
+
     Raises:
         DataError: The annotations are unreadable or wrong.
-        StmError: Their folder is not writable.
+        StmError: The cache is not writable.
     """
-    path = annotations.with_name(annotations.name + ".stmindex")
+    path = index_path(annotations, cache)
     index = _read(path)
     if index is not None and _is_fresh(index[0], annotations):
         return index
     info, arrays = build_index(annotations)
-    _write(path, info, arrays)
+    try:
+        _write(path, info, arrays)
+    except StmError as error:
+        raise StmError(f"{error} (--cache chooses the folder)") from None
     return _read(path) or (info, arrays)
+
+
+def index_path(annotations: Path, cache: Path | None = None) -> Path:
+    """Return where the index of an annotation file is."""
+    digest = hashlib.sha256(os.fsencode(annotations.resolve())).hexdigest()
+    return (cache or default_folder()) / "annotations" / f"{digest[:32]}.stmindex"
 
 
 def _is_fresh(info: Mapping[str, Any], annotations: Path) -> bool:

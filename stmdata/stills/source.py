@@ -6,7 +6,7 @@ cut-outs. A source is small and picklable: every worker receives it and opens th
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,19 +17,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from stmdata.stills.coco import CocoIndex, Instance, find_image, rasterise_box
+from stmdata.stills.coco import CocoIndex, rasterise_box
+from stmdata.stills.image_path import find_image
 from stmdata.stills.mask_files import Still, read_still
+from stmdata.stills.objects import Candidate, draw_labels
 from stmdata.synthesis.layers import Cutout, cut_out
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_still
 from stmtrain.shards.sample import Skipped
-
-MAX_INSTANCES = 200
-"""Most instances of one image in its label map; pasted objects have the ids above them."""
-
-Part = tuple[NDArray[np.uint8], tuple[int, int]]
-"""A mask (h, w) uint8, nonzero inside, and the (top, left) of its box in the image, px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +64,8 @@ class StillSource(Protocol):
         """Return what the record of a sample states about its image, as JSON values."""
         ...
 
-    def read(self, position: int, min_area: float) -> Picture:
-        """Read an image and its instances of at least ``min_area`` px."""
+    def read(self, position: int, min_area: float, *, small_in_front: bool = True) -> Picture:
+        """Read an image and its objects, as :func:`~stmdata.stills.objects.draw_labels` does."""
         ...
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
@@ -77,51 +73,50 @@ class StillSource(Protocol):
         ...
 
 
-def label_map(parts: Sequence[Part], height: int, width: int) -> NDArray[np.uint8]:
-    """Join masks into a label map: mask i gets id i + 1, and the earliest wins an overlap.
-
-    Args:
-        parts: At most 254 masks with their positions.
-        height: H of the image.
-        width: W of the image.
-
-    Returns:
-        (H, W) uint8.
-    """
-    labels = np.zeros((height, width), np.uint8)
-    for i in reversed(range(len(parts))):
-        mask, (top, left) = parts[i]
-        box = labels[top : top + mask.shape[0], left : left + mask.shape[1]]
-        np.copyto(box, np.uint8(i + 1), where=mask.astype(bool))
-    return labels
-
-
 @lru_cache(maxsize=2)
-def _index(annotations: Path) -> CocoIndex:
+def _index(annotations: Path, cache: Path | None, _: object) -> CocoIndex:
     """Open an index once per process; processes share the memory of its mapped arrays."""
-    return CocoIndex.open(annotations)
+    return CocoIndex.open(annotations, cache)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file: its index is opened again then."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None  # opening it says what is wrong
+    return stat.st_mtime_ns, stat.st_size
 
 
 @dataclass(frozen=True)
 class CocoSource:
-    """Images with a COCO-format annotation file; the first ``limit`` images, if given."""
+    """Images with a COCO-format annotation file.
+
+    Attributes:
+        images: Folder of the images.
+        annotations: The file.
+        limit: Use the first images only.
+        cache: Folder for the index of the annotations; by default the user's cache folder.
+    """
 
     images: Path
     annotations: Path
     limit: int | None = None
+    cache: Path | None = None
 
     @property
     def index(self) -> CocoIndex:
         """Return the annotations."""
-        return _index(self.annotations)
+        return _index(self.annotations, self.cache, _stamp(self.annotations))
 
     def __len__(self) -> int:
         """Return the number of images."""
         return min(self.index.images, self.limit or self.index.images)
 
     def key(self, position: int) -> str:
-        """Return ``coco_000000131074``."""
-        return f"coco_{self.index.image(position).image_id:012d}"
+        """Return ``coco_000000131074``, or ``coco_`` and the id where the id is text."""
+        image_id = self.index.image(position).image_id
+        return f"coco_{image_id:012d}" if isinstance(image_id, int) else safe_key("coco", image_id)
 
     def name(self, position: int) -> str:
         """Return the image's file name in the annotations."""
@@ -132,25 +127,35 @@ class CocoSource:
         info = self.index.image(position)
         return {"dataset": "coco", "image_id": info.image_id, "image": info.file_name}
 
-    def read(self, position: int, min_area: float) -> Picture:
-        """Read an image and its instances; crowd regions and small instances are skipped."""
+    def read(self, position: int, min_area: float, *, small_in_front: bool = True) -> Picture:
+        """Read an image and its instances.
+
+        Each annotation is an object of the label map or skipped; its area is that of its mask.
+        """
         image = self._image(position)
-        height, width = image.shape[:2]
-        usable: list[Part] = []
+        size = (image.shape[0], image.shape[1])
+        candidates: list[Candidate] = []
         skipped = []
         for instance in self.index.instances(position):
-            reason = _unusable(instance, min_area, len(usable))
+            name = f"{self.key(position)} annotation {instance.annotation_id}"
+            reason = instance.unusable or ("crowd region" if instance.crowd else "")
             if reason:
-                name = f"{self.key(position)} annotation {instance.annotation_id}"
                 skipped.append(Skipped(name, reason))
-            else:
-                usable.append(rasterise_box(instance, height, width))
-        return Picture(image, label_map(usable, height, width), tuple(skipped))
+                continue
+            if instance.lost_parts:
+                parts = f"{name}: {instance.lost_parts} of its polygons"
+                skipped.append(Skipped(parts, "part of an annotation: unusable polygon"))
+            mask, corner = rasterise_box(instance, *size)
+            candidates.append(Candidate(name, mask, corner, int(np.count_nonzero(mask))))
+        labels, more = draw_labels(candidates, size, min_area, small_in_front=small_in_front)
+        return Picture(image, labels, (*skipped, *more))
 
-    def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
-        """Draw instances of the complete data set, never crowd regions."""
+    def cutouts(
+        self, count: int, min_box: float, rng: Generator, *, crowd: bool = False
+    ) -> Iterator[Cutout | Unreadable]:
+        """Draw instances of the complete data set; crowd regions only if asked for."""
         self.index.forget_pages()  # once per shard
-        rows = _pasteable(self.annotations, min_box, len(self))
+        rows = _pasteable(self.index, min_box, len(self), crowd)
         if not len(rows):
             return
         for position, annotation in rows[rng.integers(len(rows), size=count)].tolist():
@@ -166,15 +171,15 @@ class CocoSource:
 
     def _image(self, position: int) -> NDArray[np.uint8]:
         info = self.index.image(position)
-        path = find_image(self.images, info)
+        path = find_image(self.images, info.file_name, info.tail, str(info.image_id))
         size = (info.height, info.width)
         return decode_still(read_file(path), str(path), size, like=f"image {info.image_id}")
 
 
 @lru_cache(maxsize=2)
-def _pasteable(annotations: Path, min_box: float, images: int) -> NDArray[np.int64]:
+def _pasteable(index: CocoIndex, min_box: float, images: int, crowd: bool) -> NDArray[np.int64]:
     """Return (K, 2) image and annotation positions of what may be pasted from the first images."""
-    rows = _index(annotations).pasteable(min_box)
+    rows = index.pasteable(min_box, crowd=crowd)
     return rows[rows[:, 0] < images]
 
 
@@ -198,12 +203,8 @@ class MaskSource:
         return digest.hexdigest()
 
     def key(self, position: int) -> str:
-        """Return ``masks_0001``; a name with other characters gets a hash that makes it unique."""
-        name = self.stills[position].name
-        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
-        if safe == name and len(name) <= _LONGEST:
-            return f"masks_{name}"
-        return f"masks_{safe[-(_LONGEST - 9) :]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        """Return ``masks_0001``, for instance."""
+        return safe_key("masks", self.name(position))
 
     def name(self, position: int) -> str:
         """Return the image's path in its folder, without suffix."""
@@ -213,20 +214,19 @@ class MaskSource:
         """Return the data set and the image's name."""
         return {"dataset": "masks", "image": self.name(position)}
 
-    def read(self, position: int, min_area: float) -> Picture:
+    def read(self, position: int, min_area: float, *, small_in_front: bool = True) -> Picture:
         """Read an image and its objects; small objects are skipped."""
         image, masks = read_still(self.stills[position])
-        usable: list[Part] = []
-        skipped = []
-        for number, mask in enumerate(masks, 1):
-            reason = _too_small(cv2.countNonZero(mask), min_area) or _too_many(len(usable))
-            if reason:
-                skipped.append(Skipped(f"{self.key(position)} object {number}", reason))
-            else:
-                usable.append((mask, (0, 0)))
+        key = self.key(position)
+        candidates = [
+            Candidate(f"{key} object {number}", mask, (0, 0), cv2.countNonZero(mask))
+            for number, mask in enumerate(masks, 1)
+        ]
+        size = (image.shape[0], image.shape[1])
+        labels, skipped = draw_labels(candidates, size, min_area, small_in_front=small_in_front)
         if not masks:
-            skipped.append(Skipped(self.key(position), "mask without an object"))
-        return Picture(image, label_map(usable, *image.shape[:2]), tuple(skipped))
+            skipped = (Skipped(key, "mask without an object"),)
+        return Picture(image, labels, skipped)
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
         """Draw images of the data set, and one object of each."""
@@ -244,19 +244,18 @@ class MaskSource:
                 yield cut_out(image[y : y + h, x : x + w], mask[y : y + h, x : x + w])
 
 
+def safe_key(prefix: str, name: str) -> str:
+    """Turn a name into a part of sample keys; one with other characters gets a hash to be unique.
+
+    Example:
+        >>> safe_key("masks", "0001"), safe_key("masks", "a b")
+        ('masks_0001', 'masks_a_b_c8687a08')
+    """
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    if safe == name and len(name) <= _LONGEST:
+        return f"{prefix}_{name}"
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    return f"{prefix}_{safe[-(_LONGEST - 9) :]}_{digest}"
+
+
 _LONGEST = 50  # characters of a name in a key, which has 64 with "masks_" and "_v000"
-
-
-def _unusable(instance: Instance, min_area: float, so_far: int) -> str | None:
-    """Return why an instance cannot be an object, or ``None``."""
-    if instance.crowd:
-        return "crowd region"
-    return _too_small(instance.area, min_area) or _too_many(so_far)
-
-
-def _too_small(area: float, min_area: float) -> str | None:
-    return f"instance smaller than {min_area:g} px" if area < min_area else None
-
-
-def _too_many(so_far: int) -> str | None:
-    return f"more than {MAX_INSTANCES} instances in an image" if so_far >= MAX_INSTANCES else None

@@ -8,7 +8,7 @@ set. Lengths and areas marked "at 384" are in pixels of a 384x384 clip and scale
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from stmtrain.settings import load_named, setting
 
@@ -18,8 +18,13 @@ REFERENCE_SIZE = 384
 
 @dataclass(frozen=True)
 class SynthRecipe:
-    """Fields of both families: which objects are used, and which clips are good enough."""
+    """Fields of both families: which objects are used, and which clips are good enough.
 
+    Where masks of an image overlap, the smaller object is in front if ``small_in_front``, else the
+    one that is annotated earlier.
+    """
+
+    small_in_front: ClassVar[bool] = True
     family: str = setting("smooth", "motion model: classic or smooth")
     min_instance_area: float = setting(
         2000.0, "px at native size; smaller instances of the image stay background (published)"
@@ -71,6 +76,7 @@ class ClassicRecipe(SynthRecipe):
     where the warp leaves the image.
     """
 
+    small_in_front: ClassVar[bool] = False
     family: Literal["classic"] = setting("classic", "motion model: classic or smooth")
     paste_probability: float = setting(
         0.5, "probability of branch B; in branch A only an image without instances gets pastes"

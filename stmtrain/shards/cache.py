@@ -27,10 +27,15 @@ _POLL = 0.02
 _NAME = re.compile(r"[0-9a-f]{64}(\.(?P<bytes>\d+)(\.[0-9a-f]{8})?\.part)?")
 
 
+def default_folder() -> Path:
+    """Return the user's cache folder for this program."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(base) / "stm-toolkit"
+
+
 def user_cache(folder: Path | None = None, gigabytes: float = DEFAULT_GIGABYTES) -> "Cache":
     """Return the cache for the options ``--cache`` and ``--cache-size``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Cache(folder or Path(base) / "stm-toolkit", int(gigabytes * 1e9))
+    return Cache(folder or default_folder(), int(gigabytes * 1e9))
 
 
 class Cache:

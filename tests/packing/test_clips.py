@@ -1,8 +1,10 @@
 import json
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from stmdata.synthesis.layers import Cutout
 from stmdata.synthesis.recipe import CLASSIC, DEFAULT
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame, decode_mask
-from stmtrain.shards.manifest import Manifest
+from stmtrain.shards.manifest import Manifest, Sidecar
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, Skipped
 from tests.sets import pack_coco
@@ -103,27 +105,96 @@ def test_a_maker_is_pickled_small_and_makes_one_shard_alone(coco: Path) -> None:
     assert [type(s) for s in first].count(Sample) + [type(s) for s in first].count(Skipped) > 0
 
 
-def test_crowd_regions_are_never_objects_and_never_pasted(coco: Path, tmp_path: Path) -> None:
+def edit(coco: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     path = coco / "annotations" / "instances_train2017.json"
-    data = json.loads(path.read_text())
-    crowded = [a for a in data["annotations"] if a["iscrowd"]]
-    assert crowded
-    ids = {a["image_id"] for a in crowded}
-    data["images"] = [i for i in data["images"] if i["id"] in ids]
-    data["annotations"] = crowded
+    data: dict[str, Any] = json.loads(path.read_text())
+    change(data)
     path.write_text(json.dumps(data))
-    manifest = prepare(coco, tmp_path / "out")
-    assert manifest.totals["samples"] == 0
-    assert manifest.skipped["crowd region"] == len(crowded)
-    assert manifest.skipped["no object of real size in frame 0"] == len(ids)
+    return data
+
+
+def test_crowd_regions_are_never_objects_and_never_pasted(coco: Path, tmp_path: Path) -> None:
+    def keep_crowded(data: dict[str, Any]) -> None:
+        data["annotations"] = [a for a in data["annotations"] if a["iscrowd"]]
+        ids = {a["image_id"] for a in data["annotations"]}
+        data["images"] = [i for i in data["images"] if i["id"] in ids]
+
+    count = len(edit(coco, keep_crowded)["annotations"])
+    assert count
+    with pytest.raises(DataError, match=rf"crowd region \({count} times\)"):
+        prepare(coco, tmp_path / "out")
+
+
+def test_a_set_without_a_sample_is_an_error_and_leaves_nothing(coco: Path, tmp_path: Path) -> None:
+    def without_masks(data: dict[str, Any]) -> None:
+        data["annotations"] = [a | {"segmentation": []} for a in data["annotations"]]
+
+    before = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
+    edit(coco, without_masks)
+    with pytest.raises(DataError, match=r"annotation without a segmentation \(\d+ times\)"):
+        prepare(coco, tmp_path / "out", replace(SMALL, clips_per_shard=5), workers=2)
+    assert not list((tmp_path / "out").iterdir())
+    edit(coco, lambda data: data.update(before))
+    assert prepare(coco, tmp_path / "out").totals["samples"]
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_every_annotation_is_used_or_skipped(coco: Path, tmp_path: Path, limit: int | None) -> None:
+    """Used: an object of the label map. Images beyond the limit are not counted either way."""
+    spoils = [
+        {"segmentation": []},
+        {"segmentation": [[1, 1, 9, 9]]},
+        {"segmentation": [[1, 1, 9, 1, 9, 9, 5]]},
+        {"segmentation": {"size": [160, 120], "counts": [19200]}},
+        {"segmentation": {"size": [120, 160], "counts": [19]}},
+        {"segmentation": "none"},
+        {"segmentation": [[3, 3, 4, 3, 4, 4]], "area": 1e6},
+        {"iscrowd": 1},
+        {},
+    ]
+
+    def spoil(data: dict[str, Any]) -> None:
+        more = [a | {"id": f"again {k}"} for k, a in enumerate(data["annotations"])]
+        data["annotations"] += [a | spoils[k % len(spoils)] for k, a in enumerate(more)]
+
+    data = edit(coco, spoil)
+    options = replace(SMALL, variants=2, clips_per_shard=7)
+    prepare(coco, tmp_path / "out", options, limit=limit)
+    skipped = [item for item in read_skipped(tmp_path / "out") if " annotation " in item.input]
+    source = CocoSource(
+        coco / "train2017", coco / "annotations" / "instances_train2017.json", limit
+    )
+    recipe = SMALL.recipe
+    used = sum(
+        int(source.read(i, recipe.min_instance_area).labels.max()) for i in range(len(source))
+    )
+    ids = {image["id"] for image in data["images"][:limit]}
+    assert used + len(skipped) == sum(a["image_id"] in ids for a in data["annotations"])
+    assert len({item.input for item in skipped}) == len(skipped)
+    assert len({item.reason for item in skipped}) >= 8
+
+
+def read_skipped(out: Path) -> list[Skipped]:
+    sidecars = [path for path in out.glob("*.json") if path.stem[-1].isdigit()]
+    return [s for path in sidecars for s in Sidecar.from_json(path.read_bytes(), "").skipped]
+
+
+def test_the_annotated_area_decides_nothing(coco: Path, tmp_path: Path) -> None:
+    prepare(coco, tmp_path / "one")
+    edit(coco, lambda data: [a.update(area=0) for a in data["annotations"]])
+    prepare(coco, tmp_path / "two")
+    one, two = (bytes_of(tmp_path / name) for name in ("one", "two"))
+    assert all(one[name] == two[name] for name in one if name.endswith(".tar"))
 
 
 def test_small_instances_are_counted_once_whatever_the_variants(coco: Path, tmp_path: Path) -> None:
-    recipe = replace(SMALL.recipe, min_instance_area=1e6)
+    recipe = replace(SMALL.recipe, min_instance_area=1500.0)
     manifest = prepare(coco, tmp_path / "out", replace(SMALL, recipe=recipe, variants=2))
     annotations = json.loads((coco / "annotations" / "instances_train2017.json").read_text())
-    single = [a for a in annotations["annotations"] if not a["iscrowd"]]
-    assert manifest.skipped["instance smaller than 1e+06 px"] == len(single)
+    areas = [a["area"] for a in annotations["annotations"] if not a["iscrowd"]]
+    small = sum(area < 1500 for area in areas)
+    assert 0 < small < len(areas)
+    assert manifest.skipped["instance smaller than 1500 px"] == small
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "text", "size"])

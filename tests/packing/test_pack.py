@@ -17,7 +17,7 @@ import pytest
 
 from stmdata.packing.pack import Job, SetPlan, pack
 from stmtrain import files
-from stmtrain.errors import ShardError, StmError, UsageError
+from stmtrain.errors import DataError, ShardError, StmError, UsageError
 from stmtrain.shards.manifest import Manifest
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import config_hash
@@ -224,11 +224,21 @@ def test_nothing_to_pack(tmp_path):
 
 
 def test_a_shard_may_be_empty(tmp_path):
-    manifest = pack(SetPlan(CONFIG, [Job("numbers-000000", (4, 9))], Make()), tmp_path)
-    assert manifest.totals["samples"] == 0
+    jobs = [Job("numbers-000000", (4, 9)), Job("numbers-000001", (1,))]
+    manifest = pack(SetPlan(CONFIG, jobs, Make()), tmp_path)
+    assert manifest.totals["samples"] == 1
     assert manifest.skipped == {"holds no object": 2}
     with tarfile.open(tmp_path / "numbers-000000.tar") as tar:
         assert tar.getmembers() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_set_may_not_be_empty(tmp_path, workers):
+    jobs = [Job(f"numbers-{i:06d}", (4, 9)) for i in range(3)]
+    with pytest.raises(DataError, match=r"at least one sample.*holds no object \(6 times\)"):
+        pack(SetPlan(CONFIG, jobs, Make()), tmp_path, workers=workers)
+    assert not list(tmp_path.iterdir())
+    pack(SetPlan({**CONFIG, "seed": 8}, [Job("numbers-000000", (1,))], Make()), tmp_path)
 
 
 @pytest.mark.parametrize("names", [("a/b",), ("..",), ("manifest",), ("config",), ("a", "a")])

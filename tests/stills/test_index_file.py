@@ -14,6 +14,7 @@ from stmdata.stills import coco_index, index_file
 from stmdata.stills.coco import CocoIndex
 from stmtrain import files
 from stmtrain.errors import StmError
+from stmtrain.shards.cache import default_folder
 from tests.coco_files import document, write
 
 
@@ -53,14 +54,14 @@ def test_indexed_once_and_again_only_when_the_file_changes(tmp_path: Path) -> No
 def test_a_damaged_index_is_built_again(tmp_path: Path, damage: str) -> None:
     path = write(tmp_path, document())
     CocoIndex.open(path)
-    place = tmp_path / "instances.json.stmindex"
+    place = index_file.index_path(path)
     data = place.read_bytes()
     place.write_bytes(
         {
             "cut": data[:-64],
             "empty": b"",
             "magic": b"X" + data[1:],
-            "version": data.replace(b'"version": 1', b'"version": 9'),
+            "version": data.replace(b'"version": 2', b'"version": 1'),
             "header": data.replace(b'"<f4"', b'"|O8"'),
         }[damage]
     )
@@ -70,12 +71,34 @@ def test_a_damaged_index_is_built_again(tmp_path: Path, damage: str) -> None:
     assert place.read_bytes() == data
 
 
-def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+def test_the_folder_of_the_annotations_stays_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = write(folder, document())
+    cache = tmp_path / "cache"
+    folder.chmod(0o555)  # no protection from root, hence the names below
+    assert CocoIndex.open(path, cache).annotations == 4
+    assert CocoIndex.open(path).annotations == 4
+    assert list(folder.iterdir()) == [path]
+    assert index_file.index_path(path, cache).is_file()
+    assert index_file.index_path(path).is_relative_to(default_folder())
+    folder.chmod(0o755)
+
+
+def test_two_files_of_one_name_have_two_indices(tmp_path: Path) -> None:
+    for name, more in (("a", {}), ("b", {"annotations": []})):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, document(**more))
+    found = [CocoIndex.open(tmp_path / name / "instances.json").annotations for name in "aba"]
+    assert found == [4, 0, 4]
+
+
+def test_a_cache_that_is_not_writable_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, document())
     refused = PermissionError(13, "Permission denied")
     with (
         patch.object(files, "_create", side_effect=refused),
-        pytest.raises(StmError, match=r"instances\.json\.stmindex: .*Permission denied.*writable"),
+        pytest.raises(StmError, match=r"\.stmindex: .*Permission denied.*--cache"),
     ):
         CocoIndex.open(path)
 
@@ -89,7 +112,8 @@ def test_processes_may_start_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         opened = pool.map(annotations_in, [path] * 4, chunksize=1)
     assert opened == [2000] * 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, path.name + ".stmindex"]
+    place = index_file.index_path(path)
+    assert not list(place.parent.glob(f"{place.name}.*"))
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
@@ -98,5 +122,5 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         patch.object(os, "fsync", side_effect=OSError(28, "No space left on device")),
         pytest.raises(StmError, match="No space left"),
     ):
-        CocoIndex.open(path)
-    assert list(tmp_path.iterdir()) == [path]
+        CocoIndex.open(path, tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "annotations").iterdir())
