@@ -15,15 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from stmdata.checking.derive_record import derive_record
 from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers
 from stmdata.packing.pack import ShardSummary, Tally, claim_keys, manifest_of
 from stmdata.packing.tar import scan_tar
-from stmtrain.errors import ShardError, UsageError
+from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.files import locked, remove, write_whole
+from stmtrain.images.decode import decode_mask, frame_size
+from stmtrain.images.masks import VOID, areas
 from stmtrain.processes import Progress, count, map_unordered
 from stmtrain.shards.manifest import INDEXED, Manifest, SampleIndex, Sidecar, is_indexed
 from stmtrain.shards.sample import (
@@ -234,8 +235,49 @@ def _record(
     if places.pop("json", None) is not None:
         skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))
     readers = {suffix: partial(_read, file, place) for suffix, place in places.items()}
-    record = derive_record(key, readers, where, {"shard": path.name})
+    record = _derive_record(key, readers, where, {"shard": path.name})
     return SampleIndex(key, places, _crcs(file, places), record), record
+
+
+def _derive_record(
+    key: str, images: Mapping[str, Callable[[], bytes]], where: str, origin: Mapping[str, Any]
+) -> SampleRecord:
+    """Derive a record: sizes from the JPEG headers, ids and areas from the decoded masks.
+
+    ``images`` are the functions that read ``FRAME.jpg`` and ``FRAME.png``.
+    """
+    frames = [suffix[:-4] for suffix in images if suffix.endswith(".jpg")]
+    # In time order: by number if all names are numbers (2 before 10), else as text.
+    numbered = all(name.isdigit() for name in frames)
+    frames.sort(key=lambda name: (int(name) if numbered else 0, name))
+    masks = [name for name in frames if f"{name}.png" in images]
+    lonely = {s[:-4] for s in images if s.endswith(".png")}.difference(frames)
+    if not frames or lonely:
+        what = f"mask {min(lonely)}.png has no frame" if lonely else "it has no frame"
+        raise ShardError(f"{where}: {what}; every sample needs KEY.FRAME.jpg members")
+    sizes = {}
+    for name in frames:
+        place = f"{where}, {name}.jpg"
+        sizes[f"{name}.jpg"] = frame_size(images[f"{name}.jpg"](), place)
+    counts = {}
+    for name in masks:
+        mask = decode_mask(images[f"{name}.png"](), f"{where}, {name}.png")
+        sizes[f"{name}.png"] = (mask.shape[0], mask.shape[1])
+        counts[name] = areas(mask)
+    first, size = next(iter(sizes.items()))
+    for name, other in sizes.items():
+        if other != size:
+            raise DataError(
+                f"{where}: {name} has (height, width) {other}, {first} has {size}; all frames and "
+                "masks of a sample must have one size"
+            )
+    record = SampleRecord.of(key, frames, counts, size=size, original_size=size, origin=origin)
+    if not record.object_ids and any(count[VOID] for count in counts.values()):
+        raise DataError(
+            f"{where}: expected object ids in the masks, found only 0 and {VOID} (void); write "
+            "the ids as pixel values"
+        )
+    return record
 
 
 def _crcs(file: BinaryIO, places: Places) -> dict[str, int]:

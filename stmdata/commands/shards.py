@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmdata.commands.options import Annotations, Images
-from stmdata.commands.run import show_making
+from stmdata.commands.run import manifest_table, show_making
 from stmtrain.commands.command import command, end, open_console
 from stmtrain.commands.options import CacheFolder, CacheSize, Location, Workers
 from stmtrain.processes import resolve_workers
@@ -23,7 +23,6 @@ Folder = Annotated[str, typer.Argument(help="Shard folder.")]
 @command(app, "info")
 def shards_info(shards: Location) -> None:
     """Show what a shard set contains and how it was made."""
-    from stmdata.checking.table import manifest_table
     from stmtrain.shards.reader import ShardSet
 
     shard_set = ShardSet.open(shards)

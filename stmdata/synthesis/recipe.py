@@ -161,10 +161,10 @@ class SmoothRecipe(SynthRecipe):
         for name in ("paste_probability", "leave_probability", "behind_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0..1, found {getattr(self, name)}")
-        for name, most in (("view", 1.0), ("paste_share", 1.0)):
+        for name in ("view", "paste_share"):
             low, high = getattr(self, name)
-            if not 0 < low <= high <= most:
-                raise ValueError(f"{name}: expected 0 < low <= high <= {most:g}, found {low, high}")
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name}: expected 0 < low <= high <= 1, found {low, high}")
         if self.full_speed_steps < 1 or self.paste_enlarge <= 0:
             raise ValueError("full_speed_steps must be at least 1 and paste_enlarge above 0")
 
