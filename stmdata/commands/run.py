@@ -43,15 +43,16 @@ def show_making(out: Path, unit: str, make: "Callable[[Progress], Manifest]") ->
 
 def manifest_table(name: str, manifest: "Manifest") -> "Table":
     """Show what a set contains, how it was made, and what was skipped and why."""
+    from rich.filesize import decimal
     from rich.table import Table
 
     table = Table("what", "value", title=name, title_justify="left")
     table.add_row("shards", str(len(manifest.shards)))
     table.add_row("samples", str(sum(shard.samples for shard in manifest.shards)))
-    table.add_row("size", _bytes(sum(shard.bytes for shard in manifest.shards)))
+    table.add_row("size", decimal(sum(shard.bytes for shard in manifest.shards)))
     for name, value in sorted(manifest.totals.items()):
         if name != "samples":
-            table.add_row(name.replace("_", " "), _bytes(value) if "bytes" in name else str(value))
+            table.add_row(name.replace("_", " "), decimal(value) if "bytes" in name else str(value))
     table.add_section()
     for name, value in manifest.config.items():
         table.add_row(name.replace("_", " "), _short(value))
@@ -60,15 +61,6 @@ def manifest_table(name: str, manifest: "Manifest") -> "Table":
         for reason, count in sorted(manifest.skipped.items()):
             table.add_row(f"skipped: {reason}", str(count))
     return table
-
-
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _short(value: object) -> str:

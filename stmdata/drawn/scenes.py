@@ -159,15 +159,13 @@ def draw_scene(
     hues = rng.uniform() + (np.arange(objects) + rng.uniform(-0.1, 0.1, objects)) / max(objects, 1)
     extent = np.array(size[::-1], np.float32) / np.float32(min(size))
     late = enters or {}
-
-    def arrangement() -> ToyScene:
+    scenes = []
+    for _ in range(_TRIES):
         blobs = tuple(
             _blob(rng, float(hue), objects, extent, late.get(i, 0)) for i, hue in enumerate(hues, 1)
         )
-        return ToyScene(np.array(colours, np.float32), waves.astype(np.float32), blobs)
-
+        scenes.append(ToyScene(np.array(colours, np.float32), waves.astype(np.float32), blobs))
     small = (round(40 * float(extent[1])), round(40 * float(extent[0])))
-    scenes = [arrangement() for _ in range(_TRIES)]
     return max(scenes, key=lambda scene: scene.least_visible(small))
 
 

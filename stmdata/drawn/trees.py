@@ -133,13 +133,8 @@ def draw_youtube_vos(
     appears have a mask, and it shows that object alone. ``meta.json`` lists for each object the
     frames whose mask shows it (train), or those to be exported (valid).
 
-    Args:
-        root: Folder to fill; the splits must not exist in it yet.
-        train: Videos in the train split.
-        valid: Videos in the valid split.
-        frames: Frames per video, at least 6 for an object to be late.
-        size: (height, width), pixels.
-        seed: Equal seeds give equal pictures.
+    ``train`` and ``valid`` are the numbers of videos; an object can only be late in 6 or more
+    ``frames``. The other arguments are those of :func:`draw_davis`.
     """
     for stream, (split, videos) in enumerate((("train", train), ("valid", valid)), start=2):
         record: dict[str, Any] = {}

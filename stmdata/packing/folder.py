@@ -1,7 +1,6 @@
 """Which files of an output folder are ours, and whether this run may use the folder.
 
-``config.json`` is written before any shard. It names the configuration and every shard, so that an
-interrupted or superseded set can be told from the files of other programs, which are never removed.
+``config.json`` names them, and is written first. Files of other programs are never removed.
 """
 
 import json
@@ -29,12 +28,9 @@ _PATIENCE = 5.0
 
 
 def prepare_folder(out: Path, config: SetConfig, *, overwrite: bool) -> None:
-    """Make sure that ``out`` contains this ``config.json`` and no shard of another set.
+    """Make sure that the folder ``out`` contains this ``config.json`` and no shard of another set.
 
-    Args:
-        out: An existing folder.
-        config: Of the set to make.
-        overwrite: First remove the set that is there, whatever its configuration.
+    With ``overwrite``, first remove the set that is there, whatever its configuration.
 
     Raises:
         UsageError: A set of another configuration is there, or files of other programs have the

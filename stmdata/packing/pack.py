@@ -1,9 +1,8 @@
 """Samples to shard sets: resumable, the same bytes with any number of workers, the manifest last.
 
-A :class:`SetPlan` lists the shards to make and how to make their samples; :func:`pack` writes them
-into a folder, as ``docs/shard-format.md`` describes it. It writes ``config.json`` first, then each
-tar followed by its sidecar, and ``manifest.json`` when every shard is there. Each file is complete
-or absent, so an interrupted run resumes with the shards that are missing.
+:func:`pack` writes ``config.json`` first, then each tar followed by its sidecar, and
+``manifest.json`` when every shard is there. Each file is complete or absent, so an interrupted run
+resumes with the shards that are missing. ``docs/shard-format.md`` describes the files.
 """
 
 from collections import Counter

@@ -40,13 +40,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in a tar.
-
-    Attributes:
-        name: As stored, without a leading ``./``.
-        offset: Byte of its data.
-        size: Bytes of its data.
-    """
+    """A regular file in a tar: its name without a leading ``./``, where its data is, bytes."""
 
     name: str
     offset: int
@@ -78,10 +72,7 @@ def tar_size(end: int) -> int:
 def scan_tar(file: BinaryIO, where: str, start: int = 0) -> Iterator[Member]:
     """Yield the members of a tar in order, without reading their data.
 
-    Args:
-        file: The tar.
-        where: What error messages call it.
-        start: Byte at which a member or the end mark begins.
+    At byte ``start``, a member or the end mark begins. Messages call the tar ``where``.
 
     Raises:
         DataError: It is a Git LFS pointer.

@@ -131,18 +131,14 @@ class VideoMaker:
                 f"{next(iter(video.masks.values())).parent}: expected object ids in the masks, "
                 f"found only 0 and {VOID} (void); masks of DAVIS 2016 are packed with --year 2016"
             )
+        origin = {"dataset": self.dataset, "split": self.split, "video": video.name}
         record = SampleRecord.of(
             video.name,
             tuple(video.frames),
             packed_areas,
             size=size,
             original_size=original_size,
-            origin={
-                "dataset": self.dataset,
-                "split": self.split,
-                "video": video.name,
-                **video.origin,
-            },
+            origin={**origin, **video.origin},
         )
         yield Sample(record, frames, masks)
         yield from (Skipped(video.name, note) for note in video.notes)

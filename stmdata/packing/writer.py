@@ -20,15 +20,10 @@ from stmtrain.shards.sample import Sample, Skipped, sidecar_name
 
 
 def write_shard(path: Path, samples: Iterable[Sample | Skipped], config_hash: str) -> Sidecar:
-    """Write one tar and then its sidecar; each file is complete or absent.
+    """Write the tar ``path`` and then its sidecar; each file is complete or absent.
 
-    Args:
-        path: The tar to write; its sidecar is written next to it.
-        samples: In the order of the tar; the sidecar lists what was skipped.
-        config_hash: Of the set's configuration.
-
-    Returns:
-        The sidecar as written.
+    The order of ``samples`` is that of the tar; the sidecar, which is returned, lists what was
+    skipped and contains the ``config_hash`` of the set.
 
     Raises:
         ShardError: Two samples share a key, a sample contradicts its record, or a member does not

@@ -152,8 +152,7 @@ def draw_appearance(
     rng = spawn(rng)
     p = policy
     names = ("tone", "shade", "colour", "defocus", "motion", "noise", "jpeg")
-    switches = (p.tone_p, p.shade_p, p.colour_p, p.defocus_p, p.motion_p, p.noise_p, p.jpeg_p)
-    on = dict(zip(names, (rng.random(len(names)) < switches).tolist(), strict=True))
+    on = {name: rng.random() < getattr(policy, f"{name}_p") for name in names}
 
     def switched(name: str, amount: float) -> float:
         return amount if on[name] else 0.0
