@@ -81,7 +81,7 @@ def synthesise(
 
     Returns:
         The clip. Its object ids follow the order of the ids in ``mask``; objects that are too
-        small in its first frame are left out.
+        small in its first frame become background.
 
     Raises:
         UsageError: ``image`` and ``mask`` do not fit each other, or the recipe is unknown.

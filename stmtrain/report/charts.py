@@ -4,7 +4,7 @@ Lines differ in colour and in dashes. Colours come from the style sheet of the p
 ``r1``, ...), so that a chart works on light and dark pages. Every chart has a text description.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,36 +43,45 @@ def line_chart(
     def y(value: float) -> float:
         return _TOP + (1 - value) * plot_height
 
-    grid = [
-        join(
-            tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(level), y2=y(level)),
-            tag("text", text, class_="tick end", x=_LEFT - 5, y=y(level) + 3.5),
-        )
-        for level, text in ((0, "0"), (0.5, "50"), (1, "100"))
-    ]
     position = {frame: i for i, frame in enumerate(frames)}
     marked = [
         tag("line", class_="mark", x1=x(i), x2=x(i), y1=_TOP, y2=_TOP + plot_height)
         for i in sorted(position[mark] for mark in marks if mark in position)
     ]
-    ends = [tag("text", frames[0], class_="tick", x=_LEFT, y=_HEIGHT - 5)]
-    if len(frames) > 1:
-        ends.append(tag("text", frames[-1], class_="tick end", x=_WIDTH - _RIGHT, y=_HEIGHT - 5))
     lines = [
         _line([(x(i), y(value)) for i, value in enumerate(values)], name, styles[name])
         for name, values in series.items()
     ]
     return tag(
         "svg",
-        *grid,
+        *_levels(y),
         *marked,
-        *ends,
+        *_ends(frames),
         *lines,
         class_="chart",
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         aria_label=label,
     )
+
+
+def _levels(y: Callable[[float], float]) -> list[Markup]:
+    """Draw the horizontal lines at 0, 50 and 100 percent."""
+    return [
+        join(
+            tag("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y(level), y2=y(level)),
+            tag("text", text, class_="tick end", x=_LEFT - 5, y=y(level) + 3.5),
+        )
+        for level, text in ((0, "0"), (0.5, "50"), (1, "100"))
+    ]
+
+
+def _ends(frames: Sequence[str]) -> list[Markup]:
+    """Write the names of the first and the last frame below the chart."""
+    ends = [tag("text", frames[0], class_="tick", x=_LEFT, y=_HEIGHT - 5)]
+    if len(frames) > 1:
+        ends.append(tag("text", frames[-1], class_="tick end", x=_WIDTH - _RIGHT, y=_HEIGHT - 5))
+    return ends
 
 
 def line_sample(style: int) -> Markup:

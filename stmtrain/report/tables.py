@@ -83,13 +83,13 @@ def facts_table(comparison: Comparison) -> Markup | None:
 
     Fields of the training recipe in which all results agree are collapsed.
     """
-    told = [result.facts or {} for result in comparison.results]
-    keys = list(dict.fromkeys(key for facts in told for key in facts))
+    facts_by_result = [result.facts or {} for result in comparison.results]
+    keys = list(dict.fromkeys(key for facts in facts_by_result for key in facts))
     if not keys:
         return None
     rows: dict[bool, list[Markup]] = {False: [], True: []}
     for key in keys:
-        values = [facts.get(key) for facts in told]
+        values = [facts.get(key) for facts in facts_by_result]
         differs = len({value for value in values if value is not None}) > 1
         cells = [tag("td", DASH if value is None else value) for value in values]
         label = tag("th", key.replace(_RECIPE, "recipe "), scope="row")
