@@ -1,35 +1,17 @@
-"""The ``stm`` command, assembled from the commands of ``stmdata`` and ``stmtrain``.
+"""The ``stm`` command from the repository, without installing it: ``python cli.py COMMAND``.
 
-These modules import what they need when a command runs, so that ``stm --help`` is quick.
+What it runs is assembled in ``stmdata/commands/main.py``.
 """
 
-from typing import Annotated
+import os
+from pathlib import Path
 
-import typer
+from stmdata.commands.main import app, main
 
-from stmdata.commands import demo, pack, prepare, shards
-from stmtrain.commands import evaluate, preview, track, train, weights
-from stmtrain.commands.command import show_tracebacks
-
-_HELP = "Prepare video object segmentation data as tar shards and train STM from them."
-app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
-for room in (prepare, pack, demo, preview, train, evaluate, track):
-    app.add_typer(room.app)
-app.add_typer(shards.app, name="shards")
-app.add_typer(weights.app, name="weights")
-
-
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:
-    show_tracebacks(debug)
-
-
-def main() -> None:
-    """Run ``stm``."""
-    app()
-
+__all__ = ["app", "main"]
 
 if __name__ == "__main__":
+    # The processes that a command starts must find the packages too.
+    here, given = str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, given] if given else [here])
     main()

@@ -13,7 +13,9 @@ from rich.table import Table
 from stmdata.drawn.trees import draw_coco, draw_davis
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import StmError, UsageError
+from stmtrain.extras import EXTRAS, require
 
+_STM = "stmdata.commands.main"
 SIZE = 96
 """Side of clips and short side of videos, pixels: small enough to train on two cores in minutes."""
 PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 110, 3e-4
@@ -32,7 +34,7 @@ class _Steps:
         words = [str(argument) for argument in arguments]
         self.console.print(f"\n[bold]$ stm {' '.join(words)}[/bold]", highlight=False)
         began = time.perf_counter()
-        code = subprocess.run([sys.executable, "-m", "cli", *words], check=False).returncode
+        code = subprocess.run([sys.executable, "-m", _STM, *words], check=False).returncode
         if code:
             raise StmError(
                 f"demo: stm {words[0]} failed with exit code {code}; see its message above"
@@ -64,6 +66,8 @@ def demo(out: Path, *, seed: int, console: Console) -> None:
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out}: the folder is not empty; remove it or choose another --out")
+    for module in EXTRAS["prep"]:
+        require(module, "demo")
     steps = _Steps(console)
     began = time.perf_counter()
     coco = draw_coco(out / "data" / "coco", IMAGES, (SIZE * 5 // 4, SIZE * 5 // 3), seed)

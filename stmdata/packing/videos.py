@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from stmdata.packing.pack import Job, SetPlan
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
+from stmtrain.extras import require
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_frame, encode_mask
@@ -70,6 +70,8 @@ def prepare_videos(
     low, high = _RESIZE_RANGE
     if resize is not None and not low <= resize <= high:
         raise UsageError(f"--resize: expected a short side of {low} to {high}, found {resize}")
+    if resize is not None:
+        require("cv2", "--resize")
     known = find_dataset(dataset)
     chosen = {**known.options, **(options or {})}
     videos = known.videos(Path(root), split, **chosen)
@@ -107,7 +109,6 @@ class VideoMaker:
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
         """Yield one sample per video, and a note for every object that its masks do not show."""
-        cv2.setNumThreads(1)  # the processes are the parallelism
         for video in job.items:
             yield from self._video(video)
 
@@ -121,9 +122,8 @@ class VideoMaker:
             mask = _read_mask(video, name, original_size)
             packed_areas[name] = areas(mask)
             total += packed_areas[name]
-            if size != original_size:  # plain INTER_NEAREST would take the id at a pixel's corner
-                resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-                mask = np.asarray(resized, np.uint8)
+            if size != original_size:
+                mask = _resize_mask(mask, size)
                 packed_areas[name] = areas(mask)
             masks[name] = encode_mask(mask)
         if counts_binary(total):  # read as ids, 0 and 255 are background and void
@@ -218,7 +218,18 @@ def _target_size(size: Size, short_side: int | None) -> Size:
 
 def _resize_frame(image: NDArray[np.uint8], size: Size) -> bytes:
     """Resize (H, W, 3) RGB and encode it; shrinking averages over areas, to avoid aliasing."""
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes are the parallelism
     shrinks = size[0] <= image.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     resized = cv2.resize(image, size[::-1], interpolation=method)
     return encode_frame(np.asarray(resized, np.uint8), JPEG_QUALITY)
+
+
+def _resize_mask(mask: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Take the id at each new pixel's centre; plain ``INTER_NEAREST`` would take its corner."""
+    import cv2
+
+    resized = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, np.uint8)

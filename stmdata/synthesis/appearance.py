@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from stmdata.synthesis.appearance_policy import AppearancePolicy, FrameAppearance, spawn
 from stmdata.synthesis.bending import Deformation
 from stmtrain.errors import UsageError
+from stmtrain.extras import pip_install
 
 Array8 = NDArray[np.uint8]
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 weights of R, G, B
@@ -117,7 +118,7 @@ def _imgaug() -> Any:
     except ImportError as error:
         raise UsageError(
             f"appearance policies other than none need imgaug ({error}); "
-            "install it with: pip install 'stm-toolkit[prep]'"
+            f"install it with: {pip_install('prep')}"
         ) from None
     return augmenters
 

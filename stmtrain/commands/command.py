@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from stmtrain.errors import StmError
+from stmtrain.extras import missing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +43,11 @@ def command(
                 if _debug:
                     raise
                 raise end(_one_line(error), getattr(error, "exit_code", 1)) from None
+            except ImportError as error:
+                absent = missing(error, name)
+                if _debug or absent is None:
+                    raise
+                raise end(str(absent), absent.exit_code) from None
 
         parent.command(name)(guarded)
         return function

@@ -8,6 +8,7 @@ import typer
 
 from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import Checkpoint, Device, inference_options, share_options
+from stmtrain.extras import has_extra, pip_install
 
 if TYPE_CHECKING:
     from stmtrain.inference.options import Inference
@@ -37,7 +38,6 @@ def track(
 ) -> None:
     """Track objects through your own video, given their masks in any frames."""
     from stmtrain.commands.progress import progress_bar
-    from stmtrain.inference.own_video import has_av
     from stmtrain.inference.track import track as track_video
     from stmtrain.training.distributed import usable_device
 
@@ -56,8 +56,8 @@ def track(
             progress=progress,
         )
     lines = [*(f"warning: {text}" for text in tracked.summary["warnings"]), *tracked.lines()]
-    if overlay and not has_av():
-        lines.append("overlay/ has JPEGs; pip install 'stm-toolkit[video]' gives an MP4")
+    if overlay and not has_extra("video"):
+        lines.append(f"overlay/ has JPEGs; {pip_install('video')} gives an MP4")
     rate = tracked.summary["frames_per_second"]
     lines.append(
         f"{out}: {len(tracked.names)} frames, {rate:.1f} frames/s with reading and writing"

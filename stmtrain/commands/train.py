@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console
+from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import CacheFolder, CacheSize, Device, OnBad
 from stmtrain.errors import UsageError
+from stmtrain.extras import has_extra, pip_install
 
 app = typer.Typer()
 
@@ -109,6 +110,9 @@ def train(
     with progress_bar(console, f"train {chosen.name}", "steps") as progress:
         path = train_model(options, chosen, progress, ranks)
     console.print(f"checkpoint: {path}", highlight=False)
+    if not has_extra("log"):
+        note = f"note: no curves.png or TensorBoard files; {pip_install('log')} adds them"
+        print_plain(console, note)
 
 
 def _train_on_several(gpus: int, device: str, batch_size: int) -> None:

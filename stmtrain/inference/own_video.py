@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
+from stmtrain.extras import has_extra, pip_install
 from stmtrain.files import read_file
 from stmtrain.images.decode import MAX_PIXELS, decode_still
 
@@ -83,20 +83,15 @@ def open_frames(path: Path) -> OwnFrames:
         return OwnFrames(path, names, len(names), None, lambda: _read_images(images))
     if not path.is_file():
         raise DataError(f"{path}: expected a folder of frames or a video file, found neither")
-    if not has_av():
+    if not has_extra("video"):
         raise UsageError(
             f"{path}: a video file needs PyAV, which is not installed; "
-            "pip install 'stm-toolkit[video]', or give a folder of frames"
+            f"{pip_install('video')}, or give a folder of frames"
         )
     with _opened(path) as container:
         stream = container.streams.video[0]
         length, rate = stream.frames or None, stream.average_rate or stream.guessed_rate
     return OwnFrames(path, None, length, Fraction(rate or 25), lambda: _decode_video(path))
-
-
-def has_av() -> bool:
-    """Return whether PyAV is installed."""
-    return find_spec("av") is not None
 
 
 def _read_images(images: dict[str, Path]) -> Iterator[tuple[str, Frame]]:

@@ -22,13 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, UsageError
+from stmtrain.extras import has_extra
 from stmtrain.files import remove_temporaries, write_whole
 from stmtrain.images.masks import areas
 from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, Draw, film, pictures
 from stmtrain.inference.options import Inference, options_in_words
 from stmtrain.inference.overlap import iterate_ahead, writing_behind
 from stmtrain.inference.own_masks import GivenMasks, read_masks
-from stmtrain.inference.own_video import OwnFrames, has_av, open_frames
+from stmtrain.inference.own_video import OwnFrames, open_frames
 from stmtrain.inference.results import write_mask
 from stmtrain.inference.segment import segment_video
 from stmtrain.model import STM
@@ -173,7 +174,7 @@ def _never_larger(options: Inference, size: tuple[int, int]) -> Inference:
 
 
 def _drawing(out: Path, frames: OwnFrames, rate: float | None) -> AbstractContextManager[Draw]:
-    if not has_av():
+    if not has_extra("video"):
         return pictures(out)
     return film(out, _rate(frames, rate))
 

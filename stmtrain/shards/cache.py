@@ -30,7 +30,7 @@ _NAME = re.compile(r"[0-9a-f]{64}(\.(?P<bytes>\d+)(\.[0-9a-f]{8})?\.part)?")
 def default_folder() -> Path:
     """Return the user's cache folder for this program."""
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "stm-toolkit"
+    return Path(base) / "stm-vos"
 
 
 def user_cache(folder: Path | None = None, gigabytes: float = DEFAULT_GIGABYTES) -> "Cache":

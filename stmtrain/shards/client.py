@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from stmtrain.errors import RemoteError, ShardError, UsageError
+from stmtrain.extras import pip_install
 from stmtrain.shards.urls import join_url, shown
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class Remote:
         except ImportError as error:
             raise UsageError(
                 f"{scheme}:// needs a package that is not installed ({error}); run "
-                f"pip install 'stm-toolkit[{_EXTRAS[scheme]}]'"
+                f"{pip_install(_EXTRAS[scheme])}"
             ) from None
         self._options: dict[str, Any] = {"timeout": self._retry.timeout}
         if not isinstance(self._files, AsyncFileSystem):  # those have timeouts of their own

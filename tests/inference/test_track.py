@@ -162,12 +162,12 @@ def test_odd_sizes_can_be_filmed(tmp_path: Path) -> None:
 def test_without_pyav_the_overlay_is_pictures(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_frames, "has_av", lambda: False)
-    monkeypatch.setattr(track, "has_av", lambda: False)
+    monkeypatch.setattr(own_frames, "has_extra", lambda _: False)
+    monkeypatch.setattr(track, "has_extra", lambda _: False)
     first = str(save(tmp_path / "m.png", box(1, 4)))
     run(folder, [first], tmp_path / "out")
     assert len(list((tmp_path / "out" / "overlay").glob("*.jpg"))) == 6
-    with pytest.raises(UsageError, match=r"needs PyAV.*stm-toolkit\[video\]"):
+    with pytest.raises(UsageError, match=r"needs PyAV.*stm-vos\[video\]"):
         open_frames(film(tmp_path / "v.mp4"))
 
 

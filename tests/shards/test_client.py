@@ -62,7 +62,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("Please install gcsfs to access Google Storage")
 
     monkeypatch.setattr(fsspec, "filesystem", missing)
-    with pytest.raises(UsageError, match=r"gcsfs.*pip install 'stm-toolkit\[gcs\]'"):
+    with pytest.raises(UsageError, match=r"gcsfs.*pip install 'stm-vos\[gcs\]'"):
         Remote("gs://bucket/a")
 
 

@@ -57,7 +57,7 @@ def _options(shards: Path, out: Path) -> list[str]:
 
 def _train(shards: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli", *_options(shards, out), *options],
+        [sys.executable, "-m", "stmdata.commands.main", *_options(shards, out), *options],
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,0 +1,39 @@
+"""The ``stm`` command, assembled from the commands of ``stmdata`` and ``stmtrain``.
+
+These modules import what they need when a command runs, so that ``stm --help`` is quick.
+"""
+
+import os
+from typing import Annotated
+
+import typer
+
+from stmdata.commands import demo, pack, prepare, shards
+from stmtrain.commands import evaluate, preview, track, train, weights
+from stmtrain.commands.command import show_tracebacks
+
+_HELP = "Prepare video object segmentation data as tar shards and train STM from them."
+app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+for room in (prepare, pack, demo, preview, train, evaluate, track):
+    app.add_typer(room.app)
+app.add_typer(shards.app, name="shards")
+app.add_typer(weights.app, name="weights")
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    show_tracebacks(debug)
+
+
+def main() -> None:
+    """Run ``stm``."""
+    # Workers, ranks and the commands of the demo must not import what happens to be in the folder
+    # in which they are started, such as a cli.py or random.py of the user.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    app()
+
+
+if __name__ == "__main__":
+    main()

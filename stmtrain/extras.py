@@ -1,0 +1,54 @@
+"""The optional extras of the distribution: which packages each brings, and how to install them.
+
+The commands turn a failed import of one of these packages into one line (``stmtrain.commands``).
+"""
+
+from importlib.util import find_spec
+
+from stmtrain.errors import UsageError
+
+EXTRAS = {
+    "prep": ("cv2", "imgaug", "msgspec", "pycocotools", "skimage"),
+    "video": ("av",),
+    "log": ("matplotlib", "tensorboard"),
+    "remote": ("aiobotocore", "aiohttp", "fsspec", "huggingface_hub", "s3fs"),
+    "gcs": ("gcsfs",),
+}
+"""Modules that each extra of pyproject.toml brings."""
+
+
+def pip_install(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install 'stm-vos[{extra}]'"
+
+
+def has_extra(extra: str) -> bool:
+    """Return whether all packages of an extra are installed; nothing is imported."""
+    return all(find_spec(module) is not None for module in EXTRAS[extra])
+
+
+def require(module: str, what: str) -> None:
+    """Check early that a module of an extra is installed, before anything is written.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if find_spec(module) is None and (error := missing(ImportError(name=module), what)):
+        raise error
+
+
+def missing(error: ImportError, what: str) -> UsageError | None:
+    """Return the error for the user if a package of an extra is missing, else ``None``.
+
+    Args:
+        error: Of an import that failed.
+        what: What needs the package, e.g. "stm prepare-coco".
+    """
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in EXTRAS.items():
+        if module in modules:
+            return UsageError(
+                f"{what} needs the package {module} of the extra {extra}, which is not installed; "
+                f"run: {pip_install(extra)}"
+            )
+    return None
