@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask, decode_still
-from stmtrain.images.masks import VOID, ids_present, is_binary
+from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
 
 _JPEG = frozenset({".jpg", ".jpeg"})
 _IMAGE = _JPEG | {".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -94,49 +95,83 @@ def _refuse_unpaired(
         )
 
 
-def read_still(still: Still) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of a mask file.
+
+    Attributes:
+        masks: One (H, W) uint8 0/1 mask per object, ascending by id.
+        unused: What of the mask is not used, if that is not plain; else empty.
+    """
+
+    masks: list[NDArray[np.uint8]]
+    unused: str = ""
+
+
+def read_still(still: Still) -> tuple[NDArray[np.uint8], Objects]:
     """Read an image and its objects.
 
     Returns:
-        (H, W, 3) uint8 RGB, and one (H, W) uint8 0/1 mask per object, ascending by id; no masks
-        if the mask file is empty.
+        (H, W, 3) uint8 RGB, and the objects; there are none if the mask file is empty.
 
     Raises:
         DataError: A file cannot be read, the sizes differ, or the mask is not a label map.
     """
     mask, palette = _read_mask(still.mask)
-    data, where = read_file(still.image), str(still.image)
-    image = decode_still(data, where, mask.shape, like=str(still.mask))  # type: ignore[arg-type]
+    size = (mask.shape[0], mask.shape[1])
+    image = decode_still(read_file(still.image), str(still.image), size, like=str(still.mask))
     return image, split_objects(mask, palette=palette, where=str(still.mask))
 
 
-def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> list[NDArray[np.uint8]]:
+def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> Objects:
     """Split a mask image into objects.
 
-    A palette mask has object ids, and 255 is void unless it is the only value besides 0. A grey
-    mask has one object: 0/1, or dark/bright with soft edges, which is thresholded at half
-    brightness.
+    A palette mask has object ids, and 255 is void unless it is the only value besides 0. So has a
+    grey mask whose areas have the values 1..20 (the classes of PASCAL VOC, with 255 around them).
+    Any other grey mask has one object: 0/1, or dark/bright with soft edges, which is thresholded at
+    half brightness.
 
     Args:
         mask: (H, W) uint8 as stored.
         palette: Whether the file has a palette.
         where: The file; opens the error message.
 
-    Returns:
-        One (H, W) uint8 0/1 mask per object, ascending by id.
-
     Raises:
         DataError: A grey mask that is neither 0/1 nor reaches half brightness.
     """
-    if palette or mask.max() <= 1:
-        ids = [VOID] if is_binary(mask) else ids_present(mask)
-        return [(mask == i).astype(np.uint8) for i in ids]
-    if mask.max() > 127:
-        return [(mask > 127).astype(np.uint8)]
-    raise DataError(
-        f"{where}: expected 0/1 or 0/255 in a grey mask, for one object, found values up to "
-        f"{mask.max()}; save object ids as a palette PNG"
+    counts = areas(mask)
+    if counts_binary(counts):
+        return Objects([(mask == VOID).astype(np.uint8)])
+    ids = ids_counted(counts)
+    filled = _filled(mask)
+    labels = ids and ids[-1] <= _MOST_LABELS and 4 * filled[ids].sum() >= counts[ids].sum()
+    if palette or labels or mask.max() <= 1:
+        void = counts[VOID] and not palette
+        return Objects(
+            [(mask == i).astype(np.uint8) for i in ids],
+            "255 in a grey mask with labels is void" if void else "",
+        )
+    if mask.max() <= _HALF:
+        raise DataError(
+            f"{where}: expected 0/1 or 0/255 in a grey mask, for one object, found values up to "
+            f"{mask.max()}; save object ids as a palette PNG"
+        )
+    between = filled[_NEAR + 1 : int(mask.max()) - _NEAR].max(initial=0)
+    several = between >= _SHARE * mask.size
+    return Objects(
+        [(mask > _HALF).astype(np.uint8)],
+        "grey mask of several levels, cut at half brightness" if several else "",
     )
+
+
+_HALF, _MOST_LABELS = 127, 20
+_NEAR, _SHARE = 15, 0.01  # a level of its own: so far from dark and bright, that share of the image
+
+
+def _filled(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count the pixels of each value whose eight neighbours have it too; (256,) int64."""
+    square = np.ones((3, 3), np.uint8)
+    return areas(mask[cv2.erode(mask, square) == cv2.dilate(mask, square)])
 
 
 def _read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:

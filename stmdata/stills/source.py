@@ -216,28 +216,29 @@ class MaskSource:
 
     def read(self, position: int, min_area: float, *, small_in_front: bool = True) -> Picture:
         """Read an image and its objects; small objects are skipped."""
-        image, masks = read_still(self.stills[position])
+        image, objects = read_still(self.stills[position])
         key = self.key(position)
         candidates = [
             Candidate(f"{key} object {number}", mask, (0, 0), cv2.countNonZero(mask))
-            for number, mask in enumerate(masks, 1)
+            for number, mask in enumerate(objects.masks, 1)
         ]
         size = (image.shape[0], image.shape[1])
         labels, skipped = draw_labels(candidates, size, min_area, small_in_front=small_in_front)
-        if not masks:
-            skipped = (Skipped(key, "mask without an object"),)
+        note = objects.unused or ("" if objects.masks else "mask without an object")
+        if note:
+            skipped = (Skipped(key, note), *skipped)
         return Picture(image, labels, skipped)
 
     def cutouts(self, count: int, min_box: float, rng: Generator) -> Iterator[Cutout | Unreadable]:
         """Draw images of the data set, and one object of each."""
         for position in rng.integers(len(self), size=count).tolist():
             try:
-                image, masks = read_still(self.stills[position])
+                image, objects = read_still(self.stills[position])
             except DataError as error:
                 yield Unreadable(self.name(position), error)
                 continue
             choice = rng.random()  # always drawn, so that one image does not change the others
-            boxes = [(mask, cv2.boundingRect(mask)) for mask in masks]
+            boxes = [(mask, cv2.boundingRect(mask)) for mask in objects.masks]
             boxes = [(mask, box) for mask, box in boxes if box[2] * box[3] >= min_box]
             if boxes:
                 mask, (x, y, w, h) = boxes[int(choice * len(boxes))]

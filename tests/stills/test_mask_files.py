@@ -1,15 +1,20 @@
 """Still images with masks: pairing by name, and what counts as an object."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
 
 from stmdata.stills.mask_files import find_stills, read_still, split_objects
 from stmtrain.errors import DataError
 from stmtrain.images.encode import encode_mask
+from stmtrain.images.masks import VOID
 from tests.paths import REAL, real_data
+from tests.profiles import examples
 
 
 def save(path: Path, pixels: np.ndarray) -> Path:
@@ -81,8 +86,7 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
 def test_reads_a_pair(folders: tuple[Path, Path]) -> None:
     image, objects = read_still(find_stills(*folders)[0])
     assert image.shape == (6, 8, 3)
-    assert len(objects) == 1
-    np.testing.assert_array_equal(objects[0], square(1))
+    np.testing.assert_array_equal(objects.masks, [square(1)])
 
 
 def test_palette_ids_become_objects_and_void_none(folders: tuple[Path, Path]) -> None:
@@ -90,14 +94,14 @@ def test_palette_ids_become_objects_and_void_none(folders: tuple[Path, Path]) ->
     mask[5, :4], mask[0, 0] = 200, 255
     (folders[1] / "a.png").write_bytes(encode_mask(mask))
     _, objects = read_still(find_stills(*folders)[0])
-    assert [int(o.sum()) for o in objects] == [12, 4]
-    assert all(o.max() == 1 and o.dtype == np.uint8 for o in objects)
+    assert [int(o.sum()) for o in objects.masks] == [12, 4]
+    assert all(o.max() == 1 and o.dtype == np.uint8 for o in objects.masks)
 
 
 def test_a_grey_rgb_mask_is_one_object(folders: tuple[Path, Path]) -> None:
     save(folders[1] / "a.png", np.repeat(square(255)[..., None], 3, axis=2))
     _, objects = read_still(find_stills(*folders)[0])
-    np.testing.assert_array_equal(objects, [square(1)])
+    np.testing.assert_array_equal(objects.masks, [square(1)])
 
 
 def test_a_colour_mask_is_refused(folders: tuple[Path, Path]) -> None:
@@ -143,7 +147,59 @@ def test_a_damaged_file_is_named(folders: tuple[Path, Path], side: str) -> None:
 )
 def test_what_counts_as_an_object(levels: tuple[int, ...], palette: bool, sums: list[int]) -> None:
     objects = split_objects(np.array([levels], np.uint8), palette=palette, where="x")
-    assert [int(o.sum()) for o in objects] == sums
+    assert [int(o.sum()) for o in objects.masks] == sums
+    assert not objects.unused
+
+
+def disc(radius: int = 30, size: int = 96) -> np.ndarray:
+    y, x = np.mgrid[0:size, 0:size] - size / 2
+    return (x * x + y * y < radius * radius).astype(np.uint8)
+
+
+@given(
+    st.dictionaries(st.integers(1, 20), st.integers(0, 3), min_size=1, max_size=4),
+    st.integers(0, 3),
+)
+@examples(40)
+def test_grey_labels_with_an_outline_are_ids(places: dict[int, int], outline: int) -> None:
+    mask = np.zeros((80, 80), np.uint8)
+    for label, place in places.items():
+        top, left = 40 * (place // 2) + 8, 40 * (place % 2) + 8
+        mask[top - outline : top + 24 + outline, left - outline : left + 24 + outline] = VOID
+        mask[top : top + 24, left : left + 24] = label
+    objects = split_objects(mask, palette=False, where="x")
+    ids = [i for i in range(1, 21) if (mask == i).any()]
+    np.testing.assert_array_equal(objects.masks, [mask == i for i in ids])
+    assert bool(objects.unused) == (outline > 0 and ids != [])
+
+
+@pytest.mark.parametrize("factor", [0.7, 0.5, 0.3, 1.6])
+@pytest.mark.parametrize("how", ["bilinear", "bicubic", "box", "jpeg", "blur", "noise"])
+def test_soft_grey_masks_have_one_object(factor: float, how: str) -> None:
+    image = Image.fromarray(disc(150, 400) * np.uint8(255))
+    size = int(400 * factor)
+    if how == "jpeg":
+        file = io.BytesIO()
+        image.resize((size, size), Image.Resampling.BOX).save(file, "JPEG", quality=60)
+        mask = np.asarray(Image.open(file))
+    elif how == "blur":
+        mask = np.asarray(image.resize((size, size)).filter(ImageFilter.GaussianBlur(4)))
+    elif how == "noise":
+        noise = np.random.default_rng(0).integers(-6, 7, (400, 400))
+        mask = np.clip(np.asarray(image, int) + noise, 0, 255).astype(np.uint8)
+    else:
+        mask = np.asarray(image.resize((size, size), Image.Resampling[how.upper()]))
+    objects = split_objects(mask, palette=False, where="x")
+    np.testing.assert_array_equal(objects.masks, [mask > 127])
+    assert not objects.unused
+
+
+def test_a_grey_mask_of_several_levels_is_cut_and_noted() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[10:30, 10:30], mask[10:30, 30:50], mask[30:50, 10:30] = 85, 170, 255
+    objects = split_objects(mask, palette=False, where="x")
+    np.testing.assert_array_equal(objects.masks, [mask > 127])
+    assert objects.unused == "grey mask of several levels, cut at half brightness"
 
 
 def test_a_dark_grey_mask_is_refused() -> None:
@@ -157,6 +213,6 @@ def test_ecssd() -> None:
     assert len(stills) == 200
     for still in stills[::25]:
         image, objects = read_still(still)
-        assert len(objects) == 1
-        assert objects[0].shape == image.shape[:2]
-        assert 0.005 < objects[0].mean() < 0.95
+        assert len(objects.masks) == 1
+        assert objects.masks[0].shape == image.shape[:2]
+        assert 0.005 < objects.masks[0].mean() < 0.95
