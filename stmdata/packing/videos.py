@@ -117,9 +117,10 @@ class VideoMaker:
         frames, original_size, size = self._frames(video)
         masks: dict[str, bytes] = {}
         packed_areas: dict[str, NDArray[np.int64]] = {}
-        total = np.zeros(VOID + 1, np.int64)
+        total, smooth = np.zeros(VOID + 1, np.int64), 0
         for name in video.masks:
-            mask = _read_mask(video, name, original_size)
+            mask, soft = _load_mask(video, name, original_size)
+            smooth += soft
             packed_areas[name] = areas(mask)
             total += packed_areas[name]
             if size != original_size:
@@ -142,6 +143,8 @@ class VideoMaker:
         )
         yield Sample(record, frames, masks)
         yield from (Skipped(video.name, note) for note in video.notes)
+        if smooth:
+            yield Skipped(f"{video.name}, {smooth} masks", "smooth edges, thresholded at half")
         expected = {*ids_counted(total), *video.first_seen}
         for i in sorted(expected - set(record.object_ids)):
             reason = "vanished in the resize" if total[i] else "of meta.json is in no mask"
@@ -197,15 +200,15 @@ def _list_files(video: Video) -> list[tuple[str, str, int]]:
     return out
 
 
-def _read_mask(video: Video, name: str, size: Size) -> NDArray[np.uint8]:
-    """Read a mask, (H, W) uint8 ids; it must have the size of its frame."""
-    mask = video.read_mask(name)
+def _load_mask(video: Video, name: str, size: Size) -> tuple[NDArray[np.uint8], bool]:
+    """Read a mask, which must have the size of its frame; see :meth:`Video.load_mask`."""
+    mask, smooth = video.load_mask(name)
     if mask.shape != size:
         raise DataError(
             f"{video.masks[name]}: expected a mask of {size[1]}x{size[0]} pixels like its frame, "
             f"found {mask.shape[1]}x{mask.shape[0]}; make the mask again at the frame's size"
         )
-    return mask
+    return mask, smooth
 
 
 def _target_size(size: Size, short_side: int | None) -> Size:

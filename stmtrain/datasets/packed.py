@@ -116,6 +116,10 @@ class ShardVideo:
             raise ShardError(f"{where}: there is no mask for this frame; pack the set again")
         return decode_mask(sample.masks[frame_name], where)
 
+    def is_smooth(self, _frame_name: str) -> bool:
+        """Return False: packed masks are label maps."""
+        return False
+
     def _where(self, frame_name: str, suffix: str) -> str:
         return f"{self.shards.where(self.index)}, member {frame_name}.{suffix}"
 

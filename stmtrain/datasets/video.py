@@ -16,7 +16,7 @@ from stmtrain.datasets.files import some
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_mask, frame_size
-from stmtrain.images.masks import resample_mask
+from stmtrain.images.masks import resample_mask, sharpen
 from stmtrain.images.png import png_header
 
 MISFIT = 2
@@ -69,6 +69,9 @@ class VideoSource(Protocol):
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Read a mask, (H, W) uint8 ids; :class:`DataError` if it is missing or damaged."""
 
+    def is_smooth(self, frame_name: str, /) -> bool:
+        """Return whether a mask has smooth edges, so that it is thresholded when it is read."""
+
 
 @dataclass(frozen=True)
 class Video:
@@ -117,13 +120,22 @@ class Video:
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a mask to (H, W) uint8 object ids; :class:`DataError` if missing or damaged.
 
-        Ids are as stored, 255 is void; in a binary video every non-zero pixel becomes 1.
+        Ids are as stored, 255 is void; in a binary video every non-zero pixel becomes 1. A mask of
+        one object with smooth edges is thresholded; one of several is refused.
         """
+        return self.load_mask(frame_name)[0]
+
+    def is_smooth(self, frame_name: str) -> bool:
+        """Return whether a mask has smooth edges, so that it is thresholded when it is read."""
+        return self.load_mask(frame_name)[1]
+
+    def load_mask(self, frame_name: str) -> tuple[NDArray[np.uint8], bool]:
+        """Return what :meth:`read_mask` and :meth:`is_smooth` return."""
         path = self._path(self.masks, frame_name, "mask")
-        mask = decode_mask(read_file(path), str(path))
+        mask, smooth = sharpen(decode_mask(read_file(path), str(path)), str(path))
         if frame_name in self.misfits:
             mask = resample_mask(mask, self.size())
-        return (mask > 0).astype(np.uint8) if self.binary else mask
+        return (mask > 0).astype(np.uint8) if self.binary else mask, smooth
 
     def _path(self, files: Mapping[str, Path], frame_name: str, kind: str) -> Path:
         if frame_name not in files:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stmtrain.errors import DataError
+from stmtrain.images.masks import VOID
 from stmtrain.images.png import read_plain_png
 from stmtrain.images.upright import (
     fit_annotation,
@@ -146,8 +147,9 @@ def _to_rgb(image: Image.Image, where: str, scale: bool) -> NDArray[np.uint8]:
 def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Decode a label map: palette or grey PNG, with or without an alpha channel.
 
-    The colours of the palette are ignored; its indices are the ids. An alpha channel is dropped:
-    DAVIS-2016 has grey masks and one file with alpha.
+    The colours of the palette are ignored; its indices are the ids. An alpha channel is ignored
+    where it is opaque (a file of DAVIS 2016 has one), and is the mask where everything that is not
+    transparent has one colour.
 
     Args:
         data: PNG bytes (or BMP, GIF, TIFF).
@@ -177,16 +179,38 @@ def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -
 
 
 def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=_MASK_FORMATS) as image:
+    if data.startswith(_JPEG):
+        raise DataError(
+            f"{where}: is a JPEG, whose compression changes the ids in a mask; save the mask as PNG"
+        )
+    with Image.open(io.BytesIO(data), formats=_MASK_FORMATS) as opened:
+        image: Image.Image = opened
         _check_pixels(*image.size, where)
-        if image.mode in ("1", "LA"):
-            image = image.convert("L")  # type: ignore[assignment]
+        if image.mode in ("LA", "PA", "RGBA"):
+            image = _without_alpha(image, where)
+        if image.mode == "1":
+            image = image.convert("L")
         if image.mode not in ("P", "L"):
             raise DataError(
-                f"{where}: expected a palette or grey mask (one id per pixel), found mode "
-                f"{image.mode}; save the mask as a palette PNG"
+                f"{where}: expected a palette or grey mask of 8 bits (one id per pixel), found "
+                f"mode {image.mode}; save the mask as a palette PNG"
             )
         return np.asarray(image)
+
+
+def _without_alpha(image: Image.Image, where: str) -> Image.Image:
+    """Return the band that holds the mask: alpha if all that is not transparent has one colour."""
+    pixels = np.asarray(image)
+    alpha, colours = pixels[..., -1], pixels[..., :-1]
+    if alpha.min() == VOID:
+        return image.convert("L" if image.mode == "LA" else image.mode.removesuffix("A"))
+    shown = colours[alpha > 0]
+    if alpha.min() == alpha.max() or (shown != shown[0]).any():
+        raise DataError(
+            f"{where}: expected one id per pixel, found mode {image.mode}, whose values and "
+            "transparency (alpha) both differ; save the mask without an alpha channel"
+        )
+    return Image.fromarray(alpha)
 
 
 def _check_size(found: tuple[int, ...], out: NDArray[np.uint8], where: str) -> None:

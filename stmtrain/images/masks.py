@@ -7,12 +7,23 @@ have the slots 1, 2, ... instead: :func:`ids_to_slots` translates. Free of torch
 import numpy as np
 from numpy.typing import NDArray
 
+from stmtrain.errors import DataError
+
 VOID = 255
 """The value of a mask where nothing is known: neither background nor an object."""
 
 MAX_OBJECT_ID = 254
 
 _FEW = 5  # up to so many missing ids, passes over the image are faster than a table
+
+_SMOOTH, _RINGING = 8, 4
+"""Fewest values that are taken for smooth edges, and for JPEG's ringing about 0 and 255."""
+
+_MIXED = 0.7
+"""Least share of their pixels that lies between others; see :func:`smooth_levels`."""
+
+_NEAR = 15
+"""Distance from 0 or 255 up to which a value may be that level after JPEG compression."""
 
 
 def areas(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -93,3 +104,72 @@ def slot_table(object_ids: tuple[int, ...]) -> bytes:
         table[object_id] = slot
     table[VOID] = VOID
     return bytes(table)
+
+
+def sharpen(mask: NDArray[np.uint8], where: str) -> tuple[NDArray[np.uint8], bool]:
+    """Threshold a mask of one object with smooth edges at half of its level.
+
+    Args:
+        mask: (H, W) uint8, as decoded.
+        where: File; opens the error message.
+
+    Returns:
+        A label map (the mask itself if it is one), and whether the mask was smooth. The object has
+        its level as id; 255, or a level that no area reaches, becomes 255.
+
+    Raises:
+        DataError: It has smooth edges between several objects, whose ids are lost there.
+    """
+    levels = smooth_levels(mask)
+    if not levels:
+        return mask, False
+    top = int(mask.max())
+    objects = [level for level in levels if level > _NEAR]
+    if objects and objects[0] < 0.9 * objects[-1]:
+        raise DataError(
+            f"{where}: expected one value per object, found {len(np.unique(mask))} grey levels "
+            "with smooth edges between several objects; make the mask again with nearest-neighbour "
+            "resampling, without anti-aliasing, as PNG"
+        )
+    value = objects[-1] if objects and objects[-1] < VOID - _NEAR else VOID
+    return np.where(mask > top // 2, value, 0).astype(np.uint8), True
+
+
+def smooth_levels(mask: NDArray[np.uint8]) -> list[int]:
+    """Return the levels of a mask with smooth edges; empty for a label map.
+
+    Resizing, anti-aliasing and JPEG compression leave grey values along edges, which are no
+    objects: they fill no 3x3 pixels, and nearly all of their pixels lie between a darker and a
+    brighter one, or next to other values of this kind. Thin and tiny objects lie on one background
+    instead. There must be many such values, or a few that cover the edge of the brightest level.
+    JPEG's ringing about 0 and 255 is scattered, but no object is there that fills 3x3 pixels.
+
+    Args:
+        mask: (H, W) uint8.
+
+    Returns:
+        The values that fill 3x3 pixels somewhere, ascending: 0 and 255 of a smooth mask of one
+        object, or values close to these after JPEG compression.
+    """
+    counts = areas(mask)
+    top = int(np.flatnonzero(counts)[-1])
+    if top <= _NEAR or np.count_nonzero(counts) < 3 or min(mask.shape) < 3:
+        return []
+    inner = mask[1:-1, 1:-1]
+    around = [mask[y : y + inner.shape[0], x : x + inner.shape[1]] for y, x in np.ndindex(3, 3)]
+    low, high = np.minimum.reduce(around), np.maximum.reduce(around)
+    filled = areas(inner[low == high]) > 0
+    values = np.flatnonzero((counts > 0) & ~filled)
+    levels: list[int] = np.flatnonzero(filled).tolist()
+    edge = ~filled[inner]
+    mixed = (low < inner) & (inner < high)
+    for near in around:
+        mixed |= ~filled[near] & (near != inner)
+    direct = np.count_nonzero((inner == top) & (low < top) & filled[low])
+    edges = np.count_nonzero(edge)
+    covers = filled[top] and edges >= direct and (top == VOID or len(values) >= 3)
+    blurred = covers or len(values) >= max(_SMOOTH, 4 * len(levels))
+    if blurred and len(levels) <= _SMOOTH and 0 < edges * _MIXED <= np.count_nonzero(edge & mixed):
+        return levels if levels[:1] < [_NEAR] and 4 * counts[levels].sum() >= 3 * mask.size else []
+    ringing = len(values) >= _RINGING and values[0] <= _NEAR and values[-1] >= VOID - _NEAR
+    return levels if ringing and levels == [0, VOID] else []

@@ -208,7 +208,14 @@ def _warnings(videos: VideoSet) -> tuple[str, ...]:
             f"resampled to its size: {', '.join(misfits)}"
         )
     for video in videos.videos:
-        for object_id in given_objects(video)[1]:
+        given, unseen = given_objects(video)
+        names = list(video.frames)
+        warnings += [
+            f"video {video.name}: mask {names[t]} has smooth edges and was thresholded at half"
+            for t in given
+            if video.is_smooth(names[t])
+        ]
+        for object_id in unseen:
             what = f"object {object_id} is in no mask" if object_id else "no object is given"
             warnings.append(f"video {video.name}: {what}; it stays background")
     return tuple(warnings)

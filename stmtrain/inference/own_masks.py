@@ -11,7 +11,7 @@ from stmtrain.datasets.video import is_misfit
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
-from stmtrain.images.masks import MAX_OBJECT_ID, ids_present, is_binary, resample_mask
+from stmtrain.images.masks import MAX_OBJECT_ID, ids_present, is_binary, resample_mask, sharpen
 from stmtrain.inference.own_video import OwnFrames
 
 
@@ -22,7 +22,7 @@ class GivenMasks:
     Attributes:
         masks: Frame index to (H, W) uint8 ids, in time order.
         given_in: Object id to frame index and mask file.
-        warnings: Masks that did not have the size of their frame.
+        warnings: Masks that were resampled to the size of their frame, or thresholded.
     """
 
     masks: dict[int, NDArray[np.uint8]]
@@ -34,8 +34,9 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
     """Read masks given as ``FILE`` (of the first frame) or ``FRAME=FILE``.
 
     In a palette or grey PNG, the value of a pixel is the id of its object. A mask that has only the
-    values 0 and 255 is one object, which gets the lowest free id. Several masks of one frame are
-    combined; where they overlap, the one given first wins.
+    values 0 and 255 is one object, which gets the lowest free id; smooth edges of
+    one object are thresholded. Several masks of one frame are combined; where they overlap, the one
+    given first wins.
 
     Args:
         texts: As the user typed them.
@@ -72,7 +73,7 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
             given_in[i] = (t, path)
         above = masks.get(t, np.zeros_like(mask))
         masks[t] = np.where(above > 0, above, mask)
-    return GivenMasks(masks, given_in, tuple(warning for *_, warning in read if warning))
+    return GivenMasks(masks, given_in, tuple(text for *_, warnings in read for text in warnings))
 
 
 def _split(text: str, frames: OwnFrames) -> tuple[int, Path]:
@@ -83,13 +84,15 @@ def _split(text: str, frames: OwnFrames) -> tuple[int, Path]:
     return frames.index(name), Path(file)
 
 
-def _read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], str]:
-    """Read a mask at the frames' size; also return a warning if it had to be resampled."""
-    mask = decode_mask(read_file(path), str(path))
-    if not is_misfit(path, mask.shape, size):
-        return mask, ""
-    found, wanted = (f"{width}x{height}" for height, width in (mask.shape, size))
-    return resample_mask(mask, size), f"{path} has {found} pixels and was resampled to {wanted}"
+def _read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.uint8], list[str]]:
+    """Read a mask at the frames' size; also return warnings if it had to be changed."""
+    mask, smooth = sharpen(decode_mask(read_file(path), str(path)), str(path))
+    warnings = [f"{path} has smooth edges and was thresholded at half"] if smooth else []
+    if is_misfit(path, mask.shape, size):
+        found, wanted = (f"{width}x{height}" for height, width in (mask.shape, size))
+        warnings.append(f"{path} has {found} pixels and was resampled to {wanted}")
+        mask = resample_mask(mask, size)
+    return mask, warnings
 
 
 def _free_id(taken: set[int], path: Path) -> int:

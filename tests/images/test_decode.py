@@ -309,3 +309,30 @@ def test_an_image_of_exactly_the_largest_size_is_decoded(monkeypatch):
     ):
         with pytest.raises(DataError, match="x: 7x4 exceeds 24 pixels"):
             read(data, "x")
+
+
+def saved(pixels, kind="PNG"):
+    stream = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_alpha_is_the_mask_where_it_carries_the_object_and_ignored_where_it_is_opaque():
+    ids = LABELS
+    shape = (ids > 4) * 255
+    np.testing.assert_array_equal(decode_mask(saved(np.dstack([ids, ids * 0 + 255])), ""), ids)
+    for grey in (ids * 0 + 255, ids * 0, shape):  # white, black, white where it is visible
+        np.testing.assert_array_equal(decode_mask(saved(np.dstack([grey, shape])), ""), shape)
+    red = np.dstack([shape, ids * 0, ids * 0, shape])
+    np.testing.assert_array_equal(decode_mask(saved(red), ""), shape)
+
+
+def test_alpha_and_values_that_both_differ_are_refused():
+    for alpha in ((LABELS > 4) * 255, LABELS * 0, LABELS * 0 + 128):
+        with pytest.raises(DataError, match=r"m: .*alpha"):
+            decode_mask(saved(np.dstack([LABELS % 3, alpha])), "m")
+
+
+def test_a_jpeg_is_no_mask():
+    with pytest.raises(DataError, match="m: is a JPEG"):
+        decode_mask(saved(LABELS, "JPEG"), "m")

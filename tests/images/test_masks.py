@@ -1,11 +1,15 @@
 """Label maps: the ids in them, their areas and sizes, and the translation of ids to slots."""
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
+from stmtrain.errors import DataError
 from stmtrain.images.masks import (
     MAX_OBJECT_ID,
     VOID,
@@ -16,6 +20,7 @@ from stmtrain.images.masks import (
     ids_to_slots,
     is_binary,
     resample_mask,
+    sharpen,
     slot_table,
 )
 
@@ -104,3 +109,90 @@ def test_ids_become_slots(clip):
     expected = np.frombuffer(slot_table(ids), np.uint8)[masks]
     ids_to_slots(masks, ids)
     np.testing.assert_array_equal(masks, expected)
+
+
+# --- smooth edges ---------------------------------------------------------------------------------
+
+SIDE = 96
+
+
+def blobs(rng: np.random.Generator, count: int = 1, side: int = SIDE) -> list[np.ndarray]:
+    """Discs and ellipses that do not touch, (side, side) bool."""
+    y, x = np.mgrid[:side, :side] / side
+    lanes = (np.arange(count) + 0.5) / count
+    return [
+        ((x - rng.uniform(0.3, 0.7)) / rng.uniform(0.1, 0.25)) ** 2
+        + ((y - lane) / rng.uniform(0.2 / count, 0.35 / count)) ** 2
+        < 1
+        for lane in lanes
+    ]
+
+
+def resized(mask: np.ndarray, side: int, method: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((side, side), method))
+
+
+def through_jpeg(mask: np.ndarray, quality: int) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8)).save(stream, "JPEG", quality=quality)
+    return np.asarray(Image.open(stream))
+
+
+METHODS = st.sampled_from([Image.BILINEAR, Image.BICUBIC, Image.LANCZOS, Image.HAMMING])
+
+
+@given(st.integers(0, 10**6), METHODS, st.sampled_from([40, 150, 231]), st.sampled_from([100, 255]))
+def test_one_resized_object_is_thresholded(seed, method, side, level):
+    (blob,) = blobs(np.random.default_rng(seed))
+    mask, smooth = sharpen(resized(blob * level, side, method), "m.png")
+    assert smooth
+    assert np.unique(mask).tolist() == [0, level]
+    exact = resized(blob * 255, side, Image.BILINEAR) > 127
+    assert ((mask > 0) != exact).mean() < 0.02
+
+
+@given(st.integers(0, 10**6), st.integers(40, 92))
+def test_one_object_that_was_a_jpeg_is_thresholded(seed, quality):
+    (blob,) = blobs(np.random.default_rng(seed), side=160)
+    mask, smooth = sharpen(through_jpeg(blob * 255, quality), "m.png")
+    assert smooth
+    assert np.unique(mask).tolist() == [0, VOID]
+    assert ((mask > 0) != blob).mean() < 0.01
+
+
+@given(st.integers(0, 10**6), METHODS)
+def test_several_resized_objects_are_refused(seed, method):
+    rng = np.random.default_rng(seed)
+    levels = sorted(rng.choice(np.arange(40, 255, 40), 3, replace=False))
+    mask = sum(int(i) * blob for i, blob in zip(levels, blobs(rng, 3), strict=True))
+    with pytest.raises(DataError, match=r"m.png: .*grey levels.*smooth edges"):
+        sharpen(resized(mask, 2 * SIDE // 3, method), "m.png")
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 3, 14, 254]), st.booleans())
+def test_label_maps_are_left_alone(seed, count, void):
+    """Ids with gaps: areas, lines of one and two pixels, dots; outlines of 255 around them."""
+    rng = np.random.default_rng(seed)
+    ids = rng.choice(np.arange(1, 255), count, replace=False)
+    side = 400 if count == 254 else 120
+    mask = np.zeros((side, side), np.uint8)
+    for i in ids:
+        y, x = rng.integers(side, size=2)
+        height, width = [(1, 1), (1, 25), (25, 2), (9, 12), (2, 2)][rng.integers(5)]
+        if void:
+            mask[max(0, y - 3) : y + height + 3, max(0, x - 3) : x + width + 3] = VOID
+        mask[y : y + height, x : x + width] = i
+    found, smooth = sharpen(mask, "")
+    assert found is mask
+    assert not smooth
+
+
+@given(
+    arrays(
+        np.uint8,
+        st.tuples(st.integers(1, 30), st.integers(1, 30)),
+        elements=st.sampled_from([0, 0, 0, 1, 2, 7, 100, 254]),
+    )
+)
+def test_noise_and_empty_masks_are_left_alone(mask):
+    assert sharpen(mask, "")[0] is mask
