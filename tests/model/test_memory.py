@@ -1,5 +1,7 @@
 """The memory read: attention over all positions, in any order, in pieces, in any precision."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +151,18 @@ def test_the_layout_of_memory_changes_nothing(top_k: int | None) -> None:
     torch.testing.assert_close(
         read_memory(query, last_keys, last_values, top_k), read_memory(query, keys, values, top_k)
     )
+
+
+@pytest.mark.parametrize("most", [1, 500, 10_000])
+def test_few_weights_are_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    pieces, attend = [], memory._attend
+
+    def spy(query: Tensor, *others: Any) -> Tensor:
+        pieces.append(query.shape[2])
+        return attend(query, *others)
+
+    monkeypatch.setattr(memory, "_attend", spy)
+    monkeypatch.setattr(memory, "_MAX_WEIGHTS", most)
+    read_memory(*memories())  # 2 objects, 60 memory positions, 12 query positions
+    assert sum(pieces) == 12
+    assert max(pieces) == min(12, max(1, most // 120))

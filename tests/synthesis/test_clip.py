@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stmdata.synthesis import clip as clip_module
 from stmdata.synthesis.appearance_policy import LIGHT, NONE, STRONG
-from stmdata.synthesis.clip import Clip, Skip, draw_clip, synthesise
+from stmdata.synthesis.clip import Clip, Skip, _choose_objects, draw_clip, synthesise
+from stmdata.synthesis.layers import Scene
 from stmdata.synthesis.recipe import CLASSIC, DEFAULT, RECIPES, SynthRecipe
 from stmdata.synthesis.render import render
 from stmtrain.errors import DataError, UsageError
@@ -329,3 +330,20 @@ def test_what_cannot_give_a_clip_is_refused(change: dict[str, object], expected:
 def test_an_image_without_an_object_is_refused_with_its_size() -> None:
     with pytest.raises(DataError, match="120x60"):
         synthesise(np.zeros((60, 120, 3), np.uint8), np.zeros((60, 120), np.uint8))
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(90, []), (100, []), (101, [1]), (399, [1])])
+def test_the_least_area_scales_with_the_clip(pixels: int, kept: list[int]) -> None:
+    scene = Scene(96, np.stack([np.eye(3)] * 2), (1,), (), hard_edges=True, wedges=True)
+    mask = np.zeros(96 * 96, np.uint8)
+    mask[:pixels] = 1
+    recipe = replace(CLASSIC, min_object_area=1600.0)  # px at 384
+    assert _choose_objects(mask.reshape(96, 96), scene, recipe, np.random.default_rng(0)) == kept
+
+
+def test_the_default_seed_is_0() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 1
+    first, second = synthesise(COLOURS[mask], mask), synthesise(COLOURS[mask], mask, seed=0)
+    assert np.array_equal(first.frames, second.frames)
+    assert len(first.frames) == 3
