@@ -98,6 +98,11 @@ def prepare_coco(
     if not images.is_dir():
         raise DataError(f"{images}: expected a folder of images, found none; check --images")
     source = CocoSource(images, annotations, limit, cache)
+    if not source.index.annotations:
+        raise DataError(
+            f"{annotations}: expected annotated objects, found none; choose the instances file of "
+            "these images"
+        )
     about = {
         "kind": "coco",
         "annotations": annotations.name,

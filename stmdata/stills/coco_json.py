@@ -23,10 +23,12 @@ _NUMBER = re.compile(r"(-?[0-9]{1,40})(\.0*)?")
 _LARGEST_ID = 10**40
 _LONGEST_SIDE = 65_535
 _NO = frozenset({"", "0", "0.0", "false", "no", "none", "null", "nan"})
-_FORMATS = {  # a key of the file, and what the file is
+_FORMATS = {  # what only such a file contains, and what to do
+    b"\x1f\x8b\x08": "a gzip file; unpack it",
+    b"PK\x03\x04": "a zip file; unpack it",
     b'"_via_': "a VIA project; in VIA, export the annotations as COCO",
+    b'"original_width"': "an export of Label Studio; export the annotations as COCO there",
     b'"shapes"': "a labelme file; convert the labelme files with labelme2coco",
-    b'"segments_info"': "COCO panoptic; convert it with panopticapi, or choose the instances file",
 }
 
 

@@ -29,6 +29,7 @@ MAX_PIXELS = 64_000_000
 # Not every format that Pillow can open: for some it starts other programs.
 _STILL_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 _JPEG = b"\xff\xd8"
+_DARKEST = 64  # 8 bits of 16: a sensor's 12 or 14 bits in 16 never reach it
 _MASK_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
 _OPEN_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
@@ -134,14 +135,21 @@ def _decode_stored(data: bytes, where: str, scale: bool) -> tuple[NDArray[np.uin
 
 
 def _to_rgb(image: Image.Image, where: str, scale: bool) -> NDArray[np.uint8]:
-    if not image.mode.startswith(("I", "F")):
-        return np.asarray(image.convert("RGB"))
-    if not scale:
+    if image.mode.startswith(("I", "F")):
+        if not scale:
+            raise DataError(
+                f"{where}: expected 8 bits per channel in a frame, found mode {image.mode}; "
+                "convert all frames of the video with one scale, for instance to 8-bit PNG"
+            )
+        return np.repeat(to_8_bits(np.asarray(image))[..., None], 3, axis=2)
+    deep = ";16" in str(getattr(image, "tile", ""))  # colours, of which Pillow takes the high bytes
+    pixels = np.asarray(image.convert("RGB"))
+    if deep and pixels.max() < _DARKEST:
         raise DataError(
-            f"{where}: expected 8 bits per channel in a frame, found mode {image.mode}; convert "
-            "all frames of the video with one scale, for instance to 8-bit PNG"
+            f"{where}: expected colours of 16 bits up to 65535, found only dark ones, up to "
+            f"{int(pixels.max()) * 257}; scale the image to 8 bits"
         )
-    return np.repeat(to_8_bits(np.asarray(image))[..., None], 3, axis=2)
+    return pixels
 
 
 def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:

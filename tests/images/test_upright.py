@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from stmtrain.errors import DataError
 from stmtrain.images.decode import decode_still
 from stmtrain.images.upright import to_8_bits
+from tests.images.test_decode import png
 from tests.profiles import examples
 
 KINDS = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
@@ -92,3 +93,15 @@ def test_values_that_are_no_numbers_do_not_decide_the_scale():
     assert to_8_bits(values).tolist() == [[0, 0, 255, 0, 255]]
     assert not to_8_bits(np.full((2, 2), np.nan, np.float32)).any()
     assert not to_8_bits(np.full((2, 2), 7, np.uint16)).any()
+
+
+@pytest.mark.parametrize("bits", [12, 14, 16])
+def test_colours_of_16_bits_are_not_turned_black(bits):
+    rgb = (picture(24, 40).astype(np.uint16) + 5) << (bits - 8)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
+    data = png(40, 24, rows, depth=16, colour=2)
+    if bits == 16:
+        np.testing.assert_array_equal(decode_still(data, ""), rgb >> 8)
+    else:
+        with pytest.raises(DataError, match=r"^a: .* found only dark ones, .*; scale the image"):
+            decode_still(data, "a")

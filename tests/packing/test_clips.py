@@ -138,6 +138,12 @@ def test_a_set_without_a_sample_is_an_error_and_leaves_nothing(coco: Path, tmp_p
     assert prepare(coco, tmp_path / "out").totals["samples"]
 
 
+def test_a_file_without_annotations_is_named(coco: Path, tmp_path: Path) -> None:
+    edit(coco, lambda data: data.update(annotations=[]))
+    with pytest.raises(DataError, match=r"instances_train2017\.json: expected annotated objects"):
+        prepare(coco, tmp_path / "out")
+
+
 @pytest.mark.parametrize("limit", [None, 5])
 def test_every_annotation_is_used_or_skipped(coco: Path, tmp_path: Path, limit: int | None) -> None:
     """Used: an object of the label map. Images beyond the limit are not counted either way."""

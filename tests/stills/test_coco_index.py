@@ -1,5 +1,6 @@
 """Indexing COCO-format JSON: every usable geometry is kept exactly, the rest is counted."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def test_unusable_geometry_stays_in_the_index_with_its_reason(tmp_path: Path) ->
         ("[]", r"Expected `object`, got `array`"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"Git LFS pointer"),
         ({"_via_settings": {}, "_via_img_metadata": {}}, r"a VIA project; in VIA, export"),
+        ([{"original_width": 9}], r"an export of Label Studio; export"),
         ({"shapes": [], "imagePath": "a.jpg"}, r"a labelme file"),
         ({"annotations": []}, r"missing required field `images`"),
         ({"images": []}, r"missing required field `annotations`"),
@@ -159,6 +161,13 @@ def test_wrong_files_are_refused_in_one_line(tmp_path: Path, value: object, mess
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_compressed_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "instances.json"
+    path.write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(DataError, match=r"instances\.json: .*a gzip file; unpack it"):
+        CocoIndex.open(path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
