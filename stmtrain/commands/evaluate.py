@@ -16,6 +16,7 @@ from stmtrain.commands.options import (
     video_set,
 )
 from stmtrain.errors import StmError, UsageError
+from stmtrain.files import write_whole
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def evaluate(
         )
     if evaluation.scores is not None:
         console.print(evaluation.scores.table())
+        print_notes(console, evaluation.scores.notes)
     print_plain(console, evaluation.summary())
     if export is not None:
         print_plain(console, f"{export}: written")
@@ -97,8 +99,7 @@ def score(
     console.print(scores.table())
     print_notes(console, scores.notes)
     if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_bytes(scores.to_json())
+        write_whole(json, scores.to_json())
     if csv is not None:
         scores.write_csv(csv, videos.split)
 

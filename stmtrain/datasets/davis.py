@@ -32,6 +32,12 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
         DataError: A folder, split list, sequence, frame or mask is missing.
     """
     names = _split_names(root, year, split)
+    flat = root / "JPEGImages" / names[0]
+    if flat.is_dir() and not (flat.parent / resolution).is_dir():
+        raise DataError(
+            f"{flat.parent / resolution}: expected a folder, found {flat} instead; evaluate and "
+            f"score a tree without resolutions with --videos {root}"
+        )
     frames_root = find_folder(root, "JPEGImages", resolution)
     masks_root = find_folder(root, "Annotations", resolution)
     videos = []

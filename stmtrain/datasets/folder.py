@@ -1,13 +1,12 @@
 """A plain tree of frames and masks of any origin, without lists."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from stmtrain.datasets.files import find_folder, pair_files, video_folders
-from stmtrain.datasets.protocol import DAVIS, LATE_OBJECTS
+from stmtrain.datasets.files import find_folder, pair_files, some, video_folders
+from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS
 from stmtrain.datasets.video import Video, fit_masks
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError
@@ -18,26 +17,33 @@ def folder_set(root: Path) -> VideoSet:
     """Open ``JPEGImages/<video>/*.jpg`` and ``Annotations/<video>/*.png`` of any origin.
 
     Any frame may have a mask, which gives the objects that no earlier mask has. A video whose masks
-    hold only 0 and 255 has one object.
+    hold only 0 and 255 has one object. A video without an object in any mask is left out.
 
     Raises:
-        DataError: A folder or mask is missing, damaged, or far from its frame's size.
+        DataError: A folder is missing, no video has an object, or a mask is damaged or far from its
+            frame's size.
     """
     frames_root, masks_root = find_folder(root, "JPEGImages"), find_folder(root, "Annotations")
     names = video_folders(frames_root)
     if not names:
         raise DataError(f"{frames_root}: expected one folder per video, found none")
-    videos = [_video(name, frames_root, masks_root) for name in names]
-    late = any(set(v.first_seen.values()) != {next(iter(v.frames))} for v in videos)
-    if late:
-        complete = [replace(video, required=_from_first(video)) for video in videos]
-    else:
-        complete = [replace(video, first_seen={}) for video in videos]
-    return VideoSet(root.resolve().name, tuple(complete), LATE_OBJECTS if late else DAVIS)
+    found = {name: _video(name, frames_root, masks_root) for name in names}
+    videos = [video for video in found.values() if video is not None]
+    if not videos:
+        raise DataError(
+            f"{masks_root}: expected masks of {some(names)} that show objects, with ids from 1, "
+            "found none; paint the objects in the first mask of each video"
+        )
+    left_out = {name: "no mask shows an object" for name in names if found[name] is None}
+    late = any(video.first_seen for video in videos)
+    protocol = LATE_OBJECTS if late else OWN_VIDEOS
+    return VideoSet(root.resolve().name, tuple(videos), protocol, left_out=left_out)
 
 
-def _video(name: str, frames_root: Path, masks_root: Path) -> Video:
-    """Read all masks of a video to learn where its objects first appear."""
+def _video(name: str, frames_root: Path, masks_root: Path) -> Video | None:
+    """Read all masks of a video to learn where its objects first appear; None without objects."""
+    if not (masks_root / name).is_dir():
+        return None
     frames, masks = pair_files(frames_root / name, masks_root / name)
     video = fit_masks(Video(name, frames, masks))
     counts = {frame: areas(video.read_mask(frame)) for frame in masks}
@@ -52,13 +58,6 @@ def _video(name: str, frames_root: Path, masks_root: Path) -> Video:
         for object_id in ids:
             first_seen.setdefault(object_id, frame)
     if not first_seen:
-        raise DataError(
-            f"{masks_root / name}: expected an object in one of {len(masks)} masks, found "
-            "background only; paint the objects with ids from 1"
-        )
-    return replace(video, first_seen=dict(sorted(first_seen.items())))
-
-
-def _from_first(video: Video) -> Mapping[int, tuple[str, ...]]:
-    names = list(video.frames)
-    return {i: tuple(names[names.index(first) :]) for i, first in video.first_seen.items()}
+        return None
+    late = set(first_seen.values()) != {next(iter(frames))}
+    return replace(video, first_seen=dict(sorted(first_seen.items())) if late else {})

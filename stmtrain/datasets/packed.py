@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.dataset import DATASETS, Dataset
-from stmtrain.datasets.protocol import DAVIS, LATE_OBJECTS, Protocol
+from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import ShardError
 from stmtrain.images.decode import decode_frame, decode_mask
@@ -54,7 +54,7 @@ class ShardVideo:
         """How results are exported and scored."""
         if self.dataset is not None:
             return self.dataset.protocol
-        return LATE_OBJECTS if self.first_seen else DAVIS
+        return LATE_OBJECTS if self.first_seen else OWN_VIDEOS
 
     @property
     def frames(self) -> Mapping[str, str]:
@@ -94,6 +94,11 @@ class ShardVideo:
     def required(self) -> Mapping[int, tuple[str, ...]]:
         """Object id to the frames that must be segmented, as the data set states."""
         return self._origin_table("required", tuple)
+
+    @property
+    def resized(self) -> bool:
+        """Whether the frames were resized for packing."""
+        return self.size() != self.original_size()
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the packed frames."""
@@ -174,11 +179,13 @@ def packed_set(location: Path | str) -> VideoSet:
         title = first.dataset.title_of(str(first.record.origin.get("split", "")))
     else:
         title = shown(location) if isinstance(location, str) else location.name
-    resized = sum(video.size() != video.original_size() for video in videos)
+    resized = sum(video.resized for video in videos)
     notes: tuple[str, ...] = ()
     if resized:
         notes = (f"{resized} videos were resized when packed; results have the original size",)
-    return VideoSet(title, tuple(videos), first.protocol, notes)
+    # In a set without a benchmark, one video with late objects decides for all.
+    protocol = next((video for video in videos if video.first_seen), first).protocol
+    return VideoSet(title, tuple(videos), protocol, notes)
 
 
 def _reopen(location: Path | str, index: int) -> ShardVideo:

@@ -57,6 +57,10 @@ class VideoSource(Protocol):
     def misfits(self) -> tuple[str, ...]:
         """Frames whose masks are resampled to the size of the frame when they are read."""
 
+    @property
+    def resized(self) -> bool:
+        """Whether :meth:`size` differs from :meth:`original_size`."""
+
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the frames as they are read, pixels."""
 
@@ -102,6 +106,11 @@ class Video:
     origin: Mapping[str, Any] = field(default_factory=dict)
     misfits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def resized(self) -> bool:
+        """Return False: these are the data set's own frames."""
+        return False
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the frames in pixels, from the header of the first frame."""

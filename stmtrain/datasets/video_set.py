@@ -6,9 +6,10 @@ here, before hours of work. Free of torch.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from stmtrain.datasets.protocol import Protocol
+from stmtrain.datasets.protocol import NOTHING_COUNTS, Protocol
 from stmtrain.datasets.video import VideoSource
 from stmtrain.images.masks import ids_present
 from stmtrain.shards.sample import canonical_json
@@ -24,6 +25,7 @@ class VideoSet:
         protocol: How results are exported and scored.
         notes: What a reader of the results must know about the input.
         split: The split, as the official tool names it in its files.
+        left_out: Videos that cannot be used at all, by name, with the reason.
     """
 
     dataset: str
@@ -31,6 +33,7 @@ class VideoSet:
     protocol: Protocol
     notes: tuple[str, ...] = ()
     split: str = "val"
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
@@ -50,20 +53,27 @@ class VideoSet:
             digest.update(canonical_json(names))
         return digest.hexdigest()
 
-    def why_not_scored(self) -> str | None:
-        """Return why results cannot be scored here; None if they can be."""
-        if self.is_mixed():
-            return "videos of one object and of several are mixed"
-        if any(video.size() != video.original_size() for video in self.videos):
-            return "the frames were resized when they were packed"
-        bare = [video for video in self.videos if not self.protocol.has_truth(video)]
-        if bare:
-            return f"{len(bare)} of {len(self.videos)} videos have no ground truth after the start"
-        return None
+    def unscored(self) -> dict[str, str]:
+        """Return the videos that cannot be scored here, by name, with the reason."""
+        reasons = {video.name: self.protocol.why_not_scored(video) for video in self.videos}
+        return {**self.left_out, **{name: why for name, why in reasons.items() if why is not None}}
 
-    def is_mixed(self) -> bool:
-        """Return whether videos differ in kind, so that one protocol cannot score all of them."""
-        return len({(video.binary, bool(video.first_seen)) for video in self.videos}) > 1
+    def why_not_scored(self) -> str | None:
+        """Return why no video of the set can be scored here; None if some can be.
+
+        By a strict protocol none can be if the ground truth of one is incomplete.
+        """
+        unscored = self.unscored()
+        every = all(video.name in unscored for video in self.videos)
+        blocking = [
+            f"{name}: {why}"
+            for name, why in unscored.items()
+            if every or not (self.protocol.sparse or why == NOTHING_COUNTS)
+        ]
+        if not blocking:
+            return None
+        count = len(self.videos) + len(self.left_out)
+        return f"{len(blocking)} of {count} videos cannot be scored; {'; '.join(blocking[:3])}"
 
 
 def given_objects(video: VideoSource) -> tuple[dict[int, tuple[int, ...]], list[int]]:

@@ -207,6 +207,7 @@ def _warnings(videos: VideoSet) -> tuple[str, ...]:
             f"{len(misfits)} masks differ from their frame by a pixel or two and were "
             f"resampled to its size: {', '.join(misfits)}"
         )
+    warnings += [f"video {name}: left out, {why}" for name, why in videos.left_out.items()]
     for video in videos.videos:
         given, unseen = given_objects(video)
         names = list(video.frames)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stmtrain.datasets.files import some
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import UsageError
@@ -213,9 +214,8 @@ def _result(name: str, folder: Path, scores: Scores, missing: tuple[str, ...]) -
     run = read_run(folder)
     notes = list(scores.notes)
     if missing:
-        total = len(missing) + len(scores.videos())
-        listed = ", ".join(missing if len(missing) <= 6 else (*missing[:6], "..."))
-        notes.insert(0, f"no results for {len(missing)} of {total} videos: {listed}")
+        total = len(missing) + len(scores.videos()) + len(scores.unscored)
+        notes.insert(0, f"no results for {len(missing)} of {total} videos: {some(missing)}")
     if run is None:
         return Result(name, folder, scores, missing, None, tuple(notes))
     claimed = claimed_score(run)

@@ -54,7 +54,7 @@ def error_picture(frame: Pixels, truth: Pixels, predicted: Pixels, size: tuple[i
     """Draw the errors of a result over its frame.
 
     The frame is nearly grey, with light objects on a dark background, so that any colour is an
-    error; a white line is the contour of the ground truth. Void pixels are not errors.
+    error; a white line is the contour of the ground truth. Void is background, as in scoring.
 
     Args:
         frame: (H,W,3) uint8 RGB.
@@ -74,7 +74,6 @@ def error_picture(frame: Pixels, truth: Pixels, predicted: Pixels, size: tuple[i
         np.asarray(Image.fromarray(m).resize((width, height), Image.Resampling.NEAREST))
         for m in (truth, predicted)
     )
-    own = np.where(true == VOID, 0, own)
     true = np.where(true == VOID, 0, true)
     grey = picture.mean(axis=2, keepdims=True)
     light, dark = 0.66 * grey + 0.22 * picture + 28, 0.42 * grey + 0.08 * picture + 12

@@ -133,6 +133,7 @@ def _protocol(comparison: Comparison) -> str:
         f"Recall: the share of frames above {100 * protocol['recall_threshold']:g}. Decay: the "
         f"mean of the first quarter of a video minus that of the last. Not scored: "
         f"{' and '.join(protocol['frames_excluded'])} frame. Objects: {protocol['objects']}. "
+        f"Void: {protocol['void']}. "
         f"Means are {protocol['average']}. Made by stm report."
     )
 

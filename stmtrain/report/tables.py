@@ -123,7 +123,7 @@ def objects_table(comparison: Comparison, videos: Sequence[VideoSource]) -> Mark
     for i, result in enumerate(comparison.results):
         for score in result.scores.objects:
             row = found.setdefault((score.video, score.object_id), [None] * len(comparison.results))
-            row[i] = Scores((score,), result.scores.binary)
+            row[i] = Scores((score,))
     if len(found) == len(videos):
         return None
 

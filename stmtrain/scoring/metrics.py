@@ -37,9 +37,7 @@ class Statistics(NamedTuple):
     decay: float
 
 
-def j_and_f(
-    prediction: Mask, truth: Mask, void: Mask | None = None, tolerance: float = TOLERANCE
-) -> tuple[float, float]:
+def j_and_f(prediction: Mask, truth: Mask, tolerance: float = TOLERANCE) -> tuple[float, float]:
     """Compare one object's mask with the ground truth.
 
     J is the intersection over union of the masks. F is the F-measure of the contours: precision is
@@ -49,7 +47,6 @@ def j_and_f(
     Args:
         prediction: (H, W) bool.
         truth: (H, W) bool.
-        void: (H, W) bool, pixels that are ignored; None if there are none.
         tolerance: Distance at which contours match, as a fraction of the frame's diagonal; rounded
             up to whole pixels.
 
@@ -60,7 +57,12 @@ def j_and_f(
     Raises:
         ValueError: A mask is not (H, W) bool, or the shapes differ.
     """
-    prediction, truth = _without_void(prediction, truth, void)
+    for name, mask in (("prediction", prediction), ("truth", truth)):
+        if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != truth.shape:
+            raise ValueError(
+                f"{name}: expected (H, W) bool like truth, {truth.shape}, "
+                f"found {mask.dtype} {mask.shape}"
+            )
     height, width = truth.shape
     radius = math.ceil(tolerance * math.sqrt(height**2 + width**2))
     box = _box_of(prediction | truth)
@@ -96,17 +98,6 @@ def statistics(values: Sequence[float] | NDArray[np.float64]) -> Statistics:
         recall=float((array > RECALL_THRESHOLD).mean()),
         decay=float(first.mean() - last.mean()),
     )
-
-
-def _without_void(prediction: Mask, truth: Mask, void: Mask | None) -> tuple[Mask, Mask]:
-    masks = {"prediction": prediction, "truth": truth} | ({} if void is None else {"void": void})
-    for name, mask in masks.items():
-        if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != truth.shape:
-            raise ValueError(
-                f"{name}: expected (H, W) bool like truth, {truth.shape}, "
-                f"found {mask.dtype} {mask.shape}"
-            )
-    return (prediction, truth) if void is None else (prediction & ~void, truth & ~void)
 
 
 def _jaccard(prediction: Mask, truth: Mask) -> float:

@@ -9,7 +9,7 @@ as background, and a note reports it.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,19 @@ from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import VOID, areas
 from stmtrain.processes import Progress, map_unordered
 from stmtrain.scoring.metrics import j_and_f
-from stmtrain.scoring.scores import ObjectScore, Scores
+from stmtrain.scoring.scores import VOID_RULE, ObjectScore, Scores
 
 
 @dataclass(frozen=True)
 class VideoScore:
-    """The scores of a video's objects, and notes on its result files for the reader."""
+    """The scores of a video's objects, and notes on its result files for the reader.
+
+    ``void_frames`` of its scored frames have void pixels in the ground truth.
+    """
 
     objects: tuple[ObjectScore, ...]
     notes: tuple[str, ...] = ()
+    void_frames: int = 0
 
 
 def score(
@@ -87,13 +91,18 @@ def score_results(
         UsageError: No videos, videos of several kinds, or ``workers`` below 1.
         DataError: A result or ground truth is missing, unreadable or of the wrong size.
     """
-    count = len(videos.videos)
-    if not count or videos.is_mixed():
-        raise UsageError(f"videos: expected some, all of one kind, found {count} videos")
+    if not videos.videos:
+        raise UsageError("videos: expected one or more, found none")
     if workers < 1:
         raise UsageError(f"workers: expected 1 or more, found {workers}")
     if not results.is_dir():
         raise DataError(f"{results}: expected the folder of results, found none; check the path")
+    why_not = videos.why_not_scored()
+    if why_not is not None:
+        raise DataError(f"{videos.dataset}: {why_not}")
+    unscored = videos.unscored()
+    videos = replace(videos, videos=tuple(v for v in videos.videos if v.name not in unscored))
+    count = len(videos.videos)
     for video in videos.videos:
         _check_results(results, video, videos.protocol)  # takes seconds, scoring takes minutes
     scored: dict[int, VideoScore] = {}
@@ -104,19 +113,32 @@ def score_results(
         if progress is not None:
             progress(len(scored), count, "")
     in_order = [scored[position] for position in range(count)]
-    objects = tuple(one for video_score in in_order for one in video_score.objects)
-    if not objects:
-        raise DataError(
-            f"{videos.dataset}: expected an object with ground truth after its first frame in "
-            f"one of {count} videos, found none; score another split"
-        )
     return Scores(
-        objects,
-        binary=videos.videos[0].binary,
+        tuple(one for video_score in in_order for one in video_score.objects),
         dataset=videos.dataset,
         frames_excluded=videos.protocol.frames_excluded,
-        notes=tuple(note for video_score in in_order for note in video_score.notes),
+        notes=tuple(_notes(results, in_order, unscored)),
+        unscored=unscored,
     )
+
+
+def _notes(
+    results: Path, scored: Sequence[VideoScore], unscored: Mapping[str, str]
+) -> Iterator[str]:
+    """Note what a reader must know to believe the numbers, before details of single videos."""
+    objects = [one for video_score in scored for one in video_score.objects]
+    if all(value == 1 for one in objects for value in (*one.j_values, *one.f_values)):
+        yield (
+            f"every scored mask equals the ground truth; check that {results} holds the masks of "
+            "a method, not the annotations"
+        )
+    void_frames = sum(video_score.void_frames for video_score in scored)
+    if void_frames:
+        yield f"void in {void_frames} scored frames: {VOID_RULE}"
+    for name, why in unscored.items():
+        yield f"{name}: not scored, {why}"
+    for video_score in scored:
+        yield from video_score.notes
 
 
 def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoScore:
@@ -125,14 +147,14 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
     object_ids = given_ids(video)
     values: dict[int, list[tuple[float, float]]] = {object_id: [] for object_id in scored}
     unknown_ids: Counter[int] = Counter()
+    void_frames = 0
     for name in _in_order(video, scored):
         truth = video.read_mask(name)
         predicted = read_result(results, video, name, truth.shape, object_ids)
-        void = truth == VOID
+        void_frames += bool((truth == VOID).any())
         for object_id, names in scored.items():
             if name in names:
-                own, true = predicted == object_id, truth == object_id
-                values[object_id].append(j_and_f(own, true, void if void.any() else None))
+                values[object_id].append(j_and_f(predicted == object_id, truth == object_id))
         present = np.flatnonzero(areas(predicted)).tolist()
         unknown_ids.update(set(present) - {0, *object_ids})
     objects = tuple(
@@ -142,17 +164,18 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
             scored[object_id],
             tuple(j for j, _ in pairs),
             tuple(f for _, f in pairs),
+            video.binary,
         )
         for object_id, pairs in values.items()
     )
     notes = [
-        f"{video.name}: object {object_id} is not scored, only its first frame has a mask"
+        f"{video.name}: object {object_id} is not scored, no frame that counts has its mask"
         for object_id in sorted(set(object_ids) - set(scored))
     ]
     if unknown_ids:
         notes.append(f"{video.name}: {_unknown_in_words(unknown_ids, object_ids)}")
     notes.extend(_extra_files(results, video))
-    return VideoScore(objects, tuple(notes))
+    return VideoScore(objects, tuple(notes), void_frames)
 
 
 @dataclass(frozen=True)
@@ -226,7 +249,7 @@ def _check_results(results: Path, video: VideoSource, protocol: Protocol) -> Non
     missing = [name for name in names if f"{name}.png" not in present]
     if missing:
         others = sorted(present - {f"{name}.png" for name in video.frames})
-        found = f" (but others, such as {others[0]})" if others else ""
+        found = f", but {len(others)} others beside them, such as {others[0]}" if others else ""
         raise DataError(
             f"{folder}: expected a mask for each of {len(names)} scored frames, found none for "
             f"{len(missing)}, the first is {missing[0]}.png{found}; run the method on the complete "

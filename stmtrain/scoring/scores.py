@@ -1,14 +1,16 @@
 """J and F per object, video and set, as JSON, CSV and a table."""
 
 import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stmtrain.files import write_whole
 from stmtrain.images.masks import VOID
 from stmtrain.scoring.metrics import (
     DECAY_BINS,
@@ -26,19 +28,30 @@ GLOBAL_COLUMNS = (
 )  # fmt: skip
 """Columns of the official tool's ``global_results-<split>.csv``."""
 
+VOID_RULE = f"ground-truth pixels of {VOID} are background, as in the official DAVIS evaluation"
+
+_OBJECTS = {
+    True: "one, mask > 0 (videos of one object)",
+    False: "ids that the ground truth gives, each alone",
+}
+
 RESULTS_NAME = "results.json"
 """File in a folder of results that states their scores and how they were made."""
 
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """Measures of one object in the scored frames of its video, each in [0, 1]."""
+    """Measures of one object in the scored frames of its video, each in [0, 1].
+
+    ``binary``: any non-zero pixel counted as the one object of the video.
+    """
 
     video: str
     object_id: int
     frames: tuple[str, ...]
     j_values: tuple[float, ...]
     f_values: tuple[float, ...]
+    binary: bool = False
 
     @property
     def j(self) -> Statistics:
@@ -57,20 +70,20 @@ class Scores:
 
     Attributes:
         objects: In the order of the videos, then of their object ids; never empty.
-        binary: Whether any non-zero pixel counted as the one object (DAVIS 2016).
         dataset: What was scored, for reports: ``DAVIS 2017 val``.
         memory_every: Every how many frames the method memorised one, N in the STM paper; None if
             unknown, since masks do not show it.
         frames_excluded: Which frames were not scored, in words.
-        notes: Notes on the result files, one line each; not part of equality.
+        notes: Notes on ground truth and results, one line each; not part of equality.
+        unscored: Videos that are not part of the mean, by name, with the reason.
     """
 
     objects: tuple[ObjectScore, ...]
-    binary: bool
     dataset: str = ""
     memory_every: int | None = None
     frames_excluded: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+    unscored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def j(self) -> Statistics:
@@ -92,7 +105,7 @@ class Scores:
         grouped: dict[str, list[ObjectScore]] = {}
         for score in self.objects:
             grouped.setdefault(score.video, []).append(score)
-        return {name: Scores(tuple(scores), self.binary) for name, scores in grouped.items()}
+        return {name: Scores(tuple(scores)) for name, scores in grouped.items()}
 
     def protocol(self) -> dict[str, Any]:
         """Describe how these numbers were obtained, as plain JSON values."""
@@ -100,11 +113,11 @@ class Scores:
             "dataset": self.dataset,
             "task": "semi-supervised",
             "frames_excluded": list(self.frames_excluded),
-            "frames_scored": len({(s.video, frame) for s in self.objects for frame in s.frames}),
-            "objects": (
-                "one, mask > 0" if self.binary else "ids that the ground truth gives, each alone"
-            ),
-            "void": "none" if self.binary else f"ground-truth pixels of {VOID} do not count",
+            "frames_scored": self._num_frames(),
+            "videos_scored": len(self.videos()),
+            "videos_not_scored": dict(self.unscored),
+            "objects": "; ".join(sorted({_OBJECTS[score.binary] for score in self.objects})),
+            "void": "none" if all(score.binary for score in self.objects) else VOID_RULE,
             "average": "over frames, then over objects",
             "boundary_tolerance": TOLERANCE,
             "recall_threshold": RECALL_THRESHOLD,
@@ -126,7 +139,7 @@ class Scores:
                 {
                     "video": score.video,
                     "object_id": score.object_id,
-                    **Scores((score,), self.binary).columns(),
+                    **Scores((score,)).columns(),
                     "frames": list(score.frames),
                     "J": list(score.j_values),
                     "F": list(score.f_values),
@@ -156,28 +169,41 @@ class Scores:
             ],
             f"per-sequence_results-{split}.csv": [("Sequence", "J-Mean", "F-Mean"), *sequences],
         }
-        folder.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            with (folder / name).open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(rows)
+            write_whole(folder / name, text.getvalue())
 
     def table(self) -> "Table":
         """Return a rich table in percent: one row per object, the set last."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
+        from rich.text import Text
 
         excluded = " and ".join(self.frames_excluded)
         title = f"{self.dataset or 'Scores'}, percent; {excluded} frame not scored"
-        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(
+            title=Text(title), caption=self.extent(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
         table.add_column("object", no_wrap=True)
         for column in ("J&F", "J", "J rec.", "J dec.", "F", "F rec.", "F dec."):
             table.add_column(column, justify="right", no_wrap=True)
         for score in self.objects:
-            alone = Scores((score,), self.binary)
-            table.add_row(f"{score.video}_{score.object_id}", *alone._percent())
+            table.add_row(Text(f"{score.video}_{score.object_id}"), *Scores((score,))._percent())
         table.add_section()
         table.add_row(f"mean of {len(self.objects)}", *self._percent(), style="bold")
         return table
+
+    def extent(self) -> str:
+        """Return what the mean is over, in words."""
+        scored = len(self.videos())
+        return (
+            f"{scored} of {scored + len(self.unscored)} videos scored, {len(self.objects)} objects "
+            f"in {self._num_frames()} frames"
+        )
+
+    def _num_frames(self) -> int:
+        return len({(score.video, frame) for score in self.objects for frame in score.frames})
 
     def _row(self) -> tuple[float, ...]:
         return (self.j_and_f, *self.j, *self.f)

@@ -44,7 +44,7 @@ class Validation:
             objects += score_video(self.out, video, video.protocol).objects
         model.train(training)
         parts = self.ranks.gather(objects)
-        scores = Scores(tuple(score for part in parts for score in part), self.videos[0].binary)
+        scores = Scores(tuple(score for part in parts for score in part))
         return {"j_and_f": scores.j_and_f, "j": scores.j.mean, "f": scores.f.mean}
 
 

@@ -1,13 +1,24 @@
 """Which frames are exported and scored."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stmtrain.datasets.protocol import DAVIS, LATE_OBJECTS, YOUTUBE_VOS, given_ids
+from stmtrain.datasets.protocol import (
+    DAVIS,
+    LATE_OBJECTS,
+    NOTHING_COUNTS,
+    OWN_VIDEOS,
+    YOUTUBE_VOS,
+    Protocol,
+    given_ids,
+)
 from stmtrain.datasets.video import Video
-from stmtrain.errors import DataError
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.images.encode import encode_mask
 from tests.datasets.trees import box
 
@@ -32,7 +43,7 @@ def test_davis_scores_all_frames_but_the_first_and_the_last(draw: Draw) -> None:
     video = draw()
     assert DAVIS.scored_frames(video) == {3: ("b", "c", "d"), 7: ("b", "c", "d")}
     assert DAVIS.exported(video) == NAMES
-    assert DAVIS.has_truth(video)
+    assert DAVIS.why_not_scored(video) is None
     assert DAVIS.frames_excluded == ("first", "last")
     assert given_ids(draw(binary=True)) == [1]
 
@@ -43,7 +54,7 @@ def test_late_objects_are_scored_after_the_frame_that_gives_them(draw: Draw) -> 
     video = draw("acde", first_seen=first_seen, required=required)
     for protocol in (LATE_OBJECTS, YOUTUBE_VOS):
         assert protocol.scored_frames(video) == {3: ("c",), 7: ("d", "e")}
-        assert protocol.has_truth(video)
+        assert protocol.why_not_scored(video) is None
         assert protocol.frames_excluded == ("each object's first",)
     assert LATE_OBJECTS.exported(video) == NAMES
     assert YOUTUBE_VOS.exported(video) == ("a", "c", "d", "e")
@@ -51,15 +62,49 @@ def test_late_objects_are_scored_after_the_frame_that_gives_them(draw: Draw) -> 
 
 
 @pytest.mark.parametrize("protocol", [DAVIS, YOUTUBE_VOS])
-def test_a_scored_frame_without_ground_truth_is_named(draw: Draw, protocol: object) -> None:
+def test_a_strict_protocol_needs_every_frame_that_counts(draw: Draw, protocol: Protocol) -> None:
     required = {3: ("a", "b", "d")}
-    video = draw("abc", first_seen={3: "a"}, required=required)
-    assert not protocol.has_truth(video)  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=r"'v': .* found none for .*'d'.* server"):
-        protocol.scored_frames(video)  # type: ignore[attr-defined]
+    why = protocol.why_not_scored(draw("abc", first_seen={3: "a"}, required=required))
+    assert why is not None
+    assert "no ground truth for 1 of " in why
+    assert "'d'; add the missing masks" in why
+    why = protocol.why_not_scored(draw("a", first_seen={3: "a"}, required=required))
+    assert why is not None
+    assert why.endswith("submit the results to its server")
 
 
-def test_nothing_to_score_is_no_ground_truth(draw: Draw) -> None:
+@given(
+    masked=st.sets(st.sampled_from(NAMES)),
+    first=st.sampled_from(["", *NAMES]),
+    frames=st.integers(1, 5),
+)
+def test_of_sparse_masks_those_of_frames_that_count_are_scored(
+    masked: set[str], first: str, frames: int
+) -> None:
+    names = NAMES[:frames]
+    given = first if first in names else ""
+    path = Path("unused")
+    masks = {name: path for name in names if name in masked or name == (given or names[0])}
+    video = Video("v", dict.fromkeys(names, path), masks, first_seen={3: given} if given else {})
+    if not given:
+        video = replace(video, binary=True)  # its one object is known without reading a mask
+    for protocol in (OWN_VIDEOS, LATE_OBJECTS):
+        if given and protocol is OWN_VIDEOS:
+            continue
+        counted = names[names.index(given or names[0]) + 1 :]
+        expected = tuple(n for n in counted if n in masks)
+        if protocol is OWN_VIDEOS:
+            expected = tuple(n for n in expected if n != names[-1])
+        found = protocol.scored_frames(video)
+        assert list(found.values()) == ([expected] if expected else [])
+        why = protocol.why_not_scored(video)
+        assert (why is None) == bool(expected), "a reason exactly where nothing is scored"
+        assert why is None or "server" not in why
+
+
+def test_nothing_to_score_is_no_missing_ground_truth(draw: Draw) -> None:
     once = draw(first_seen={3: "a"}, required={3: ("a",)})
-    assert not YOUTUBE_VOS.has_truth(once)
+    assert YOUTUBE_VOS.why_not_scored(once) == NOTHING_COUNTS
     assert YOUTUBE_VOS.scored_frames(once) == {}
+    rest = draw("ab", first_seen={3: "a"}, required={3: ("a", "b")})
+    assert VideoSet("s", (once, rest), YOUTUBE_VOS).why_not_scored() is None

@@ -42,5 +42,5 @@ def test_mean_j_over_time_keeps_the_order_of_frames():
         ObjectScore("v", 1, ("9", "10", "11"), (0.0, 0.5, 1.0), (1, 1, 1)),
         ObjectScore("v", 2, ("10", "11"), (1.0, 0.0), (1, 1)),
     )
-    found = mean_j_over_time(Scores(objects, binary=False))
+    found = mean_j_over_time(Scores(objects))
     assert list(found.items()) == [("9", 0.0), ("10", 0.75), ("11", 0.5)]
