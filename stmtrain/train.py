@@ -1,6 +1,6 @@
 """The training loop, readable from top to bottom: steps, records, checkpoints, validation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,11 @@ from stmtrain.training.validation import Validation, open_validation
 
 
 def train(
-    options: TrainOptions, recipe: TrainRecipe, progress: Progress, ranks: Ranks = SINGLE
+    options: TrainOptions,
+    recipe: TrainRecipe,
+    progress: Progress,
+    ranks: Ranks = SINGLE,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train, and return the path of the last checkpoint.
 
@@ -36,6 +40,7 @@ def train(
         recipe: Every number of the run.
         progress: Called after each step, and while the first step waits for shards from URLs.
         ranks: The processes that train together; each of them calls this function.
+        note: Called at the start with what a user must know of the data.
 
     Raises:
         UsageError: ``out`` contains another run, or the settings contradict each other.
@@ -45,7 +50,7 @@ def train(
         NonFiniteError: The loss became infinite or NaN; ``replay.json`` in ``out`` contains what
             ``stm train --replay`` needs.
     """
-    with _open_run(options, recipe, progress, ranks) as run, stop_signals() as stop:
+    with _open_run(options, recipe, progress, ranks, note) as run, stop_signals() as stop:
         state, saver, journal, meter = run.state, run.saver, run.journal, run.meter
         try:
             _validate_if_due(run, recipe)  # a resumed run may have been stopped before validation
@@ -97,11 +102,17 @@ class _Run:
 
 @contextmanager
 def _open_run(
-    options: TrainOptions, recipe: TrainRecipe, progress: Progress, ranks: Ranks
+    options: TrainOptions,
+    recipe: TrainRecipe,
+    progress: Progress,
+    ranks: Ranks,
+    note: Callable[[str], None],
 ) -> Iterator[_Run]:
     """Open data, model and run folder, in this order: a run that cannot start writes nothing."""
     device = usable_device(options.device, ranks)
     data = open_data(options, recipe)
+    for text in data.notes() if ranks.rank == 0 else ():
+        note(text)
     with process_group(ranks, device):
         checkpoint = checkpoint_to_resume(options, recipe, data.identity)
         state = build_state(options, recipe, checkpoint, device, ranks)

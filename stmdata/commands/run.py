@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stmtrain.commands.command import open_console
+from stmtrain.commands.command import open_console, print_plain
+from stmtrain.datasets.files import some
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ def run_packing(
 def show_making(out: Path, unit: str, make: "Callable[[Progress], Manifest]") -> None:
     """Make a set with a progress bar, then show what it contains and what was skipped."""
     from stmtrain.commands.progress import progress_bar
+    from stmtrain.shards.reader import ShardSet
 
     console = open_console()
     with progress_bar(console, str(out), unit) as progress:
         manifest = make(progress)
     console.print(manifest_table(str(out), manifest))
+    for reason, inputs in ShardSet.open(out).notes().items():
+        print_plain(console, f"{reason}: {some(inputs)}")
 
 
 def manifest_table(name: str, manifest: "Manifest") -> "Table":

@@ -23,6 +23,7 @@ from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
+from stmtrain.streaming.clips import why_no_clip
 
 SHARD_BYTES = 64 << 20
 """Source bytes after which a shard takes no further video; a longer video has its own shard."""
@@ -143,6 +144,9 @@ class VideoMaker:
         )
         yield Sample(record, frames, masks)
         yield from (Skipped(video.name, note) for note in video.notes)
+        no_clip = why_no_clip(record)
+        if no_clip is not None:  # it is packed, since it can be evaluated
+            yield Skipped(video.name, no_clip)
         if smooth:
             yield Skipped(f"{video.name}, {smooth} masks", "smooth edges, thresholded at half")
         expected = {*ids_counted(total), *video.first_seen}

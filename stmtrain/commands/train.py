@@ -108,7 +108,9 @@ def train(
         return _train_on_several(gpus, device, chosen.batch_size)
     console = open_console(quiet=ranks.rank > 0)
     with progress_bar(console, f"train {chosen.name}", "steps") as progress:
-        path = train_model(options, chosen, progress, ranks)
+        path = train_model(
+            options, chosen, progress, ranks, lambda text: print_plain(console, f"note: {text}")
+        )
     console.print(f"checkpoint: {path}", highlight=False)
     if not has_extra("log"):
         note = f"note: no curves.png or TensorBoard files; {pip_install('log')} adds them"

@@ -97,6 +97,20 @@ class ShardSet:
             index = self._index(shard)
             yield from map(index.key, range(self.shard_sizes[shard]))
 
+    def notes(self, start: str = "") -> dict[str, list[str]]:
+        """Return the inputs that were skipped or noted when the set was made, by reason.
+
+        Args:
+            start: How the reasons begin; sidecars are read only if there is one.
+        """
+        found: dict[str, list[str]] = {}
+        if any(reason.startswith(start) for reason in self.manifest.skipped):
+            for entry in self.manifest.shards:
+                for item in self._store.sidecar(entry, self.manifest).skipped:
+                    if item.reason.startswith(start):
+                        found.setdefault(item.reason, []).append(item.input)
+        return found
+
     def read(
         self, index: int, frames: Sequence[str] | None = None, record: SampleRecord | None = None
     ) -> Sample:

@@ -18,6 +18,9 @@ from stmtrain.shards.sample import SampleRecord
 REFERENCE_SIZE = 384
 """Training crop of the paper, pixels. Recipes state lengths at this size; others scale them."""
 
+NO_CLIP = "no training clip"
+"""How the notes on samples begin from which no clip can be cut."""
+
 _TRIES = 8
 
 
@@ -86,6 +89,25 @@ class ClipChoice:
     object_ids: tuple[int, ...]
 
 
+class NoClipError(ValueError):
+    """No clip can be cut from a sample, which is sound otherwise."""
+
+
+def why_no_clip(record: SampleRecord, frames: int = ClipRecipe.frames) -> str | None:
+    """Return why no clip of so many frames can be cut from a sample; None if one can.
+
+    A clip starts in a frame that shows an object, and runs forward or backward through frames with
+    a mask. Packing names the samples of which this is not possible, and training passes over them.
+    """
+    last = len(record.mask_frames) - 1
+    if last + 1 < frames:
+        return f"{NO_CLIP}: fewer than {frames} frames with a mask"
+    starts = (t for areas in record.areas for t, area in enumerate(areas) if area)
+    if any(max(t, last - t) >= frames - 1 for t in starts):
+        return None
+    return f"{NO_CLIP}: no object in a frame that a clip can start with"
+
+
 def choose_clip(
     record: SampleRecord, recipe: ClipRecipe, max_skip: int, rng: np.random.Generator
 ) -> ClipChoice:
@@ -103,7 +125,7 @@ def choose_clip(
     size, any visible object counts.
 
     Raises:
-        ValueError: Too few frames with a mask, or no object that a clip could start with.
+        NoClipError: No clip can be cut from the sample; see :func:`why_no_clip`.
 
     Example:
         >>> record = SampleRecord("a", 9, 9, ("0", "1", "2"), ("0", "1", "2"), (4, 7),
@@ -111,11 +133,9 @@ def choose_clip(
         >>> choose_clip(record, VIDEO, 0, np.random.default_rng(0))
         ClipChoice(frames=('0', '1', '2'), object_ids=(7,))
     """
-    if len(record.mask_frames) < recipe.frames:
-        raise ValueError(
-            f"has {len(record.mask_frames)} frames with a mask, a clip needs {recipe.frames}; "
-            "remove it from the set"
-        )
+    reason = why_no_clip(record, recipe.frames)
+    if reason is not None:
+        raise NoClipError(reason)
     if max_skip:
         max_skip = max(0, (max_skip + 1) // mask_stride(record) - 1)
     in_crop = min(record.height, record.width) / (recipe.short_side * REFERENCE_SIZE)
@@ -130,7 +150,7 @@ def choose_clip(
                 tuple(record.mask_frames[f] for f in frames),
                 tuple(record.object_ids[o] for o in chosen),
             )
-    raise ValueError("no frame with an object can start a clip; remove the sample from the set")
+    raise AssertionError("a frame with an object can start a clip")
 
 
 def sample_frames(

@@ -36,8 +36,9 @@ class Loader:
     Attributes:
         step: The next step. It is the only state apart from the plan.
         waited: Seconds that the consumer has waited for data.
-        skipped: With ``on_bad_sample="skip"``, how often each bad sample of this rank was skipped,
-            by the message that names the sample and the reason.
+        skipped: How often each sample of this rank was skipped, by the message that names the
+            sample and the reason: no clip can be cut from it, or, with ``on_bad_sample="skip"``, it
+            is damaged.
 
     Example:
         >>> with Loader(sets, plan, PSEUDO, size=384, start=1000) as loader:  # doctest: +SKIP
@@ -82,7 +83,8 @@ class Loader:
                 of the plan replaces it. That sample is used at its own position too, so every other
                 clip keeps its position, for any number of ranks and threads, and after resuming. A
                 disk that fails or does not respond always raises an error, because it does not mean
-                that the sample is damaged.
+                that the sample is damaged. Samples that no clip can be cut from
+                (:func:`~stmtrain.streaming.clips.why_no_clip`) are always replaced in this way.
             patience: Seconds without any progress after which a stalled read raises an error.
 
         Raises:

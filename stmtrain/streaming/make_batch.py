@@ -23,13 +23,14 @@ from stmtrain.images.masks import ids_to_slots
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.streaming.batch import Batch, BatchArrays
-from stmtrain.streaming.clips import ClipChoice, ClipRecipe, choose_clip
+from stmtrain.streaming.clips import NO_CLIP, ClipChoice, ClipRecipe, NoClipError, choose_clip
 from stmtrain.streaming.colour import colour_matrices, colour_numbers
 from stmtrain.streaming.plan import Plan, Ticket
 from stmtrain.streaming.threads import DaemonThreads
 from stmtrain.streaming.warps import draw_warps
 
 _MAX_SKIPPED = 64  # consecutive bad samples after which skipping stops: the data set is at fault
+_MAX_PASSED = 1000  # the same of samples that are sound, but give no clip
 
 
 @dataclass(frozen=True)
@@ -119,26 +120,27 @@ class BatchJob:
 
     def _find(self, ticket: Ticket) -> _Clip:
         """Return the clip of the ticket, or of the first later position that is not bad."""
-        for position in range(ticket.position, ticket.position + _MAX_SKIPPED):
-            if position in self.bad:
-                continue
-            if position > ticket.position:
-                ticket = self._stream.plan.ticket(position)
-            try:
-                return self._draw(ticket)
-            except DataError as error:
-                self._skip(position, error)
-            finally:
-                self._threads.progress()
+        first, skipped = ticket.position, 0
+        for position in range(first, first + _MAX_PASSED):
+            if position not in self.bad:
+                try:
+                    return self._draw(self._stream.plan.ticket(position))
+                except DataError as error:
+                    self._skip(position, error)
+                finally:
+                    self._threads.progress()
+            skipped += NO_CLIP not in self.bad[position]
+            if skipped == _MAX_SKIPPED:
+                break
         raise DataError(
-            f"{self.bad[position]}; this and the {_MAX_SKIPPED - 1} samples before it in the plan "
-            'are bad, run "stm shards verify"'
+            f"{self.bad[position]}; this and the {position - first} samples before it in the plan "
+            + ('are bad, run "stm shards verify"' if skipped else "give no clip, use other videos")
         )
 
     def _skip(self, position: int, error: BaseException) -> None:
         """Record what is wrong with the sample at ``position``; raise what must not be skipped."""
         bad = isinstance(error, DataError) and not isinstance(error, _Unreadable)
-        if not self._stream.skip_bad or not bad:
+        if not isinstance(error, _NoClip) and not (self._stream.skip_bad and bad):
             raise error
         self.bad[position] = str(error)
 
@@ -202,6 +204,10 @@ class BatchJob:
         self.arrays.pad(slot)
 
 
+class _NoClip(ShardError):
+    """No clip can be cut from a sample; training passes over it, whatever else is an error."""
+
+
 class _Unreadable(ShardError):
     """A disk or network failure. It does not mean that the sample is bad, so it always raises."""
 
@@ -210,4 +216,5 @@ def _named(error: OSError | ValueError, where: str) -> ShardError:
     """Turn a problem with a sample's bytes or record into an error that names the sample."""
     if isinstance(error, OSError):
         return _Unreadable(f"{where}: cannot be read ({error})")
-    return ShardError(f"{where}: {error}")
+    kind = _NoClip if isinstance(error, NoClipError) else ShardError
+    return kind(f"{where}: {error}")

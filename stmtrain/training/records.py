@@ -39,7 +39,7 @@ class StepMetrics:
         waited: Seconds spent waiting for data since this process started.
         waited_share: The same as a share of the time spent in steps.
         gpu_memory: Peak of the bytes allocated on the GPU; 0 on the CPU.
-        skipped: How often each bad sample was skipped, by the message that names it.
+        skipped: How often each unusable sample was skipped, by the message that names it.
     """
 
     step: int
@@ -62,7 +62,7 @@ class StepMetrics:
         if self.gpu_memory:
             parts.append(f"{self.gpu_memory / 2**30:.1f} GiB")
         if self.skipped:
-            parts.append(f"skipped {sum(self.skipped.values())} bad samples")
+            parts.append(f"skipped {sum(self.skipped.values())} samples")
         return "  ".join(parts)
 
 

@@ -1,7 +1,7 @@
 """From the options and the recipe of a run to what training needs: data, model, optimiser."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +10,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stmtrain.datasets.files import some
 from stmtrain.errors import UsageError
 from stmtrain.model import BACKBONES, STM, set_batchnorm
 from stmtrain.shards.cache import DEFAULT_GIGABYTES, user_cache
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.urls import parse_location, shown, split_weight
-from stmtrain.streaming.clips import PSEUDO, VIDEO
+from stmtrain.streaming.clips import NO_CLIP, PSEUDO, VIDEO
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
 from stmtrain.training.acceleration import adam, prepare
@@ -119,6 +120,12 @@ class TrainingData:
             }
             for shard_set, weight in zip(self.sets, self.plan.weights, strict=True)
         )
+
+    def notes(self) -> Iterator[str]:
+        """Name the samples that training passes over, as far as packing has noted them."""
+        for shard_set in self.sets:
+            for reason, keys in shard_set.notes(NO_CLIP).items():
+                yield f"{shard_set.name}: {len(keys)} samples give {reason}: {some(keys)}"
 
 
 def open_data(options: TrainOptions, recipe: TrainRecipe) -> TrainingData:

@@ -235,7 +235,7 @@ def test_an_object_lost_in_the_resize_is_noted(tmp_path):
     mask = np.zeros((96, 96), np.uint8)
     mask[10:60, 10:60] = 1
     mask[80, 81] = 4
-    root = write_davis(tmp_path / "tree", {"v": {"00000": mask}})
+    root = write_davis(tmp_path / "tree", {"v": dict.fromkeys(("0", "1", "2"), mask)})
     manifest = pack_davis(root, 2017, "train", tmp_path / "out", 16, workers=1)
     assert manifest.skipped == {"object vanished in the resize": 1}
     assert read_all(tmp_path / "out")["v"].record.object_ids == (1,)
@@ -382,3 +382,32 @@ def test_real_davis_2016(tmp_path):
         find_dataset("davis2016").videos(root, "train")[:1], read_all(tmp_path / "out")
     )
     assert manifest.totals["frames"] == 82
+
+
+def test_videos_without_a_clip_are_packed_and_named(tmp_path):
+    mask = np.zeros((20, 24), np.uint8)
+    mask[4:12, 5:15] = 1
+    frames = [f"{i:05d}" for i in range(3)]
+    masks = {
+        "short": dict.fromkeys(frames[:2], mask),
+        "empty": dict.fromkeys(frames, mask * 0),
+        "late": {frames[0]: mask * 0, frames[1]: mask, frames[2]: mask * 0},
+        "fine": {frames[0]: mask * 0, frames[1]: mask * 0, frames[2]: mask},
+    }
+    manifest = pack_davis(write_davis(tmp_path / "tree", masks), 2017, "train", tmp_path / "out")
+    assert manifest.totals["samples"] == 4
+    assert ShardSet.open(tmp_path / "out").notes("no training clip") == {
+        "no training clip: fewer than 3 frames with a mask": ["short"],
+        "no training clip: no object in a frame that a clip can start with": ["empty", "late"],
+    }
+
+
+def test_smooth_masks_are_thresholded_and_noted(tmp_path):
+    y, x = np.mgrid[:48, :64]
+    disc = Image.fromarray(np.uint8(255 * ((y - 24) ** 2 + (x - 30) ** 2 < 200)).repeat(3, 0))
+    soft = np.asarray(disc.resize((64, 48), Image.BICUBIC))
+    tree = write_davis(tmp_path / "tree", {"a": dict.fromkeys("012", soft)}, 2016, mode="L")
+    manifest = pack_davis(tree, 2016, "train", tmp_path / "out")
+    assert manifest.skipped == {"smooth edges, thresholded at half": 1}
+    sample = read_all(tmp_path / "out")["a"]
+    np.testing.assert_array_equal(decode_mask(sample.masks["0"], ""), soft > 127)

@@ -16,13 +16,16 @@ from stmtrain.settings import from_mapping, to_toml
 from stmtrain.shards.sample import SampleRecord
 from stmtrain.streaming import clips
 from stmtrain.streaming.clips import (
+    NO_CLIP,
     PSEUDO,
     VIDEO,
     ClipRecipe,
+    NoClipError,
     choose_clip,
     choose_objects,
     mask_stride,
     sample_frames,
+    why_no_clip,
 )
 from tests.known import agrees
 from tests.profiles import examples
@@ -96,9 +99,11 @@ def test_chosen_objects_are_visible_in_the_first_frame(record, recipe, max_skip,
     if not (
         visible[:-2].any() or visible[2:].any()
     ):  # such as three frames, an object in the middle one
-        with pytest.raises(ValueError, match="no frame with an object can start a clip"):
+        assert why_no_clip(record) == f"{NO_CLIP}: no object in a frame that a clip can start with"
+        with pytest.raises(NoClipError, match="no object"):
             choose_clip(record, recipe, max_skip, rng(seed))
         return
+    assert why_no_clip(record) is None
     choice = choose_clip(record, recipe, max_skip, rng(seed))
     assert choice == choose_clip(record, recipe, max_skip, rng(seed))
     places = [record.mask_frames.index(name) for name in choice.frames]  # only frames with masks
@@ -161,11 +166,11 @@ def test_objects_are_chosen_evenly_and_never_too_many():
 
 
 def test_samples_that_make_no_clip_are_refused():
-    with pytest.raises(ValueError, match="2 frames with a mask, a clip needs 3"):
+    with pytest.raises(ValueError, match="fewer than 3 frames with a mask"):
         choose_clip(record(np.ones((1, 2)), extra_frames=9), VIDEO, 0, rng())
-    with pytest.raises(ValueError, match="no frame with an object"):
+    with pytest.raises(ValueError, match="no object in a frame"):
         choose_clip(record(np.zeros((2, 9))), VIDEO, 0, rng())
-    with pytest.raises(ValueError, match="no frame with an object"):
+    with pytest.raises(ValueError, match="no object in a frame"):
         choose_clip(record(np.zeros((0, 9))), VIDEO, 0, rng())
 
 

@@ -109,9 +109,33 @@ def test_skips_are_counted_by_name():
     assert next(iter(loader.skipped)).startswith("memory/a-000000.tar, sample sample-3, frame 0000")
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_samples_without_a_clip_are_passed_over_by_the_same_rule_and_counted(world):
+    bad = {2, 5, 8}  # without objects, but not damaged
+    ranks = [load(with_bad(*bad), batch=4, rank=r, world=world) for r in range(world)]
+    found = [contents(loader, 3) for loader in ranks]
+    share = 4 // world
+    keys = [c[1] for s in range(3) for rank in found for c in rank[s * share : (s + 1) * share]]
+    assert keys == expected_keys(plan_of(4), 3, bad)
+    messages = {message for loader in ranks for message in loader.skipped}
+    assert len(messages) == 3
+    assert all("no training clip: no object" in message for message in messages)
+
+
+def test_a_set_without_any_clip_ends():
+    samples = SAMPLES
+    for number in range(12):
+        samples = damaged(samples, number, areas=((0,) * 5,) * 2)
+    with (
+        pytest.raises(DataError, match=r"999 samples before it.*give no clip"),
+        load(Memory(samples)) as x,
+    ):
+        next(x)
+
+
 def test_without_a_good_sample_it_ends():
     loader = load(with_bad(*range(12)), on_bad_sample="skip")
-    with pytest.raises(DataError, match=r"sample sample-.*63 samples before it.*are bad"), loader:
+    with pytest.raises(DataError, match=r"sample sample-.* \d+ samples before it.*are bad"), loader:
         next(loader)
 
 
