@@ -1,6 +1,7 @@
 """COCO files as other tools write them give the same index as COCO's own way."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from stmdata.stills.coco import CocoIndex
 from stmdata.stills.coco_json import box_of, is_crowd, parse_id
-from tests.coco_files import SQUARE, document, note, write
+from tests.coco_files import SQUARE, document, full_mask, note, write
 from tests.profiles import examples
 
 Change = Callable[[dict[str, Any]], None]
@@ -128,3 +129,32 @@ def test_fields_that_decide_nothing_may_hold_anything(value: object) -> None:
     assert isinstance(is_crowd(value), bool)
     assert box_of(value) is None or len(box_of(value) or ()) == 4
     assert parse_id(value) is None or isinstance(parse_id(value), int | str)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=8)
+        | st.dictionaries(st.sampled_from(["size", "counts", "x"]), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
+shapes = values | st.fixed_dictionaries(
+    {"size": st.just([20, 30]) | values, "counts": st.just([600]) | st.just("h\u00d6") | values}
+)
+
+
+@given(st.lists(shapes, max_size=5), values)
+@examples(120)
+def test_any_annotation_is_usable_or_has_a_reason(shapes: list[object], other: object) -> None:
+    """Whatever JSON a file holds, only ids and sizes of images can stop it."""
+    annotations = [note(other, 7, shape, bbox=other, iscrowd=other) for shape in shapes]  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), document(annotations=annotations))
+        index = CocoIndex.open(path, Path(folder))
+        found = index.instances(0)
+        assert len(found) == len(shapes)
+        for instance in found:
+            assert bool(instance.unusable) == (instance.segmentation == ())
+            if not instance.unusable:
+                full_mask(instance, 20, 30)
