@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask, decode_still
-from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
+from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted, sharpen
+from stmtrain.images.png import png_header
 
 _JPEG = frozenset({".jpg", ".jpeg"})
 _IMAGE = _JPEG | {".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -137,20 +138,21 @@ def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> Obje
         where: The file; opens the error message.
 
     Raises:
-        DataError: A grey mask that is neither 0/1 nor reaches half brightness.
+        DataError: A grey mask that is neither 0/1 nor reaches half brightness, or a palette mask
+            with smooth edges between several objects.
     """
+    smooth = False
+    if palette:
+        mask, smooth = sharpen(mask, where)
     counts = areas(mask)
     if counts_binary(counts):
-        return Objects([(mask == VOID).astype(np.uint8)])
+        return Objects([(mask == VOID).astype(np.uint8)], _SMOOTH if smooth else "")
     ids = ids_counted(counts)
     filled = _filled(mask)
     labels = ids and ids[-1] <= _MOST_LABELS and 4 * filled[ids].sum() >= counts[ids].sum()
     if palette or labels or mask.max() <= 1:
-        void = counts[VOID] and not palette
-        return Objects(
-            [(mask == i).astype(np.uint8) for i in ids],
-            "255 in a grey mask with labels is void" if void else "",
-        )
+        note = "255 in a grey mask with labels is void" if counts[VOID] and not palette else ""
+        return Objects([(mask == i).astype(np.uint8) for i in ids], _SMOOTH if smooth else note)
     if mask.max() <= _HALF:
         raise DataError(
             f"{where}: expected 0/1 or 0/255 in a grey mask, for one object, found values up to "
@@ -165,6 +167,7 @@ def split_objects(mask: NDArray[np.uint8], *, palette: bool, where: str) -> Obje
 
 
 _HALF, _MOST_LABELS = 127, 20
+_SMOOTH = "smooth edges, thresholded at half"
 _NEAR, _SHARE = 15, 0.01  # a level of its own: so far from dark and bright, that share of the image
 
 
@@ -175,11 +178,7 @@ def _filled(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """Decode a mask and return whether it has a palette; RGB is accepted if all pixels are grey."""
+    """Decode a mask and return whether it has a palette."""
     data = read_file(path)
-    kind = data[24:26] if data.startswith(b"\x89PNG") else b""  # bits per channel, colour type
-    if kind in (b"\x08\x02", b"\x08\x06"):  # RGB, RGBA
-        rgb = decode_still(data, str(path))
-        if (rgb == rgb[..., :1]).all():
-            return rgb[..., 0].copy(), False
-    return decode_mask(data, str(path)), kind[1:] == b"\3"
+    header = png_header(data)
+    return decode_mask(data, str(path)), header is not None and header.palette

@@ -155,7 +155,8 @@ def _to_rgb(image: Image.Image, where: str, scale: bool) -> NDArray[np.uint8]:
 def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Decode a label map: palette or grey PNG, with or without an alpha channel.
 
-    The colours of the palette are ignored; its indices are the ids. An alpha channel is ignored
+    The colours of the palette are ignored; its indices are the ids. RGB counts as grey if its
+    channels are equal. An alpha channel is ignored
     where it is opaque (a file of DAVIS 2016 has one), and is the mask where everything that is not
     transparent has one colour.
 
@@ -196,7 +197,7 @@ def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
         _check_pixels(*image.size, where)
         if image.mode in ("LA", "PA", "RGBA"):
             image = _without_alpha(image, where)
-        if image.mode == "1":
+        if image.mode == "1" or (image.mode == "RGB" and _is_grey(np.asarray(image))):
             image = image.convert("L")
         if image.mode not in ("P", "L"):
             raise DataError(
@@ -204,6 +205,10 @@ def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
                 f"mode {image.mode}; save the mask as a palette PNG"
             )
         return np.asarray(image)
+
+
+def _is_grey(rgb: NDArray[np.uint8]) -> bool:
+    return bool((rgb == rgb[..., :1]).all())
 
 
 def _without_alpha(image: Image.Image, where: str) -> Image.Image:

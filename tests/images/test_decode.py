@@ -98,6 +98,12 @@ def test_row_filters_and_several_pieces(filters, pieces):
     assert (read_plain_png(data, MAX_PIXELS) is None) == any(filters)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_that_are_all_grey_are_grey_levels(mode):
+    data = save(Image.fromarray(LABELS).convert(mode))
+    np.testing.assert_array_equal(decode_mask(data, ""), LABELS)
+
+
 def test_transparency_time_text_and_interlacing_change_no_id():
     image = Image.fromarray(LABELS)
     image.putpalette(bytes(range(256)) * 3)
@@ -178,7 +184,7 @@ def test_a_header_that_lies_about_its_pixels(width, height, rows, colour):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (save(Image.new("RGB", (9, 9))), "found mode RGB; save the mask as a palette PNG"),
+        (save(Image.new("RGB", (9, 9), "red")), "found mode RGB; save the mask as a palette PNG"),
         (save(Image.new("RGBA", (9, 9))), "found mode RGBA"),
         (save(Image.new("I;16", (9, 9))), "found mode I;16"),
         (png(9, 9, bytes(90))[:-16], "PNG is cut short at byte"),

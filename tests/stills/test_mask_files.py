@@ -104,6 +104,25 @@ def test_a_grey_rgb_mask_is_one_object(folders: tuple[Path, Path]) -> None:
     np.testing.assert_array_equal(objects.masks, [square(1)])
 
 
+@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_the_alpha_channel_is_the_mask_where_the_colour_says_nothing(
+    folders: tuple[Path, Path], level: int, mode: str
+) -> None:
+    colour = np.full((6, 8, len(mode) - 1), level, np.uint8)
+    save(folders[1] / "a.png", np.concatenate([colour, square(255)[..., None]], axis=2))
+    _, objects = read_still(find_stills(*folders)[0])
+    np.testing.assert_array_equal(objects.masks, [square(1)])
+
+
+def test_a_palette_mask_with_smooth_edges_is_one_object() -> None:
+    image = Image.fromarray(disc(150, 400) * np.uint8(255))
+    mask = np.asarray(image.resize((120, 120), Image.Resampling.BOX))
+    objects = split_objects(mask, palette=True, where="x")
+    np.testing.assert_array_equal(objects.masks, [mask > 127])
+    assert objects.unused == "smooth edges, thresholded at half"
+
+
 def test_a_colour_mask_is_refused(folders: tuple[Path, Path]) -> None:
     colour = np.zeros((6, 8, 3), np.uint8)
     colour[1, 1] = (255, 0, 0)
