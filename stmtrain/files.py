@@ -4,10 +4,12 @@ A file is written under a temporary name next to its place and then renamed, so 
 old file or the new one. The operating system releases a lock when the process that holds it ends.
 """
 
+import errno
 import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,14 +33,50 @@ def read_file(path: Path, advice: str = "check the path, or restore the file") -
         advice: Ends the error message: what the user can do.
 
     Raises:
-        DataError: It cannot be read, or only a Git LFS pointer is there.
+        DataError: It cannot be read, is no regular file, or only a Git LFS pointer is there.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); {advice}") from None
     refuse_lfs_pointer(data[:_LFS], path)
     return data
+
+
+def regular_descriptor(path: Path) -> int:
+    """Open an input file for reading; a pipe or device, which may never end, is refused.
+
+    Every input file is opened here.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "Is a pipe or device, not a regular file", str(path))
+    return descriptor
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Return the file of :func:`regular_descriptor`."""
+    return os.fdopen(regular_descriptor(path), "rb")
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """Read an input file that :func:`open_regular` opens, of at most ``most`` bytes.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        if most is not None and os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"Is larger than {most} bytes", str(path))
+        return file.read()
 
 
 def refuse_lfs_pointer(start: bytes, path: Path) -> None:
@@ -101,7 +139,7 @@ def write_whole(path: Path, data: bytes | str, *, sync: bool = False) -> None:
 
 def write_if_changed(path: Path, data: bytes) -> None:
     """Write a file durably, unless it has these bytes already."""
-    if not path.is_file() or path.read_bytes() != data:
+    if not path.is_file() or read_regular(path) != data:
         write_whole(path, data, sync=True)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stmtrain.errors import UsageError
+from stmtrain.files import read_regular
 
 T = TypeVar("T")
 
@@ -61,8 +62,10 @@ def load_named(
         names = ", ".join(known)
         raise UsageError(f"{what} {path}: expected {names} or a TOML file, found neither")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(read_regular(path).decode())
+    except RecursionError:
+        raise UsageError(f"{path}: expected a TOML file, found too deeply nested values") from None
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: expected a readable TOML file ({error})") from None
     try:
         chosen = base(values)

@@ -11,6 +11,7 @@ from stmtrain.files import (
     lock,
     locked,
     read_file,
+    read_regular,
     remove_temporaries,
     whole_file,
     write_whole,
@@ -121,3 +122,14 @@ def test_a_git_lfs_pointer_is_not_taken_for_the_file(tmp_path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
     with pytest.raises(DataError, match="git lfs pull"):
         read_file(path)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_file(path)
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_regular(tmp_path / "a", 3) == b"abc"
+    with pytest.raises(OSError, match="larger than 2 bytes"):
+        read_regular(tmp_path / "a", 2)

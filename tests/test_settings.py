@@ -1,6 +1,7 @@
 """Recipes as text: writing and reading back is lossless, and unknown fields are refused."""
 
 import dataclasses
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,3 +89,13 @@ def test_schedules_are_functions_of_the_step() -> None:
     warm = dataclasses.replace(recipes.PRETRAIN, warmup=3, learning_rate=4.0)
     assert [recipes.learning_rate(warm, k) for k in range(5)] == [1, 2, 3, 4, 4]
     assert recipes.learning_rate(recipes.PRETRAIN, 123_456) == recipes.PRETRAIN.learning_rate
+
+
+def test_deep_nesting_and_pipes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(f"a = {'[' * 5000}{']' * 5000}\n")
+    with pytest.raises(UsageError, match=r"deep\.toml: .*nested"):
+        load_named(path, {}, lambda _: Thing(), "--recipe")
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(UsageError, match="expected"):
+        load_named(tmp_path / "pipe.toml", {}, lambda _: Thing(), "--recipe")

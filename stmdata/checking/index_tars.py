@@ -22,7 +22,7 @@ from stmdata.packing.folder import clear_leftovers
 from stmdata.packing.pack import ShardSummary, Tally, claim_keys, manifest_of
 from stmdata.packing.tar import scan_tar
 from stmtrain.errors import DataError, ShardError, UsageError
-from stmtrain.files import locked, remove, write_whole
+from stmtrain.files import locked, open_regular, read_regular, remove, write_whole
 from stmtrain.images.decode import decode_mask, frame_size
 from stmtrain.images.masks import VOID, areas
 from stmtrain.processes import Progress, count, map_unordered
@@ -128,7 +128,7 @@ def _refuse_others(folder: Path, names: Sequence[str]) -> None:
         if not path.exists():
             continue
         try:
-            config = parse(path.read_bytes(), str(path)).config
+            config = parse(read_regular(path), str(path)).config
         except ShardError:
             raise UsageError(
                 f"{path}: is damaged or another program's; move it away first"
@@ -143,7 +143,7 @@ def _refuse_others(folder: Path, names: Sequence[str]) -> None:
         path = folder / sidecar_name(name)
         if path.exists():
             try:
-                Sidecar.from_json(path.read_bytes(), str(path))
+                Sidecar.from_json(read_regular(path), str(path))
             except ShardError:
                 raise UsageError(
                     f"{path}: expected a sidecar under this name, found another file; move it "
@@ -157,7 +157,7 @@ def _index_shard(folder: Path, name: str) -> ShardSummary:
     skipped: list[Skipped] = []
     index: dict[str, SampleIndex] = {}
     statistics: Counter[str] = Counter()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for key, places in _samples(file, path, skipped).items():
             index[key], record = _record(file, path, key, places, skipped)
             statistics.update(index[key].statistics(record))

@@ -17,7 +17,7 @@ from stmdata.packing.config import SetConfig
 from stmdata.packing.pack import SetPlan, ShardSummary, manifest_of, pack
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.errors import ShardError, UsageError
-from stmtrain.files import locked, remove, write_if_changed
+from stmtrain.files import locked, read_regular, remove, write_if_changed
 from stmtrain.processes import Progress
 from stmtrain.settings import from_mapping
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, is_indexed
@@ -110,7 +110,7 @@ def _restore(folder: Path, found: Verification) -> tuple[ShardEntry, ...]:
     entries: tuple[ShardEntry, ...] = ()
     with locked(folder):
         with suppress(ShardError, OSError):
-            there = SetConfig.from_json(path.read_bytes(), str(path))
+            there = SetConfig.from_json(read_regular(path), str(path))
             if there != config:
                 raise UsageError(
                     f"{path}: belongs to another set than {MANIFEST_NAME} (config_hash "
@@ -131,7 +131,7 @@ def _rebuild_manifest(folder: Path, config: SetConfig) -> None:
     shards = []
     for name in config.shards:
         path = folder / sidecar_name(name)
-        shards.append(ShardSummary.of(Sidecar.from_json(path.read_bytes(), str(path))))
+        shards.append(ShardSummary.of(Sidecar.from_json(read_regular(path), str(path))))
     with locked(folder):
         write_if_changed(folder / MANIFEST_NAME, manifest_of(config.config, shards).to_json())
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from stmdata.packing.config import SetConfig
 from stmtrain.errors import StmError, UsageError
-from stmtrain.files import lock, remove, remove_temporaries, write_whole
+from stmtrain.files import lock, open_regular, read_regular, remove, remove_temporaries, write_whole
 from stmtrain.shards.manifest import is_indexed
 from stmtrain.shards.sample import (
     CONFIG_NAME,
@@ -67,7 +67,7 @@ def holding_config(out: Path, config_hash: str) -> Iterator[None]:
     """
     taken = StmError(f"{out}: another run has taken over the folder; this one stops")
     try:
-        file = (out / CONFIG_NAME).open("rb")
+        file = open_regular(out / CONFIG_NAME)
     except FileNotFoundError:
         raise taken from None
     with file:
@@ -87,7 +87,7 @@ def remove_set(out: Path, shards: Sequence[str]) -> None:
     """Remove our files in an order in which the remaining ones never look complete."""
     with ExitStack() as stack:
         with suppress(FileNotFoundError):
-            file = stack.enter_context((out / CONFIG_NAME).open("rb"))
+            file = stack.enter_context(open_regular(out / CONFIG_NAME))
             # Wait for the workers of an earlier run (holding_config), and keep new ones out.
             if not lock(file.fileno(), patience=_PATIENCE):
                 raise UsageError(
@@ -105,7 +105,7 @@ def _read_ours(out: Path, name: str) -> dict[str, Any] | None:
     indexed: no option removes these.
     """
     try:
-        value = json.loads((out / name).read_bytes())
+        value = json.loads(read_regular(out / name))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):

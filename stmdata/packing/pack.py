@@ -17,7 +17,7 @@ from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers, holding_config, prepare_folder, remove_set
 from stmdata.packing.writer import write_shard
 from stmtrain.errors import DataError, ShardError, UsageError
-from stmtrain.files import locked, remove, write_if_changed, writing
+from stmtrain.files import locked, read_regular, remove, write_if_changed, writing
 from stmtrain.processes import Progress, map_unordered
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar
 from stmtrain.shards.sample import MANIFEST_NAME, Sample, Skipped, sidecar_name
@@ -210,7 +210,7 @@ def _finished(path: Path, digest: str) -> Sidecar | None:
     """Return the sidecar of a shard that is complete and of this configuration, else None."""
     place = path.with_name(sidecar_name(path.name))
     try:
-        data = place.read_bytes()
+        data = read_regular(place)
         sidecar = Sidecar.from_json(data, str(place))
         size = path.stat().st_size
     except (FileNotFoundError, ShardError):

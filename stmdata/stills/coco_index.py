@@ -41,6 +41,7 @@ from stmdata.stills.coco_json import (
 from stmdata.stills.image_path import unique_tails
 from stmdata.stills.rle import compress_rle, draw_runs, polygon_rle, read_runs, round_outline
 from stmtrain.errors import DataError
+from stmtrain.files import open_regular
 
 INDEX_VERSION = 2
 _FLUSH = 1 << 20
@@ -72,7 +73,7 @@ def build_index(annotations: Path) -> tuple[dict[str, Any], dict[str, NDArray[An
             wrong, or an image is unknown or occurs twice.
     """
     try:
-        with annotations.open("rb") as file:
+        with open_regular(annotations) as file:
             stat = os.fstat(file.fileno())
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:

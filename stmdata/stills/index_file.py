@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stmdata.stills.coco_index import INDEX_VERSION, build_index
 from stmtrain.errors import DataError, StmError
-from stmtrain.files import whole_file, writing
+from stmtrain.files import open_regular, whole_file, writing
 from stmtrain.shards.cache import default_folder
 
 Index = tuple[dict[str, Any], dict[str, NDArray[Any]]]
@@ -76,7 +76,7 @@ def _is_fresh(info: Mapping[str, Any], annotations: Path) -> bool:
             return False
         if stat.st_mtime_ns == info["mtime_ns"]:
             return True
-        with annotations.open("rb") as file:  # copied or touched, perhaps not changed
+        with open_regular(annotations) as file:  # copied or touched, perhaps not changed
             return hashlib.file_digest(file, "sha256").hexdigest() == str(info["sha256"])
     except OSError as error:
         raise DataError(f"{annotations}: expected a COCO annotation file ({error})") from None
@@ -100,7 +100,7 @@ def _write(path: Path, info: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
 def _read(path: Path) -> Index | None:
     """Map an index file read-only; ``None`` if it is absent or damaged."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError):
         return None

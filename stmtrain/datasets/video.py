@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stmtrain.datasets.files import some
 from stmtrain.errors import DataError
-from stmtrain.files import read_file
+from stmtrain.files import open_regular, read_file
 from stmtrain.images.decode import decode_frame, decode_mask, frame_size
 from stmtrain.images.masks import resample_mask, sharpen
 from stmtrain.images.png import png_header
@@ -167,7 +167,7 @@ def fit_masks(video: Video) -> Video:
     size = video.size()
     misfits = []
     for name, path in video.masks.items():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = png_header(file.read(26))
         found = (header.height, header.width) if header else video.read_mask(name).shape
         if is_misfit(path, found, size):

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from stmtrain.errors import DataError
 from stmtrain.images.masks import VOID
@@ -31,6 +31,7 @@ _STILL_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000"
 _JPEG = b"\xff\xd8"
 _DARKEST = 64  # 8 bits of 16: a sensor's 12 or 14 bits in 16 never reach it
 _MASK_FORMATS = ("PNG", "BMP", "GIF", "TIFF")
+_TIFF_TILE = (322, 323)  # tags of a tile's width and height
 _OPEN_ERRORS = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
@@ -120,6 +121,7 @@ def _decode_stored(data: bytes, where: str, scale: bool) -> tuple[NDArray[np.uin
     try:
         with Image.open(io.BytesIO(data), formats=_STILL_FORMATS) as image:
             _check_pixels(*image.size, where)
+            _check_tile(image, where)
             tiff_turned = orientation(image) if image.format == "TIFF" else 1
             pixels = _to_rgb(image, where, scale)
             if tiff_turned > 1:  # Pillow turns them by itself
@@ -195,6 +197,7 @@ def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=_MASK_FORMATS) as opened:
         image: Image.Image = opened
         _check_pixels(*image.size, where)
+        _check_tile(opened, where)
         if image.mode in ("LA", "PA", "RGBA"):
             image = _without_alpha(image, where)
         if image.mode == "1" or (image.mode == "RGB" and _is_grey(np.asarray(image))):
@@ -237,3 +240,10 @@ def _check_size(found: tuple[int, ...], out: NDArray[np.uint8], where: str) -> N
 def _check_pixels(width: int, height: int, where: str) -> None:
     if width * height > MAX_PIXELS:
         raise DataError(f"{where}: {width}x{height} exceeds {MAX_PIXELS} pixels; scale it down")
+
+
+def _check_tile(image: Image.Image, where: str) -> None:
+    """Refuse a TIFF whose tiles, each of which is decoded as a whole, exceed ``MAX_PIXELS``."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        sizes = [int(image.tag_v2.get(tag, 0)) for tag in _TIFF_TILE]
+        _check_pixels(sizes[0], sizes[1], where)

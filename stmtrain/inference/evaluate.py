@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError
+from stmtrain.files import open_regular
 from stmtrain.images.masks import resample_mask
 from stmtrain.inference.options import DEFAULT, Inference
 from stmtrain.inference.overlap import decode_ahead, writing_behind
@@ -231,5 +232,5 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
 from stmtrain.extras import has_extra, pip_install
-from stmtrain.files import read_file
+from stmtrain.files import open_regular, read_file
 from stmtrain.images.decode import MAX_PIXELS, decode_still
 
 if TYPE_CHECKING:
@@ -140,8 +140,9 @@ def _opened(path: Path) -> Any:
     import av
 
     try:
+        open_regular(path).close()
         container = av.open(str(path.resolve()), options=_NO_NETWORK)
-    except av.FFmpegError as error:
+    except (OSError, av.FFmpegError) as error:
         raise DataError(
             f"{path}: expected a video that FFmpeg can read ({error}); convert it to MP4"
         ) from None

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, UsageError
-from stmtrain.files import locked, remove_temporaries, write_whole
+from stmtrain.files import locked, open_regular, read_regular, remove_temporaries, write_whole
 from stmtrain.images.encode import encode_mask
 from stmtrain.images.png import png_header
 from stmtrain.scoring.scores import RESULTS_NAME
@@ -178,7 +178,7 @@ def write_json(path: Path, value: object) -> None:
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, VideoCost]]:
     """Read ``evaluation.json``: the settings, and the finished videos by name."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_regular(path))
         if value["format"] != _FORMAT or value["format_version"] != _VERSION:
             raise ValueError(f"{value['format']} {value['format_version']}")
         done = {name: VideoCost(**cost) for name, cost in value["done"].items()}
@@ -206,7 +206,7 @@ def _short(value: object) -> str:
 def _is_complete(path: Path) -> bool:
     """Check both ends of a PNG: a file may be empty or truncated after a power failure."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = png_header(file.read(26))
             file.seek(-len(_PNG_END), os.SEEK_END)
             return header is not None and file.read() == _PNG_END

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stmtrain.errors import DataError
+from stmtrain.files import read_regular
 from stmtrain.scoring.scores import RESULTS_NAME
 
 _MAX_FACTS, _MAX_FACT_LENGTH, _MAX_DEPTH = 120, 200, 4
@@ -24,7 +25,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too large")
-        run = json.loads(path.read_bytes())
+        run = json.loads(read_regular(path))
         if not isinstance(run, dict):
             raise ValueError("it is not a JSON object")
     except (OSError, ValueError, RecursionError) as error:

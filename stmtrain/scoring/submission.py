@@ -19,7 +19,7 @@ from stmtrain.datasets.files import some
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError, UsageError
-from stmtrain.files import read_file, whole_file
+from stmtrain.files import open_regular, read_file, whole_file
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import areas
 from stmtrain.images.png import png_header
@@ -79,7 +79,7 @@ def check_submission(path: Path, videos: VideoSet, progress: Progress | None = N
         DataError: The file cannot be opened as a zip.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             count = len(archive.infolist())
             if count > MAX_MEMBERS:
                 raise DataError(f"{path}: expected at most {MAX_MEMBERS} files, found {count}")
@@ -224,6 +224,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> 
     """Read a member of an untrusted zip into bounded memory; ``ValueError`` states why not."""
     if info.flag_bits & 1:
         raise ValueError("is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Python inflates other methods without a limit, and servers may not know them.
+        raise ValueError("is compressed by another method than deflate")
     if info.file_size > most:
         raise ValueError(f"has {info.file_size} bytes, too many for a mask of this video")
     try:

@@ -27,6 +27,10 @@ _SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
 _FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
+MAX_JSON = 32 << 20
+"""Size of the largest manifest or sidecar that is read, bytes. It lists 100,000 shards, or the
+samples of a shard of 20 GB; decoded, JSON can take 25 times its size."""
+
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """Raised while decoded JSON of another shape is taken apart (1e999 overflows an int)."""
 
@@ -55,6 +59,11 @@ def is_shard_name(name: str) -> bool:
 
 def load_object(data: bytes, where: str) -> dict[str, Any]:
     """Decode a JSON object; ``where`` opens the error message of anything else."""
+    if len(data) > MAX_JSON:
+        raise ShardError(
+            f"{where}: expected at most {MAX_JSON} bytes of JSON, found {len(data)}; pack the set "
+            "in larger shards, or if this is a sidecar, in smaller ones"
+        )
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -4,17 +4,17 @@ Both stores have the same methods. Readers use ``manifest``, ``sidecar`` and ``o
 a cache. Checks of a set use ``file``, ``shard`` and ``names``, which read what is stored now.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from stmtrain.errors import ShardError
+from stmtrain.files import read_regular, regular_descriptor
 from stmtrain.shards.cache import Cache
 from stmtrain.shards.manifest import Manifest, ShardEntry, Sidecar, parse_sidecar
 from stmtrain.shards.remote_store import RemoteStore
-from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, sidecar_name
+from stmtrain.shards.sample import CONFIG_NAME, MANIFEST_NAME, MAX_JSON, sidecar_name
 from stmtrain.shards.urls import parse_location
 
 
@@ -39,7 +39,9 @@ class LocalStore:
         """
         path = self.folder / MANIFEST_NAME
         if path.is_file():
-            return path.read_bytes()
+            data = self.file(MANIFEST_NAME)
+            if data is not None:
+                return data
         if not self.folder.is_dir():
             raise ShardError(
                 f"{self.name}: expected a folder of shards, found nothing; check --shards"
@@ -63,14 +65,14 @@ class LocalStore:
         """Return a descriptor of a shard; the caller closes it."""
         path = self.folder / entry.name
         try:
-            return os.open(path, os.O_RDONLY)
+            return regular_descriptor(path)
         except OSError as error:
             raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
 
     def file(self, name: str) -> bytes | None:
         """Read a small file; None if it does not exist."""
         try:
-            return (self.folder / name).read_bytes()
+            return read_regular(self.folder / name, MAX_JSON)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from stmtrain.errors import StmError, UsageError
+from stmtrain.errors import UsageError
 from stmtrain.processes import Progress
 from stmtrain.shards.reader import ShardSet
 from stmtrain.streaming.plan import Plan
@@ -200,7 +200,8 @@ class ShardPrefetcher:
         """Fetch the shards of the queue that are still needed."""
         while (shard := self._next()) is not None:
             try:
-                with suppress(StmError):  # the reader raises it, with the sample's name
+                # Whatever it is, the reader meets it too and raises it, with the sample's name.
+                with suppress(Exception):
                     self._sets[shard[0]].fetch(shard[1])
             finally:
                 with self._changed:

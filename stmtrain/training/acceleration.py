@@ -69,7 +69,8 @@ def adam(
     Args:
         model: Its parameters are updated; must be on its final device.
         recipe: Step size (the training step changes it), decays and denominator offset.
-        saved: ``state_dict()`` of the optimiser to continue.
+        saved: ``state_dict()`` of the optimiser to continue, checked against the model by
+            :func:`stmtrain.weights.checkpoint.load_training_state`.
     """
     parameters = list(model.parameters())
     fused = all(p.device.type in _FUSED_ADAM for p in parameters)
@@ -77,9 +78,19 @@ def adam(
         parameters, recipe.learning_rate, recipe.adam_betas, recipe.adam_eps, fused=fused
     )
     if saved is not None:
-        # The flag decides on which device the step counter is, so it must be set before loading.
-        groups = [group | {"fused": fused} for group in saved["param_groups"]]
-        optimizer.load_state_dict({**saved, "param_groups": groups})
+        # Only the moments are taken, in the memory layout of their parameters: fused kernels read
+        # both as one run of numbers. The settings are those of the recipe and of this device.
+        states = {
+            number: {
+                name: value
+                if value.dim() == 0
+                else torch.empty_like(parameters[number]).copy_(value)
+                for name, value in state.items()
+            }
+            for number, state in saved["state"].items()
+        }
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": states, "param_groups": groups})
     return optimizer
 
 

@@ -4,17 +4,20 @@
 or NaN. The plan is a function of the step, so the same clips are read, with the same augmentation.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from stmtrain.errors import UsageError
+from stmtrain.files import read_regular
 from stmtrain.images.draw import ClipView, contact_sheet, save_png
 from stmtrain.settings import from_mapping
 from stmtrain.shards.urls import parse_location
@@ -24,12 +27,32 @@ from stmtrain.training.distributed import SINGLE, usable_device
 from stmtrain.training.recipe import TrainRecipe, bootstrap_share
 from stmtrain.training.setup import TrainOptions, build_loader, build_state, open_data
 from stmtrain.training.step import TrainState
-from stmtrain.weights.checkpoint import load_checkpoint
+from stmtrain.weights.checkpoint import load_training_state
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_FIELDS = ("step", "shards", "weights", "backbone", "checkpoint", "recipe")
+
+@dataclass(frozen=True)
+class _ReplayFile:
+    """What replay.json states; ``checkpoint`` is a name in the same folder."""
+
+    step: int
+    shards: tuple[str, ...]
+    weights: tuple[float, ...]
+    backbone: str
+    checkpoint: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can have."""
+        if Path(self.checkpoint).name != self.checkpoint:
+            raise ValueError(
+                f"expected the name of a checkpoint next to it, found {self.checkpoint!r}"
+            )
+        if len(self.shards) != len(self.weights) or not all(0 < w < inf for w in self.weights):
+            raise ValueError(
+                f"expected a positive weight for each of {len(self.shards)} shard sets"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,20 +105,24 @@ def replay(path: Path, device_name: str = "auto") -> Replay:
         CheckpointError: The checkpoint is missing or damaged.
         ShardError: The shards are missing or damaged.
     """
-    value = _read(path)
-    recipe = from_mapping(TrainRecipe, value["recipe"], str(path))
+    value, recipe = _read(path)
     options = TrainOptions(
-        shards=tuple(parse_location(shards) for shards in value["shards"]),
-        weights=tuple(value["weights"]),
+        shards=tuple(parse_location(shards) for shards in value.shards),
+        weights=value.weights,
         out=path.parent,
-        backbone=value["backbone"],
+        backbone=value.backbone,
         device=device_name,
     )
     device = usable_device(device_name)
-    checkpoint = load_checkpoint(path.with_name(value["checkpoint"]))
-    if checkpoint.step != value["step"]:
+    checkpoint = load_training_state(path.with_name(value.checkpoint))
+    if checkpoint.backbone != options.backbone:
         raise UsageError(
-            f"{path}: describes step {value['step']}, but the checkpoint next to it is at step "
+            f"{path}: expected backbone {options.backbone}, found {checkpoint.backbone} in the "
+            "checkpoint next to it; put the two files of one run together"
+        )
+    if checkpoint.step != value.step:
+        raise UsageError(
+            f"{path}: describes step {value.step}, but the checkpoint next to it is at step "
             f"{checkpoint.step}; the run was resumed since, there is nothing to replay"
         )
     data = open_data(options, recipe)
@@ -112,16 +139,19 @@ def replay(path: Path, device_name: str = "auto") -> Replay:
     return Replay(checkpoint.step, clips, picture)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[_ReplayFile, TrainRecipe]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value["step"], int):
-            raise TypeError
-        return {k: value[k] for k in _FIELDS}
-    except (OSError, ValueError, KeyError, TypeError):
+        value = json.loads(read_regular(path))
+        fields = {field.name: value[field.name] for field in dataclasses.fields(_ReplayFile)}
+        recipe = value["recipe"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError(
             f"--replay {path}: expected a replay.json written by stm train; check the path"
         ) from None
+    return (
+        from_mapping(_ReplayFile, fields, str(path)),
+        from_mapping(TrainRecipe, dict(recipe), f"{path}: recipe"),
+    )
 
 
 def _replay_clip(

@@ -18,7 +18,7 @@ from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import FREE_ON_RESUME, TrainRecipe
 from stmtrain.training.setup import TrainOptions
 from stmtrain.training.step import NonFiniteError, TrainState
-from stmtrain.weights.checkpoint import Checkpoint, keep_as, load_checkpoint, save_checkpoint
+from stmtrain.weights.checkpoint import Checkpoint, keep_as, load_training_state, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
 _ONE_KEYSTROKE = 2.0  # seconds within which two signals count as one request to stop
@@ -65,7 +65,7 @@ def checkpoint_to_resume(
             f"{path}: this folder already contains a run; add --resume to resume it, "
             "or choose another --out"
         )
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_training_state(path)
     there = {"backbone": checkpoint.backbone, "shards": list(checkpoint.shard_sets)}
     then = {**checkpoint.recipe, **there}
     now = {**to_mapping(recipe), "backbone": options.backbone, "shards": list(shard_sets)}

@@ -4,9 +4,10 @@ Randomness is a function of the step and the recipe's seed, so no generator stat
 checkpoint that exists is complete. It is untrusted input, read with ``weights_only=True``.
 """
 
+import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from stmtrain.errors import CheckpointError
 from stmtrain.files import whole_file
-from stmtrain.model import STM
-from stmtrain.weights.files import load_file, state_in
+from stmtrain.model import BACKBONES, STM
+from stmtrain.weights.files import is_plain, load_file, save_tensors, state_in
 from stmtrain.weights.load import stm_state
 
 _FORMAT = "stm-checkpoint"
 _VERSION = 1
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_STEP = "step"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     value = {"format": _FORMAT, "format_version": _VERSION, **vars(checkpoint)}
     value["sources"] = list(value.pop("shard_sets"))  # the name in the file
     with whole_file(path, sync=True) as file:
-        torch.save(value, file)
+        save_tensors(value, file, path)
 
 
 def keep_as(path: Path, name: str) -> None:
@@ -81,7 +84,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _checkpoint_in(content: Mapping[Any, Any], path: Path) -> Checkpoint:
-    if content.get("format") != _FORMAT:
+    if not _is_ours(content):
         raise CheckpointError(
             f"{path}: contains weights but no training state; use it with --init, not --resume"
         )
@@ -91,6 +94,7 @@ def _checkpoint_in(content: Mapping[Any, Any], path: Path) -> Checkpoint:
             f"{content.get('format_version')!r}; use the release that wrote it"
         )
     try:
+        json.dumps([content["recipe"], content["sources"]])  # plain values, which can be compared
         return Checkpoint(
             backbone=str(content["backbone"]),
             step=int(content["step"]),
@@ -103,10 +107,73 @@ def _checkpoint_in(content: Mapping[Any, Any], path: Path) -> Checkpoint:
             best=None if content["best"] is None else float(content["best"]),
             validated=int(content["validated"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: malformed checkpoint ({error!r}); use an older one"
+            f"{path}: malformed checkpoint ({error!r:.200}); use an older one"
         ) from None
+
+
+def load_training_state(path: Path) -> Checkpoint:
+    """Read a checkpoint to continue training from, and check every tensor against its use.
+
+    The optimiser computes on raw memory: moments of another shape would be read and written beyond
+    their end.
+
+    Raises:
+        CheckpointError: See :func:`load_checkpoint`; or weights, averages or the optimiser's state
+            are not those of the backbone, in names, shapes or dtypes.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.backbone not in BACKBONES:
+        raise CheckpointError(
+            f"{path}: expected a backbone of {', '.join(BACKBONES)}, found "
+            f"{checkpoint.backbone!r:.50}; use an older checkpoint"
+        )
+
+    def checked(part: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        plain = state_in({"model": state}, path)
+        return stm_state(plain, f"{path} ({part})", checkpoint.backbone)[1]
+
+    with torch.device("meta"):
+        shapes = [parameter.shape for parameter in STM(checkpoint.backbone).parameters()]
+    fault = _optimizer_fault(checkpoint.optimizer, shapes)
+    if fault is not None:
+        raise CheckpointError(
+            f"{path}: expected the state of Adam for STM with {checkpoint.backbone}, found "
+            f"{fault}; use an older checkpoint, or start a new run with --init and this file"
+        )
+    return replace(
+        checkpoint,
+        model=checked("model", checkpoint.model),
+        ema=None if checkpoint.ema is None else checked("ema", checkpoint.ema),
+    )
+
+
+def _optimizer_fault(saved: object, shapes: Sequence[torch.Size]) -> str | None:
+    """Return what is wrong with a saved state of Adam for parameters of these shapes."""
+    states = saved.get("state") if isinstance(saved, Mapping) else None
+    if not isinstance(states, Mapping):
+        return "none"
+    for number, state in states.items():
+        if type(number) is not int or not 0 <= number < len(shapes):
+            return f"parameter {number!r:.20} of {len(shapes)}"
+        if not isinstance(state, Mapping) or set(state) != {_STEP, *_MOMENTS}:
+            return f"other values than {_STEP}, {' and '.join(_MOMENTS)} of parameter {number}"
+        for name, value in state.items():
+            expected = torch.Size() if name == _STEP else shapes[number]
+            if not isinstance(value, Tensor) or not is_plain(value):
+                return f"{name} of parameter {number} that is no dense tensor"
+            if value.shape != expected or not value.is_floating_point():
+                return (
+                    f"{name} of parameter {number} with shape {tuple(value.shape)!s:.60} "
+                    f"({value.dtype}) instead of {tuple(expected)}"
+                )
+    return None
+
+
+def _is_ours(content: Mapping[Any, Any]) -> bool:
+    name = content.get("format")
+    return isinstance(name, str) and name == _FORMAT
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> STM:
@@ -141,7 +208,7 @@ def load_model_and_origin(path: Path) -> tuple[STM, dict[str, Any]]:
     """
     content = load_file(path)
     recipe, trained = None, "unknown training (weights only)"
-    if content.get("format") == _FORMAT:
+    if _is_ours(content):
         checkpoint = _checkpoint_in(content, path)
         content = {"model": checkpoint.ema or checkpoint.model}
         recipe = dict(checkpoint.recipe)

@@ -342,3 +342,14 @@ def test_alpha_and_values_that_both_differ_are_refused():
 def test_a_jpeg_is_no_mask():
     with pytest.raises(DataError, match="m: is a JPEG"):
         decode_mask(saved(LABELS, "JPEG"), "m")
+
+
+@pytest.mark.parametrize("read", [decode_mask, decode_still])
+def test_a_tiff_with_tiles_beyond_the_limit_is_refused_whatever_its_name(read):
+    tags = [(256, 64), (257, 64), (258, 8), (259, 8), (262, 1), (277, 1)]
+    tags += [(322, 40000), (323, 40000), (324, 8), (325, 100)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<I", 108) + bytes(100)
+    data += struct.pack("<H", len(tags)) + entries + bytes(4)
+    with pytest.raises(DataError, match=r"a\.png: 40000x40000 exceeds"):
+        read(data, "a.png")

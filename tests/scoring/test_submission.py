@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -318,3 +319,22 @@ def test_the_command_lists_faults_and_ends_with_1(
     assert FAULTS["macosx"][1] in output
     assert FAULTS["missing frame"][1] in output
     assert "2 faults" in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_without_a_limit_are_refused(
+    right: Members, test_dev: VideoSet, tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "w.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in right.items():
+            archive.writestr(name, data)
+    found = check_submission(path, test_dev)
+    assert len(found) == len(right)
+    assert all("another method than deflate" in line for line in found)
+
+
+def test_a_pipe_is_no_zip(test_dev: VideoSet, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(DataError, match=r"x.zip: expected a zip \(Is a pipe"):
+        check_submission(tmp_path / "x.zip", test_dev)

@@ -204,3 +204,20 @@ def test_a_failed_fetch_is_the_readers_error(server: Server, cache: Cache) -> No
         prefetch.wait(0)
         with pytest.raises(ShardError, match=r"s-2.tar: not on the server"):
             shard_set.read(2 * PER_SHARD)
+
+
+def test_an_unexpected_error_does_not_end_the_fetching(
+    server: Server, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard_set = open_set(server, cache)
+
+    def broken(_shard: int) -> None:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr(shard_set, "fetch", broken)
+    plan = make_plan(shard_set, window=None, batch=SHARDS * PER_SHARD)
+    with ShardPrefetcher([shard_set], plan, limit=cache.limit, threads=2) as prefetch:
+        waiting = threading.Thread(target=prefetch.wait, args=(0,), daemon=True)
+        waiting.start()
+        waiting.join(10)
+        assert not waiting.is_alive()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +65,26 @@ def test_what_is_no_replay_file_is_said(tmp_path: Path) -> None:
     for name in ("replay.json", "none.json"):
         with pytest.raises(UsageError, match=r"expected a replay\.json written by stm train"):
             replay(tmp_path / name, "cpu")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"checkpoint": "../x.pt"},
+        {"checkpoint": 3},
+        {"shards": "x"},
+        {"shards": ["x", "y"]},
+        {"weights": [float("nan")]},
+        {"step": "3"},
+        {"recipe": []},
+        {"recipe": {"seed": "x"}},
+        {"backbone": None},
+    ],
+)
+def test_a_replay_file_with_wrong_values_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    value = {"step": 3, "shards": ["x"], "weights": [1.0], "backbone": "resnet18"}
+    value |= {"checkpoint": "checkpoint.pt", "recipe": {}}
+    path = tmp_path / "replay.json"
+    path.write_text(json.dumps(value | wrong))
+    with pytest.raises(UsageError, match=r"replay\.json: .*expected"):
+        replay(path, "cpu")

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from stmtrain.errors import CheckpointError
-from stmtrain.weights.checkpoint import Checkpoint, keep_as, load_checkpoint, save_checkpoint
+from stmtrain.model import STM
+from stmtrain.weights.checkpoint import (
+    Checkpoint,
+    keep_as,
+    load_checkpoint,
+    load_training_state,
+    save_checkpoint,
+)
 
 CHECKPOINT = Checkpoint(
     backbone="resnet18",
@@ -74,3 +81,49 @@ def test_a_kept_checkpoint_is_not_replaced_by_the_next_one(
     assert load_checkpoint(tmp_path / "kept.pt").step == 7
     assert load_checkpoint(path).step == 8
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "kept.pt"]
+
+
+def _training_state() -> Checkpoint:
+    model = STM("resnet18")
+    optimizer = torch.optim.Adam(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return dataclasses.replace(
+        CHECKPOINT, model=model.state_dict(), ema=None, optimizer=optimizer.state_dict()
+    )
+
+
+def test_every_tensor_is_checked_before_training_continues(tmp_path: Path) -> None:
+    good = _training_state()
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, good)
+    assert load_training_state(path).step == good.step
+
+    def moments(**values: object) -> Checkpoint:
+        states = good.optimizer["state"]
+        changed = {**states, 0: {**states[0], **values}}
+        return dataclasses.replace(good, optimizer={**good.optimizer, "state": changed})
+
+    shape = good.optimizer["state"][0]["exp_avg"].shape
+    fewer = dict(list(good.model.items())[1:])
+    flat = {name: tensor.flatten() for name, tensor in good.model.items()}
+    faults = {
+        "exp_avg of parameter 0 with shape": moments(exp_avg=torch.zeros(2)),
+        "exp_avg_sq of parameter 0 that is no dense": moments(
+            exp_avg_sq=torch.zeros(1).expand(shape)
+        ),
+        "int64": moments(exp_avg=torch.zeros(shape, dtype=torch.int64)),
+        "step of parameter 0": moments(step=torch.zeros(3)),
+        "other values than": moments(max_exp_avg_sq=torch.zeros(shape)),
+        "parameter 9999": dataclasses.replace(good, optimizer={"state": {9999: {}}}),
+        "found none": dataclasses.replace(good, optimizer={"state": 3}),
+        "1 missing": dataclasses.replace(good, model=fewer),
+        r"\(ema\)": dataclasses.replace(good, ema=flat),
+        "backbone of": dataclasses.replace(good, backbone="vgg"),
+        "malformed": dataclasses.replace(good, recipe={"a": torch.zeros(2)}),
+    }
+    for message, checkpoint in faults.items():
+        save_checkpoint(path, checkpoint)
+        with pytest.raises(CheckpointError, match=message):
+            load_training_state(path)

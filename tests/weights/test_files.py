@@ -1,11 +1,15 @@
 """Files of weights: damaged and hostile ones are refused in one line, written ones are exact."""
 
+import argparse
 import json
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given
@@ -13,9 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stmtrain.errors import CheckpointError, StmError
+from stmtrain.weights import files
 from stmtrain.weights.files import load_file, read_state, write_state
 from tests.profiles import examples
-from tests.weights.files import refusal, same, save, write_safetensors
+from tests.weights.files import State, refusal, same, save, write_safetensors
 
 
 class Evil:
@@ -199,3 +204,82 @@ def test_a_write_that_fails_leaves_the_old_file(
         write_state(path, {"a": torch.zeros(2)}, {})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
+        lambda s: {"state_dict": {f"module._orig_mod.{k}": v for k, v in s.items()}},
+        lambda s: {"it": 7, "network": s, "optimizer": {"state": {0: {"step": s["a.b"]}}}},
+        lambda s: {"checkpoint": {"model_ema": s}},
+        lambda s: {"model": s, "ema": {k: v + 1 for k, v in s.items()}},
+        lambda s: {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in s.items()}},
+        lambda s: {k.replace(".", "._orig_mod."): v for k, v in s.items()},
+        lambda s: {f"net.student.{k}": v for k, v in s.items()},
+    ],
+)
+def test_prefixes_and_places_of_frameworks_do_not_matter(
+    tmp_path: Path, wrap: Callable[[State], Any]
+) -> None:
+    state = {"a.b": torch.arange(3.0), "KV_M_r4.Key.weight": torch.ones(2, 2)}
+    assert same(read_state(save(wrap(state), tmp_path / "x.pth")), state)
+
+
+def test_of_several_state_dicts_none_is_chosen(tmp_path: Path) -> None:
+    state = {"a.b": torch.zeros(1)}
+    path = save({"generator": state, "discriminator": state}, tmp_path / "x.pth")
+    assert "found a dict of generator, discriminator" in refusal(read_state, path)
+    path = save({"a.b": torch.zeros(1), "_orig_mod.a.b": torch.zeros(1)}, tmp_path / "y.pth")
+    assert "each tensor once" in refusal(read_state, path)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_objects_next_to_the_weights_are_named(tmp_path: Path, old: bool) -> None:
+    state = {"a": torch.zeros(1)}
+    options = {"_use_new_zipfile_serialization": not old}
+    for value, name in ((np.float64(0.7), "numpy"), (argparse.Namespace(lr=1), "argparse")):
+        path = save({"state_dict": state, "best": value}, tmp_path / "x.pth", **options)
+        message = refusal(read_state, path)
+        assert name in message
+        assert "torch.save(model.state_dict()" in message
+        assert "download" not in message
+
+
+def test_records_may_not_unpack_to_more_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_UNPACKED", 1 << 20)
+    path, packed = save({"a": torch.zeros(1 << 20)}, tmp_path / "x.pth"), tmp_path / "y.pth"
+    assert read_state(path)["a"].numel() == 1 << 20  # as large as its file
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    assert "unpack to 4" in refusal(read_state, packed)
+    monkeypatch.setattr(files, "MAX_HEADER", 50)
+    assert "pickle of" in refusal(read_state, path)
+
+
+def test_safetensors_headers_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    entry = {"dtype": "F32", "shape": [0] * 100_000, "data_offsets": [0, 0]}
+    header = json.dumps({"a": entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "a with 100000 dimensions" in refusal(read_state, path)
+    monkeypatch.setattr(files, "MAX_HEADER", 1000)
+    assert "a header of" in refusal(read_state, path)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    for name in ("x.pth", "x.safetensors"):
+        os.mkfifo(tmp_path / name)
+        assert "not a regular file" in refusal(read_state, tmp_path / name)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    for suffix in (".pth", ".safetensors"):
+        with (
+            pytest.raises(StmError, match=r"cannot be written .*[Nn]o space.*free disk space"),
+            open("/dev/full", "wb", buffering=0) as full,  # noqa: PTH123 - a device
+        ):
+            files.save_tensors({"a": torch.zeros(1 << 20)}, full, tmp_path / f"x{suffix}")
