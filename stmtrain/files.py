@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,7 +63,7 @@ def regular_descriptor(path: Path) -> int:
     return descriptor
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Return the file of :func:`regular_descriptor`."""
     return os.fdopen(regular_descriptor(path), "rb")
 
