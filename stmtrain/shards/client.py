@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from stmtrain.errors import RemoteError, ShardError, UsageError
 from stmtrain.extras import pip_install
+from stmtrain.shards.sample import MAX_JSON
 from stmtrain.shards.urls import join_url, shown
 
 T = TypeVar("T")
@@ -74,7 +75,14 @@ class Remote:
             import fsspec
             from fsspec.asyn import AsyncFileSystem
 
-            self._files: Any = fsspec.filesystem(scheme, skip_instance_cache=True)
+            self._files: Any
+            self._http = scheme in ("http", "https")
+            if self._http:
+                from stmtrain.shards.http import BoundedHTTP
+
+                self._files = BoundedHTTP()
+            else:
+                self._files = fsspec.filesystem(scheme, skip_instance_cache=True)
         except ImportError as error:
             raise UsageError(
                 f"{scheme}:// needs a package that is not installed ({error}); run "
@@ -93,13 +101,14 @@ class Remote:
 
         Raises:
             ShardError: The file does not exist, or ``parse`` raised it twice.
-            RemoteError: The server does not respond, fails repeatedly, or refuses access.
+            RemoteError: The server does not respond, fails repeatedly, refuses access, or sends
+                more than ``MAX_JSON`` bytes.
         """
-        data = self._read(name)
+        data = self._read_small(name)
         try:
             return parse(data)
         except ShardError:
-            return parse(self._read(name))  # it may have been damaged in transit
+            return parse(self._read_small(name))  # it may have been damaged in transit
 
     def fetch(self, name: str, size: int, file: BinaryIO) -> None:
         """Append to ``file`` what is missing of the ``size`` bytes of a remote file.
@@ -113,7 +122,7 @@ class Remote:
         while at < size:
             end = min(at + self._retry.piece, size)
             try:
-                data = self._request(name, at, end)
+                data = self._request(name, at, end, size)
             except _Failure as failure:
                 retries.failed(f"{failure} at byte {at} of {size}")
                 continue
@@ -132,22 +141,35 @@ class Remote:
 
         The byte before is requested too, because an empty range is an error for some servers.
         """
-        data = self._read(name, size - 1, size + _REST)
+        data = self._read(name, size - 1, size + _REST, size + _REST)
         if len(data) > 1 + _REST:  # the server ignores byte ranges and sent the complete file
             return data[size:]
         return data[1:]
 
-    def _read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+    def _read_small(self, name: str) -> bytes:
+        # Object stores send ranges as asked; HTTP has its own limit, and servers without ranges.
+        start, end = (None, None) if self._http else (0, MAX_JSON + 1)
+        data = self._read(name, start, end, MAX_JSON)
+        if len(data) > MAX_JSON:
+            raise RemoteError(
+                f"{self.where(name)}: expected at most {MAX_JSON} bytes, the server sends more; "
+                "check the URL"
+            )
+        return data
+
+    def _read(self, name: str, start: int | None, end: int | None, most: int) -> bytes:
         retries = _Retries(self._retry, self.where(name))
         while True:
             try:
-                return self._request(name, start, end)
+                return self._request(name, start, end, most)
             except _Failure as failure:
                 retries.failed(str(failure))
 
-    def _request(self, name: str, start: int | None, end: int | None) -> bytes:
-        """Make one request; a temporary failure raises :class:`_Failure`."""
+    def _request(self, name: str, start: int | None, end: int | None, most: int) -> bytes:
+        """Make one request of ``most`` bytes; a temporary failure raises :class:`_Failure`."""
         options = self._options if start is None else {**self._options, "start": start, "end": end}
+        if self._http:
+            options = {**options, "most": most}
         try:
             return bytes(self._files.cat_file(join_url(self.url, name), **options))
         except Exception as error:  # noqa: BLE001 - every backend raises its own errors
