@@ -32,6 +32,9 @@ def main() -> None:
     # Workers, ranks and the commands of the demo must not import what happens to be in the folder
     # in which they are started, such as a cli.py or random.py of the user.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    # Before torch loads: threads that wait for one another sleep. By default they spin, and on a
+    # machine that is busy with other work a training step then takes 100 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 

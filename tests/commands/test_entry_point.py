@@ -1,6 +1,7 @@
 """The program is in the packages: nothing that a user has in the working folder is executed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *start: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def run(folder: Path, *start: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     command = [sys.executable, *start]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -74,3 +75,13 @@ def test_the_script_of_the_repository_works_anywhere(folder: Path, davis_tree: P
     done = run(folder, str(ROOT / "cli.py"), *words)
     assert done.returncode == 0, done.stderr
     assert executed(folder) == ""
+
+
+def test_threads_that_wait_do_not_spin(folder: Path) -> None:
+    """OpenMP reads the policy when torch is loaded, so it must be set before."""
+    stm = "import stmdata.commands.main as m\nm.app = lambda: None\nm.main()\nimport torch\n"
+    (folder / "bin" / "stm").write_text(stm + "torch.rand(9)")
+    done = run(folder, "bin/stm", OMP_DISPLAY_ENV="true")
+    assert done.returncode == 0, done.stderr
+    if "OMP_WAIT_POLICY" in done.stderr:  # torch was built with an OpenMP that tells
+        assert re.search(r"OMP_WAIT_POLICY = '?PASSIVE", done.stderr), done.stderr
