@@ -7,7 +7,7 @@ import typer
 
 from stmdata.commands.options import Annotations, Images
 from stmdata.commands.run import manifest_table, show_making
-from stmtrain.commands.command import command, end, open_console
+from stmtrain.commands.command import command, echo, end, open_console
 from stmtrain.commands.options import CacheFolder, CacheSize, Location, Workers
 from stmtrain.processes import resolve_workers
 
@@ -46,14 +46,14 @@ def shards_verify(
     remote = isinstance(location, str)
     result = _verify(location, workers, user_cache(cache, cache_size) if remote else None)
     for fault in result.faults:
-        typer.echo(fault)
+        echo(fault)
     name = name_of(location)
     if result.faults:
         advice = REINDEX if is_indexed(result.config.config) else 'run "stm shards repair"'
         if remote:
             advice = "repair the folder that it was uploaded from, and upload it again"
         raise end(f"{name}: {result.summary()}; {advice}", 1)
-    typer.echo(f"{name}: {result.summary()}")
+    echo(f"{name}: {result.summary()}")
 
 
 @command(app, "index")
@@ -69,7 +69,7 @@ def shards_index(folder: Folder, workers: Workers = "auto") -> None:
         lambda progress: index_shards(place, workers=resolve_workers(workers), progress=progress),
     )
     for note in passed_over(place):
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 @command(app, "repair")
@@ -92,12 +92,12 @@ def shards_repair(
     place = local_folder(folder, "stm shards repair")
     found = _verify(place, workers)
     for fault in found.faults:
-        typer.echo(fault)
+        echo(fault)
     for name in found.bad_shards:
-        typer.echo(f"to rebuild: {name}")
+        echo(f"to rebuild: {name}")
     if forget:
         forget_shards(place, found)
-        typer.echo(f"{place}: run the command that made it again; it rebuilds the listed shards")
+        echo(f"{place}: run the command that made it again; it rebuilds the listed shards")
         return
     with progress_bar(open_console(), f"repair {place}", "samples") as progress:
         changed = repair(
@@ -108,8 +108,8 @@ def shards_repair(
             progress=progress,
         )
     for name in changed:
-        typer.echo(f"note: {name} has other bytes than before: another release made the set")
-    typer.echo(f"{place}: {len(found.bad_shards)} shards rebuilt; the set is complete")
+        echo(f"note: {name} has other bytes than before: another release made the set")
+    echo(f"{place}: {len(found.bad_shards)} shards rebuilt; the set is complete")
 
 
 def _verify(location: Path | str, workers: str, cache: "Cache | None" = None) -> "Verification":
@@ -121,5 +121,5 @@ def _verify(location: Path | str, workers: str, cache: "Cache | None" = None) ->
     with progress_bar(open_console(), f"verify {name_of(location)}", "samples") as progress:
         result = verify(location, workers=resolve_workers(workers), progress=progress, cache=cache)
     for note in result.notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     return result

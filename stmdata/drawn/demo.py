@@ -32,7 +32,7 @@ class _Steps:
     def stm(self, made: str, *arguments: object) -> None:
         """Run one ``stm`` command in its own process, as a user would."""
         words = [str(argument) for argument in arguments]
-        self.console.print(f"\n[bold]$ stm {' '.join(words)}[/bold]", highlight=False)
+        self.console.print(f"\n$ stm {' '.join(words)}", style="bold")
         began = time.perf_counter()
         code = subprocess.run([sys.executable, "-m", _STM, *words], check=False).returncode
         if code:
@@ -147,7 +147,7 @@ def _compare(steps: _Steps, davis: Path, out: Path) -> None:
     ours = json.loads((results / "results.json").read_text())["scores"]["global"]["J&F-Mean"]
     theirs = json.loads(report.read_text())["global"]["J&F-Mean"]
     steps.console.print(
-        f"\n[bold]J&F on {VAL_VIDEOS} videos never seen: {100 * ours:.1f}, "
-        f"repeating the first mask: {100 * theirs:.1f}[/bold]",
-        highlight=False,
+        f"\nJ&F on {VAL_VIDEOS} videos never seen: {100 * ours:.1f}, "
+        f"repeating the first mask: {100 * theirs:.1f}",
+        style="bold",
     )

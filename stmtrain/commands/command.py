@@ -57,13 +57,31 @@ def command(
 
 def end(message: str, code: int) -> typer.Exit:
     """Print why a command ends, and return the exception that the caller raises."""
-    typer.echo(f"stm: {message}", err=True)
+    echo(f"stm: {message}", err=True)
     return typer.Exit(code)
 
 
+def safe_text(text: str) -> str:
+    r"""Write characters that could control a terminal, such as escape codes, as ``\x1b``.
+
+    These are control and format characters (which can also reverse the direction of text) and parts
+    of characters that no encoding can represent. Line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def echo(line: object, err: bool = False) -> None:
+    """Print a line, made safe, to standard output or error without a console."""
+    typer.echo(safe_text(str(line)), err=err)
+
+
 def print_plain(console: "Console", text: str) -> None:
-    """Print text as it is: without markup, colours and line breaks, which would spoil paths."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print text without line breaks, which would spoil paths."""
+    console.print(text, soft_wrap=True)
 
 
 def _one_line(error: Exception) -> str:
@@ -74,6 +92,6 @@ def _one_line(error: Exception) -> str:
 
 def open_console(*, quiet: bool = False) -> "Console":
     """Return the console of standard output, or one that prints nothing."""
-    from rich.console import Console
+    from stmtrain.commands.console import SafeConsole
 
-    return Console(quiet=quiet)
+    return SafeConsole(quiet=quiet)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console
+from stmtrain.commands.command import command, open_console, print_plain
 from stmtrain.commands.options import CacheFolder, CacheSize, Location, Seed
 from stmtrain.errors import UsageError
 
@@ -55,4 +55,4 @@ def preview(
         save_gif(save, animation(views))
     else:
         save_png(save, contact_sheet(views))
-    console.print(f"picture: {save}", highlight=False)
+    print_plain(console, f"picture: {save}")

@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.progress import Progress as ProgressDisplay
 from rich.text import Text
 
+from stmtrain.commands.command import safe_text
 from stmtrain.processes import Progress
 
 _LINES = 10
@@ -51,7 +52,7 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
         yield _progress_lines(console, title, unit)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _RateColumn(unit),
@@ -60,10 +61,10 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with ProgressDisplay(*columns, console=console) as display:
-        task = display.add_task(title, total=None, note="")
+        task = display.add_task(safe_text(title), total=None, note="")
 
         def progress(done: int, total: int, note: str) -> None:
-            display.update(task, completed=done, total=total or None, note=note)
+            display.update(task, completed=done, total=total or None, note=safe_text(note))
 
         yield progress
 
@@ -78,6 +79,6 @@ def _progress_lines(console: Console, title: str, unit: str) -> Progress:
             printed = tenth
             count = f"{done}/{total}" if total else str(done)
             text = f"{title}: {count} {unit}  {note}".rstrip()
-            console.print(text, highlight=False, markup=False)
+            console.print(text)
 
     return progress

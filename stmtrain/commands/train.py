@@ -111,7 +111,7 @@ def train(
         path = train_model(
             options, chosen, progress, ranks, lambda text: print_plain(console, f"note: {text}")
         )
-    console.print(f"checkpoint: {path}", highlight=False)
+    print_plain(console, f"checkpoint: {path}")
     if not has_extra("log"):
         note = f"note: no curves.png or TensorBoard files; {pip_install('log')} adds them"
         print_plain(console, note)
@@ -138,4 +138,4 @@ def _replay(path: Path, device: str) -> None:
     result = replay(path, device)
     console = open_console()
     console.print(result.table())
-    console.print(f"picture: {result.picture}", highlight=False)
+    print_plain(console, f"picture: {result.picture}")

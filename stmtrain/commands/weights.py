@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command
+from stmtrain.commands.command import command, echo
 
 app = typer.Typer(help="Inspect and convert files of weights.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ def info(file: File, verbose: Verbose = False) -> None:
     from stmtrain.weights.convert import inspect
 
     for line in inspect(file, None if verbose else _FEW):
-        typer.echo(line)
+        echo(line)
 
 
 @command(app, "convert")
@@ -43,4 +43,4 @@ def convert(
     from stmtrain.weights.convert import convert
 
     most = None if verbose else _FEW
-    convert(source, target, typer.echo, most, backbone=backbone, ema=ema, overwrite=overwrite)
+    convert(source, target, echo, most, backbone=backbone, ema=ema, overwrite=overwrite)

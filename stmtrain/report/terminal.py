@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from stmtrain.datasets.files import natural_key
@@ -33,13 +32,13 @@ def comparison_table(comparison: Comparison, width: int = 80, encoding: str = "u
     drawable = sparks >= _LEAST_SPARKS and encoding.lower().startswith("utf")
     sparks = min(sparks, _MOST_SPARKS) if drawable else 0
     table = Table(
-        title=escape(f"{comparison.dataset or 'Scores'}, J&F in percent, worst first"),
+        title=f"{comparison.dataset or 'Scores'}, J&F in percent, worst first",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     table.add_column("video", no_wrap=True)
     for i, result in enumerate(comparison.results):
-        table.add_column(escape(result.name), justify="right", overflow="ellipsis", no_wrap=True)
+        table.add_column(result.name, justify="right", overflow="ellipsis", no_wrap=True)
         if i:
             table.add_column("+/-", justify="right", no_wrap=True)
         if sparks:

@@ -178,18 +178,15 @@ class Scores:
         """Return a rich table in percent: one row per object, the set last."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
-        from rich.text import Text
 
         excluded = " and ".join(self.frames_excluded)
         title = f"{self.dataset or 'Scores'}, percent; {excluded} frame not scored"
-        table = Table(
-            title=Text(title), caption=self.extent(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-        )
+        table = Table(title=title, caption=self.extent(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("object", no_wrap=True)
         for column in ("J&F", "J", "J rec.", "J dec.", "F", "F rec.", "F dec."):
             table.add_column(column, justify="right", no_wrap=True)
         for score in self.objects:
-            table.add_row(Text(f"{score.video}_{score.object_id}"), *Scores((score,))._percent())
+            table.add_row(f"{score.video}_{score.object_id}", *Scores((score,))._percent())
         table.add_section()
         table.add_row(f"mean of {len(self.objects)}", *self._percent(), style="bold")
         return table

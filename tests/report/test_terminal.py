@@ -2,8 +2,7 @@
 
 import io
 
-from rich.console import Console
-
+from stmtrain.commands.console import SafeConsole
 from stmtrain.datasets.protocol import DAVIS
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.report.comparison import compare
@@ -16,7 +15,7 @@ def video_set(videos, dataset=""):
 
 
 def printed(comparison, width, encoding="utf-8"):
-    console = Console(width=width, file=io.StringIO())
+    console = SafeConsole(width=width, file=io.StringIO())
     console.print(comparison_table(comparison, width, encoding))
     return console.file.getvalue()
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from stmdata.drawn.trees import draw_youtube_vos
+from stmtrain.commands.console import SafeConsole
 from stmtrain.datasets.dataset import Dataset, find_dataset
 from stmtrain.datasets.protocol import DAVIS, YOUTUBE_VOS
 from stmtrain.datasets.video import Video
@@ -271,7 +271,7 @@ def test_reports_agree_and_state_the_protocol(davis, results, tmp_path):
     assert lines[0] == "Sequence,J-Mean,F-Mean"
     assert [line.split(",")[0] for line in lines[1:]] == ["long_1", "long_2", "short_1"]
 
-    console = Console(width=80, file=io.StringIO())
+    console = SafeConsole(width=80, file=io.StringIO())
     console.print(scores.table())
     text = console.file.getvalue()
     assert f"{100 * scores.j_and_f:.1f}" in text
