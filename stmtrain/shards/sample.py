@@ -66,6 +66,8 @@ def load_object(data: bytes, where: str) -> dict[str, Any]:
         )
     try:
         value = json.loads(data)
+        if rb"\ud" in data or rb"\uD" in data:  # perhaps half a character: nothing can encode it
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ShardError(f"{where}: expected JSON, found something else ({error})") from None
     if not isinstance(value, dict):

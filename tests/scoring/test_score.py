@@ -199,7 +199,7 @@ def rewrite(path, mask):
             r"00002.png: expected 64x48 pixels .* found 40x48",
         ),
         (
-            lambda r: Image.new("RGB", (WIDTH, HEIGHT)).save(r / "long/00002.png"),
+            lambda r: Image.new("RGB", (WIDTH, HEIGHT), "red").save(r / "long/00002.png"),
             "00002.png: expected a palette or grey mask",
         ),
         (

@@ -106,7 +106,7 @@ def test_a_record_that_contradicts_itself_is_refused(fields, expected):
     assert f"sample {fields.get('sample_key', RECORD.sample_key)!r}" in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b"null", b"\xff"])
+@pytest.mark.parametrize("data", [b'{"key": "\\ud800"}', b"", b"{", b"[]", b"1", b"null", b"\xff"])
 def test_what_is_no_json_object_is_refused(data):
     with pytest.raises(ShardError, match=r"^here: expected"):
         load_object(data, "here")
