@@ -22,6 +22,7 @@ from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.masks import VOID, areas, counts_binary, ids_counted
+from stmtrain.images.upright import jpeg_orientation, without_exif
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped, canonical_json
 from stmtrain.streaming.clips import why_no_clip
 
@@ -115,7 +116,8 @@ class VideoMaker:
 
     def _video(self, video: Video) -> Iterator[Sample | Skipped]:
         """Yield the sample of one video, then its notes."""
-        frames, original_size, size = self._frames(video)
+        original_size = video.size()
+        frames, size, turned = self._frames(video)
         masks: dict[str, bytes] = {}
         packed_areas: dict[str, NDArray[np.int64]] = {}
         total, smooth = np.zeros(VOID + 1, np.int64), 0
@@ -147,6 +149,8 @@ class VideoMaker:
         no_clip = why_no_clip(record)
         if no_clip is not None:  # it is packed, since it can be evaluated
             yield Skipped(video.name, no_clip)
+        if turned:
+            yield Skipped(f"{video.name}, {turned} frames", "turned upright, encoded anew")
         if smooth:
             yield Skipped(f"{video.name}, {smooth} masks", "smooth edges, thresholded at half")
         expected = {*ids_counted(total), *video.first_seen}
@@ -154,25 +158,23 @@ class VideoMaker:
             reason = "vanished in the resize" if total[i] else "of meta.json is in no mask"
             yield Skipped(f"{video.name}, object {i}", f"object {reason}")
 
-    def _frames(self, video: Video) -> tuple[dict[str, bytes], Size, Size]:
-        """Return the frames' JPEG bytes, and their size before and after the resize."""
+    def _frames(self, video: Video) -> tuple[dict[str, bytes], Size, int]:
+        """Return the frames' JPEG bytes, their size, and how many were turned upright.
+
+        Without a resize, frames keep their bytes, but no orientation by which readers turn them.
+        """
         frames: dict[str, bytes] = {}
-        first = next(iter(video.frames.values()))
-        original_size = size = (0, 0)
+        original_size, turned = video.size(), 0
+        size = _target_size(original_size, self.resize)
         for name, path in video.frames.items():
+            image = video.read_frame(name)  # completely: a header can hide a damaged end
             data = read_file(path)
-            image = decode_frame(data, str(path))  # completely: a header can hide a damaged end
-            found = (image.shape[0], image.shape[1])
-            if not frames:
-                original_size, size = found, _target_size(found, self.resize)
-            elif found != original_size:
-                raise DataError(
-                    f"{path}: expected {original_size[1]}x{original_size[0]} pixels like "
-                    f"{first.name}, found {found[1]}x{found[0]}; the frames of a video must have "
-                    "one size"
-                )
+            if jpeg_orientation(data) > 1:
+                as_stored = np.array_equal(image, decode_frame(data, str(path)))
+                turned += not as_stored
+                data = without_exif(data) if as_stored else encode_frame(image, JPEG_QUALITY)
             frames[name] = data if size == original_size else _resize_frame(image, size)
-        return frames, original_size, size
+        return frames, size, turned
 
 
 def _group(sizes: Sequence[int], limit: int) -> list[list[int]]:

@@ -18,6 +18,7 @@ from stmtrain.files import open_regular, read_file
 from stmtrain.images.decode import decode_frame, decode_mask, frame_size
 from stmtrain.images.masks import resample_mask, sharpen
 from stmtrain.images.png import png_header
+from stmtrain.images.upright import fit_annotation, jpeg_orientation
 
 MISFIT = 2
 """Most pixels by which a mask's sides may differ from its frame's: some tools round so."""
@@ -113,9 +114,18 @@ class Video:
         return False
 
     def size(self) -> tuple[int, int]:
-        """Return (height, width) of the frames in pixels, from the header of the first frame."""
+        """Return (height, width) of the frames in pixels, from the header of the first frame.
+
+        A frame with an EXIF orientation is turned upright, unless the masks only fit it as stored.
+        """
         path = next(iter(self.frames.values()))
-        return frame_size(read_file(path), str(path))
+        data = read_file(path)
+        stored = frame_size(data, str(path))
+        upright = stored[::-1] if jpeg_orientation(data) >= 5 else stored
+        if upright == stored or not self.masks:
+            return upright
+        mask = _mask_size(next(iter(self.masks.values())))
+        return min((upright, stored), key=lambda size: _distance(size, mask))
 
     def original_size(self) -> tuple[int, int]:
         """Return :meth:`size`: these are the data set's own frames."""
@@ -124,7 +134,9 @@ class Video:
     def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a frame to (H, W, 3) uint8 RGB; :class:`DataError` if missing or damaged."""
         path = self._path(self.frames, frame_name, "frame")
-        return decode_frame(read_file(path), str(path))
+        data, like = read_file(path), next(iter(self.frames.values())).name
+        pixels = decode_frame(data, str(path))
+        return fit_annotation(pixels, jpeg_orientation(data), self.size(), like, str(path))
 
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a mask to (H, W) uint8 object ids; :class:`DataError` if missing or damaged.
@@ -165,14 +177,23 @@ def fit_masks(video: Video) -> Video:
         DataError: A mask's side differs by more than :data:`MISFIT` pixels.
     """
     size = video.size()
-    misfits = []
-    for name, path in video.masks.items():
-        with open_regular(path) as file:
-            header = png_header(file.read(26))
-        found = (header.height, header.width) if header else video.read_mask(name).shape
-        if is_misfit(path, found, size):
-            misfits.append(name)
+    misfits = [n for n, path in video.masks.items() if is_misfit(path, _mask_size(path), size)]
     return replace(video, misfits=tuple(misfits))
+
+
+def _mask_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of a mask in pixels, from its header if it is a PNG."""
+    with open_regular(path) as file:
+        header = png_header(file.read(26))
+    if header:
+        return header.height, header.width
+    height, width = decode_mask(read_file(path), str(path)).shape
+    return height, width
+
+
+def _distance(size: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Return the larger difference of two sizes' sides, pixels."""
+    return max(abs(a - b) for a, b in zip(size, other, strict=True))
 
 
 def is_misfit(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> bool:
@@ -186,9 +207,10 @@ def is_misfit(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> bool
     Raises:
         DataError: A side differs by more than :data:`MISFIT` pixels.
     """
-    if max(abs(a - b) for a, b in zip(found, size, strict=True)) > MISFIT:
+    if _distance(found, size) > MISFIT:
         raise DataError(
             f"{path}: expected a mask of {size[1]}x{size[0]} pixels like its frame, found "
-            f"{found[1]}x{found[0]}; create the mask at the frame's size"
+            f"{found[1]}x{found[0]}; create the mask at the frame's size, upright if the frame has "
+            "an EXIF orientation"
         )
     return found != size

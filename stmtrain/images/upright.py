@@ -14,6 +14,7 @@ from PIL import Image
 from stmtrain.errors import DataError
 
 _TAG = 0x0112
+_SCAN = 0xDA  # the JPEG segment after which the pixels begin
 _BACK = {6: 8, 8: 6}  # the orientation that undoes another; all others undo themselves
 
 
@@ -26,6 +27,17 @@ def jpeg_orientation(data: bytes) -> int:
             return orientation(image)
     except OSError:
         return 1
+
+
+def without_exif(data: bytes) -> bytes:
+    """Return a JPEG without its EXIF segments, so that no reader turns it; same pixels."""
+    kept, start = [data[:2]], 2
+    while data[start : start + 1] == b"\xff" and data[start + 1] != _SCAN:
+        end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        if data[start + 4 : start + 10] != b"Exif\0\0":
+            kept.append(data[start:end])
+        start = end
+    return b"".join([*kept, data[start:]])
 
 
 def orientation(image: Image.Image) -> int:

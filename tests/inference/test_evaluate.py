@@ -180,7 +180,7 @@ def test_frames_of_two_sizes_are_refused(checkpoint: Path, tmp_path: Path) -> No
     root = draw_folder(tmp_path / "t", {"00000": box(1, 4)})
     odd = root / "JPEGImages" / "clip" / "00002.jpg"
     Image.new("RGB", (60, 48)).save(odd)
-    with pytest.raises(DataError, match=r"'clip', frame '00002': expected 64x48 .* found 60x48"):
+    with pytest.raises(DataError, match=r"00002.jpg: expected 64x48 .* found 60x48"):
         run(checkpoint, folder_set(root), tmp_path / "out")
     assert not (tmp_path / "out" / "clip").exists()
     assert not list((tmp_path / "out").glob(".*"))

@@ -1,5 +1,6 @@
 """DAVIS and YouTube-VOS trees to shards: the samples have the content of the tree."""
 
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.images.encode import DAVIS_PALETTE, encode_mask
+from stmtrain.images.upright import turn
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample
 from tests.paths import REAL, real_data
@@ -411,3 +413,35 @@ def test_smooth_masks_are_thresholded_and_noted(tmp_path):
     assert manifest.skipped == {"smooth edges, thresholded at half": 1}
     sample = read_all(tmp_path / "out")["a"]
     np.testing.assert_array_equal(decode_mask(sample.masks["0"], ""), soft > 127)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("painted", ["upright", "stored"])
+def test_frames_with_an_orientation_fit_their_masks(tmp_path, orientation, painted):
+    """Upright where the masks fit that; as stored, but without the tag, where only that fits."""
+    stored = picture(20, 24)
+    upright = turn(stored, orientation)
+    as_stored = painted == "stored" and orientation >= 5
+    expected = stored if as_stored else upright
+    mask = np.zeros(expected.shape[:2], np.uint8)
+    mask[4:12, 5:15] = 1
+    root = write_davis(tmp_path / "tree", {"v": dict.fromkeys(("0", "1", "2"), mask)})
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for path in (root / "JPEGImages/480p/v").iterdir():
+        Image.fromarray(stored).save(path, quality=95, exif=exif)
+    before = (root / "JPEGImages/480p/v/0.jpg").read_bytes()
+    manifest = pack_davis(root, 2017, "train", tmp_path / "out")
+    sample = read_all(tmp_path / "out")["v"]
+    assert (sample.record.height, sample.record.width) == mask.shape
+    assert Image.open(io.BytesIO(sample.frames["0"])).getexif().get(0x0112, 1) == 1
+    found = decode_frame(sample.frames["0"], "")
+    assert abs(found.astype(int) - expected).mean() < 3
+    if orientation == 1:
+        assert sample.frames["0"] == before
+    elif as_stored:
+        np.testing.assert_array_equal(found, decode_frame(before, ""))
+    turned = orientation > 1 and not as_stored
+    assert manifest.skipped == ({"turned upright, encoded anew": 1} if turned else {})
+    video = find_dataset("davis2017").open(root, "train").videos[0]
+    assert abs(video.read_frame("1").astype(int) - expected).mean() < 3

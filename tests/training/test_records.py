@@ -47,7 +47,7 @@ def test_the_note_of_a_step_names_what_is_unusual() -> None:
     metrics = StepMetrics(7, result, 1e-5, 12.3, 0.5, 0.02)
     assert metrics.note() == "loss 1.500  J 25  12.3 clips/s  waiting for data 2.0 %"
     unusual = replace(metrics, gpu_memory=3 * 2**29, skipped={"a is damaged": 2, "b": 1})
-    assert unusual.note() == f"{metrics.note()}  1.5 GiB  skipped 3 bad samples"
+    assert unusual.note() == f"{metrics.note()}  1.5 GiB  skipped 3 samples"
 
 
 def test_curves_and_tensorboard_are_drawn(done: Path) -> None:
