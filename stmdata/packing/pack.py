@@ -114,6 +114,11 @@ def pack(
                 raise DataError(_no_sample(out, manifest.skipped))
             write_if_changed(out / MANIFEST_NAME, manifest.to_json())
             return manifest
+        except DataError:
+            begun = any((out / sidecar_name(shard)).exists() for shard in config.shards)
+            if not begun and not remake:
+                remove_set(out, config.shards)  # the next try may have other settings
+            raise
         finally:
             clear_leftovers(out, config.shards)
 

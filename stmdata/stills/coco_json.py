@@ -26,6 +26,7 @@ _NO = frozenset({"", "0", "0.0", "false", "no", "none", "null", "nan"})
 _FORMATS = {  # what only such a file contains, and what to do
     b"\x1f\x8b\x08": "a gzip file; unpack it",
     b"PK\x03\x04": "a zip file; unpack it",
+    b'"videos"': "annotations of videos, in the style of YouTube-VIS",
     b'"_via_': "a VIA project; in VIA, export the annotations as COCO",
     b'"original_width"': "an export of Label Studio; export the annotations as COCO there",
     b'"shapes"': "a labelme file; convert the labelme files with labelme2coco",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stmdata.packing.pack import Job, SetPlan
-from stmtrain.errors import StmError
+from stmtrain.errors import DataError, StmError
 from stmtrain.shards.manifest import Sidecar
 from stmtrain.shards.sample import Sample, SampleRecord, Skipped
 
@@ -61,6 +61,8 @@ class Make:
     def stop(self) -> None:
         if self.how == "raise":
             raise StmError("stopped")
+        if self.how == "bad data":
+            raise DataError("not an image")
         if self.how == "interrupt":
             raise KeyboardInterrupt
         os.kill(os.getppid() if self.how == "kill parent" else os.getpid(), signal.SIGKILL)

@@ -218,8 +218,8 @@ def test_a_bad_image_stops_or_is_counted(coco: Path, tmp_path: Path, damage: str
         prepare(coco, tmp_path / "stopped")
     assert str(path) in str(caught.value)
     assert "--on-bad-image skip" in str(caught.value)
-    assert not list((tmp_path / "stopped").glob("*.tar"))
-    manifest = prepare(coco, tmp_path / "out", replace(SMALL, on_bad_image="skip"))
+    assert not list((tmp_path / "stopped").iterdir())
+    manifest = prepare(coco, tmp_path / "stopped", replace(SMALL, on_bad_image="skip"))
     assert manifest.skipped["unreadable image"] == 1
     assert manifest.totals["samples"] >= 8
 

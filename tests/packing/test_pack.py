@@ -241,6 +241,24 @@ def test_a_set_may_not_be_empty(tmp_path, workers):
     pack(SetPlan({**CONFIG, "seed": 8}, [Job("numbers-000000", (1,))], Make()), tmp_path)
 
 
+def test_bad_data_before_the_first_shard_leaves_the_folder_free(tmp_path):
+    with pytest.raises(DataError, match="not an image"):
+        pack(SetPlan(CONFIG, jobs(), Make(1, "bad data")), tmp_path)
+    assert not list(tmp_path.iterdir())
+    pack(SetPlan({**CONFIG, "seed": 8}, jobs(), Make()), tmp_path)
+
+
+def test_bad_data_while_repairing_removes_no_settings(tmp_path):
+    pack(SetPlan(CONFIG, jobs()[:1], Make()), tmp_path)
+    with pytest.raises(DataError, match="not an image"):
+        pack(
+            SetPlan(CONFIG, jobs()[:1], Make(1, "bad data")),
+            tmp_path,
+            remake=["numbers-000000.tar"],
+        )
+    assert set(contents(tmp_path)) == {"config.json", "numbers-000000.tar"}
+
+
 @pytest.mark.parametrize("names", [("a/b",), ("..",), ("manifest",), ("config",), ("a", "a")])
 def test_shard_names_are_plain_and_distinct(tmp_path, names):
     with pytest.raises(ValueError, match="distinct plain shard names"):

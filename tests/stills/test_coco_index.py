@@ -130,6 +130,7 @@ def test_unusable_geometry_stays_in_the_index_with_its_reason(tmp_path: Path) ->
         ("[]", r"Expected `object`, got `array`"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"Git LFS pointer"),
         ({"_via_settings": {}, "_via_img_metadata": {}}, r"a VIA project; in VIA, export"),
+        ({"videos": [], "annotations": []}, r"annotations of videos"),
         ([{"original_width": 9}], r"an export of Label Studio; export"),
         ({"shapes": [], "imagePath": "a.jpg"}, r"a labelme file"),
         ({"annotations": []}, r"missing required field `images`"),
