@@ -205,11 +205,10 @@ def main() -> None:
     arguments = parser.parse_args()
     equivalent = declared()
     work: dict[str, list[Mutant]] = {}
+    stale: list[tuple[str, str, str]] = []
     for module in arguments.modules:
         everything = list(mutants(module))
-        stale = {key for key in equivalent if key[0] == module} - {m.key for m in everything}
-        if stale:
-            sys.exit(f"{EQUIVALENT.name}: {module} has no such line or mutation any more: {stale}")
+        stale += {key for key in equivalent if key[0] == module} - {m.key for m in everything}
         chosen = sample(everything, arguments.per_module, arguments.seed)
         room = work.setdefault(Path(module).parent.name, [])
         room += [mutant for mutant in chosen if mutant.key not in equivalent]
@@ -222,7 +221,9 @@ def main() -> None:
     print(f"{total} mutants, {len(found)} survivors that are not declared in {EQUIVALENT.name}")
     for mutant in found:
         print(f"\n{mutant}\n    {mutant.source}")
-    sys.exit(1 if found else 0)
+    for key in stale:
+        print(f"\n{EQUIVALENT.name}: {key[0]} has no such line or mutation any more; remove {key}")
+    sys.exit(1 if found or stale else 0)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,17 @@ def test_the_read_in_heads_is_the_read(keys: int, values: int) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("top_k", "fused"), [(None, True), (1000, False)])
+def test_only_a_full_read_is_fused(
+    monkeypatch: pytest.MonkeyPatch, top_k: int | None, fused: bool
+) -> None:
+    reads = []
+    monkeypatch.setattr(memory, "_fusable", lambda *_tensors: True)
+    monkeypatch.setattr(memory, "_read_fused", lambda *x: reads.append(x) or _read_fused(*x))
+    read_memory(*shaped_memories(8, 32), top_k)
+    assert len(reads) == fused
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("keys", "values"), [(32, 128), (128, 512)])
 def test_gpu_fused_read_rounds_no_more_than_the_plain_one(
