@@ -73,8 +73,9 @@ def _summary_row(
         ]
     if several:
         found = comparison.difference(result) if number else None
-        cells += [tag("td", _interval(found)), tag("td", _tally(found))]
-    name = tag("th", _key(comparison, number), result.name, scope="row")
+        tally = DASH if found is None else f"{found.better} : {found.worse}"
+        cells += [tag("td", _interval(found)), tag("td", tally)]
+    name = tag("th", line_sample(number) if several else None, result.name, scope="row")
     return tag("tr", name, *cells)
 
 
@@ -185,10 +186,6 @@ def _unknown() -> Markup:
     return tag("td", DASH, data_value="", title="no result")
 
 
-def _key(comparison: Comparison, number: int) -> Markup | None:
-    return line_sample(number) if len(comparison.results) > 1 else None
-
-
 def _interval(found: Difference | None) -> str | Markup:
     if found is None:
         return DASH
@@ -196,10 +193,6 @@ def _interval(found: Difference | None) -> str | Markup:
     if found.interval is None:
         return mean
     return join(mean, tag("span", f" [{', '.join(map(gain, found.interval))}]", class_="faint"))
-
-
-def _tally(found: Difference | None) -> str:
-    return DASH if found is None else f"{found.better} : {found.worse}"
 
 
 def _table(

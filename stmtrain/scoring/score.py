@@ -10,6 +10,7 @@ as background, and a note reports it.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def score_results(
     scored: dict[int, VideoScore] = {}
     # The longest videos first, so that no worker has to finish one alone at the end.
     order = sorted(range(count), key=lambda i: -len(videos.videos[i].frames))
-    for position, video_score in map_unordered(_ScoreVideo(results, videos), order, workers):
+    for position, video_score in map_unordered(partial(_score_at, results, videos), order, workers):
         scored[position] = video_score
         if progress is not None:
             progress(len(scored), count, "")
@@ -178,16 +179,9 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
     return VideoScore(objects, tuple(notes), void_frames)
 
 
-@dataclass(frozen=True)
-class _ScoreVideo:
-    """Scores the video at a position; the function that the workers run."""
-
-    results: Path
-    videos: VideoSet
-
-    def __call__(self, position: int) -> tuple[int, VideoScore]:
-        video = self.videos.videos[position]
-        return position, score_video(self.results, video, self.videos.protocol)
+def _score_at(results: Path, videos: VideoSet, position: int) -> tuple[int, VideoScore]:
+    """Score the video at a position; what the workers run."""
+    return position, score_video(results, videos.videos[position], videos.protocol)
 
 
 def read_result(

@@ -181,3 +181,12 @@ def test_real_davis():
     assert (bear.name, len(bear.frames)) == ("bear", 82)
     assert set(np.unique(bear.read_mask("00077"))) == {0, 1}, "the file with an alpha channel"
     assert bear.read_frame("00000").shape == (480, 854, 3)
+
+
+def test_a_tree_without_resolutions_is_sent_to_the_option_that_reads_it(tmp_path):
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017/val.txt").write_text("cat\n")
+    for kind in ("JPEGImages", "Annotations"):
+        (tmp_path / kind / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"480p: expected a folder, found .*cat .* --videos "):
+        DAVIS_2017.videos(tmp_path, "val")
