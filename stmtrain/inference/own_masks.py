@@ -21,7 +21,7 @@ class GivenMasks:
 
     Attributes:
         masks: Frame index to (H, W) uint8 ids, in time order.
-        given_in: Object id to frame index and mask file.
+        given_in: Object id to frame index and mask file that gives it; later ones correct it.
         warnings: Masks that were resampled to the size of their frame, or thresholded.
     """
 
@@ -45,7 +45,7 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
 
     Raises:
         UsageError: There is no mask, or a frame that the video does not have.
-        DataError: A mask is damaged, empty, of another size, or gives an object again.
+        DataError: A mask is damaged, empty, of another size, or gives an object again in a frame.
     """
     if not texts:
         raise UsageError("--mask: expected the mask of the first frame, found none")
@@ -64,14 +64,13 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
             raise DataError(
                 f"{path}: expected an object, found background only; paint it with an id from 1"
             )
-        for i in ids:
-            if i in given_in:
-                raise DataError(
-                    f"{path}: gives object {i}, which {given_in[i][1]} gives already; a mask must "
-                    "have new objects only, so remove that id from it"
-                )
-            given_in[i] = (t, path)
         above = masks.get(t, np.zeros_like(mask))
+        for i in ids:
+            if given_in.setdefault(i, (t, path)) != (t, path) and i in ids_present(above):
+                raise DataError(
+                    f"{path}: gives object {i}, which {given_in[i][1]} gives in the same frame; "
+                    "remove that id from one of them"
+                )
         masks[t] = np.where(above > 0, above, mask)
     return GivenMasks(masks, given_in, tuple(text for *_, warnings in read for text in warnings))
 

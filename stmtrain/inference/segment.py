@@ -42,8 +42,8 @@ def segment_video(
     Args:
         model: The network, in eval mode, on the device to use.
         frames: (H, W, 3) uint8 RGB, all of one size, in time order.
-        masks: Frame index to (H, W) uint8 ids of the objects that are given there. Ids that were
-            given before are ignored; a new object overwrites the prediction where it appears.
+        masks: Frame index to (H, W) uint8 ids of the objects that are given there. They come
+            back unchanged: they overwrite the prediction, also of objects that were given before.
         options: Options of the memory, sizes and precision.
         length: Number of frames, if it is known and ``frames`` has no ``len``, so that memory is
             allocated once. A wrong number does not change the result.
@@ -59,8 +59,13 @@ def segment_video(
         (np.array([0, *ids], np.uint8), start_fetch(soft.argmax(dim=0).to(torch.uint8)))
         for ids, soft in segment_video_soft(model, frames, masks, options, length=length)
     )
-    for object_ids, fetch in begin_ahead(fetched, depth):
-        yield object_ids[fetch()]
+    for t, (object_ids, fetch) in enumerate(begin_ahead(fetched, depth)):
+        labels = object_ids[fetch()]
+        if t in masks:  # as it was given, whatever the size at which the network works
+            ids = ids_present(masks[t])
+            free = np.where(np.isin(labels, ids), 0, labels)
+            labels = np.where(np.isin(masks[t], ids), masks[t], free).astype(np.uint8)
+        yield labels
 
 
 @torch.inference_mode()
@@ -188,10 +193,14 @@ def _fit_mask(
 def _give_objects(
     probabilities: Tensor, ids: list[int], mask: NDArray[np.uint8]
 ) -> tuple[Tensor, list[int]]:
-    """Add the objects of ``mask`` that are new, certain where the mask shows them."""
-    new = [i for i in ids_present(mask) if i not in ids]
-    if not new:
+    """Make the objects of ``mask`` certain where it shows them, and add those that are new."""
+    present = ids_present(mask)
+    if not present:
         return probabilities, ids
-    given = torch.from_numpy(np.stack([mask == i for i in new])).to(probabilities)  # n H W
-    free = 1 - given.sum(dim=0)
-    return torch.cat([probabilities * free, given]), ids + new
+    given = torch.from_numpy(np.stack([mask == i for i in present])).to(probabilities)  # n H W
+    corrected = probabilities * (1 - given.sum(dim=0))
+    known = {i: n for n, i in enumerate(present) if i in ids}
+    for i, n in known.items():
+        corrected[1 + ids.index(i)] = given[n]
+    new = [n for n, i in enumerate(present) if i not in known]
+    return torch.cat([corrected, given[new]]), ids + [present[n] for n in new]

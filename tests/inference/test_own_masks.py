@@ -15,3 +15,10 @@ def test_several_masks_of_one_frame_lie_over_each_other(folder: Path, tmp_path: 
     assert list(given.masks) == [0]
     assert ((given.masks[0] == 1) == (box(1, 4) > 0)).all()
     assert ((given.masks[0] == 2) == ((box(1, 12) > 0) & (box(1, 4) == 0))).all()
+
+
+def test_a_later_mask_of_a_known_object_corrects_it(folder: Path, tmp_path: Path) -> None:
+    a, b = (save(tmp_path / f"{n}.png", box(3, left)) for n, left in (("a", 4), ("b", 12)))
+    given = read_masks([f"2={b}", str(a)], open_frames(folder), SIZE)
+    assert list(given.masks) == [0, 2]
+    assert given.given_in == {3: (0, a)}

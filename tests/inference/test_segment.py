@@ -240,3 +240,12 @@ def test_on_a_gpu_memory_is_flat_however_long_the_video(model: STM) -> None:
         if t in (30, 599):
             allocated.append(torch.cuda.max_memory_allocated())
     assert allocated[1] <= allocated[0] + (1 << 16)
+
+
+@pytest.mark.parametrize("size", [None, 17, 33])
+def test_given_masks_come_back_unchanged_also_as_corrections(model: STM, size: int | None) -> None:
+    first, second = _mask(left=7), _mask(right=7, left=3)
+    first[::3, ::2] = 0  # finer than the size at which the network works
+    labels = list(segment_video(model, _video(4), {0: first, 2: second}, Inference(size=size)))
+    assert (labels[0] == first).all()
+    assert (labels[2] == second).all()

@@ -242,11 +242,11 @@ def _narrow(path: Path) -> list[str]:
 
 def _again(path: Path) -> list[str]:
     first, second = (save(path / f"{n}.png", box(1, left)) for n, left in (("a", 4), ("b", 30)))
-    return [str(first), f"00003={second}"]
+    return [str(first), f"00000={second}"]
 
 
 def _colours(path: Path) -> list[str]:
-    Image.new("RGB", SIZE[::-1]).save(path / "m.png")
+    Image.new("RGB", SIZE[::-1], (9, 0, 0)).save(path / "m.png")
     return [str(path / "m.png")]
 
 
