@@ -6,7 +6,7 @@ A tree that is incomplete or contradicts itself is refused with the name of the 
 import re
 from pathlib import Path
 
-from stmtrain.datasets.files import find_folder, pair_files, plain_name, some
+from stmtrain.datasets.files import find_folder, list_all, pair_files, plain_name, some
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
@@ -40,8 +40,8 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
         )
     frames_root = find_folder(root, "JPEGImages", resolution)
     masks_root = find_folder(root, "Annotations", resolution)
-    videos = []
-    for name in names:
+
+    def video(name: str) -> Video:
         frames, masks = pair_files(frames_root / name, masks_root / name)
         needed = frames if split in _MASKED_SPLITS else [next(iter(frames))]
         bare = [frame for frame in needed if frame not in masks]
@@ -50,8 +50,9 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
                 f"{masks_root / name}: expected a mask for each of {len(needed)} frames, found "
                 f"none for {some(bare)}; add them, or take {name} out of the list of {split}"
             )
-        videos.append(Video(name, frames, masks))
-    return videos
+        return Video(name, frames, masks)
+
+    return list_all(names, video)
 
 
 def _split_names(root: Path, year: int, split: str) -> list[str]:

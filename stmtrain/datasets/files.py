@@ -1,10 +1,16 @@
 """Listing the folders of data sets: images paired by name, and clear errors if some are missing."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from stmtrain.errors import DataError
+
+T = TypeVar("T")
+
+_MOST = 20
+"""Most faulty videos that an error describes; it counts all of them."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _JUNK = re.compile(r"[.@$].*|__MACOSX|lost\+found|System Volume Information")
@@ -30,6 +36,23 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 def video_folders(root: Path) -> list[str]:
     """List the folders in ``root`` in the order of their names, without hidden ones and junk."""
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not _JUNK.fullmatch(p.name))
+
+
+def list_all(names: Iterable[str], read: Callable[[str], T]) -> list[T]:
+    """Return ``read(name)`` for each name; the faults of all videos are raised as one error."""
+    found, faults = [], []
+    for name in names:
+        try:
+            found.append(read(name))
+        except DataError as error:
+            faults.append(str(error))
+    if len(faults) == 1:
+        raise DataError(faults[0])
+    if faults:
+        listed = "; ".join(f"({i}) {fault}" for i, fault in enumerate(faults[:_MOST], 1))
+        more = f"; and {len(faults) - _MOST} more" if len(faults) > _MOST else ""
+        raise DataError(f"{len(faults)} videos cannot be used: {listed}{more}")
+    return found
 
 
 def pair_files(frames_folder: Path, masks_folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:

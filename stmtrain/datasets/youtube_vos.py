@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmtrain.datasets.files import find_folder, pair_files, plain_name, some, video_folders
+from stmtrain.datasets.files import (
+    find_folder,
+    list_all,
+    pair_files,
+    plain_name,
+    some,
+    video_folders,
+)
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
@@ -45,7 +52,7 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
     found = video_folders(frames_root)
     meta_path = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
     if not meta_path.is_file():
-        return [_video_of_masks(frames_root / name, masks_root / name) for name in found]
+        return list_all(found, lambda v: _video_of_masks(frames_root / v, masks_root / v))
     listed = _read_meta(meta_path)
     unlisted = [
         name for name in found if name not in listed and any((frames_root / name).iterdir())
@@ -55,10 +62,9 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
             f"{frames_root}: expected only the videos of {meta_path}, found also "
             f"{some(unlisted)}; use the meta.json that lists them, or remove them"
         )
-    return [
-        _video(frames_root / name, masks_root / name, listed[name], meta_path)
-        for name in sorted(listed)
-    ]
+    return list_all(
+        sorted(listed), lambda v: _video(frames_root / v, masks_root / v, listed[v], meta_path)
+    )
 
 
 @dataclass(frozen=True)

@@ -190,3 +190,12 @@ def test_a_tree_without_resolutions_is_sent_to_the_option_that_reads_it(tmp_path
         (tmp_path / kind / "cat").mkdir(parents=True)
     with pytest.raises(DataError, match=r"480p: expected a folder, found .*cat .* --videos "):
         DAVIS_2017.videos(tmp_path, "val")
+
+
+def test_the_faults_of_all_videos_are_reported_at_once(davis):
+    (davis / "Annotations/480p/bear/00001.png").unlink()
+    (davis / "JPEGImages/480p/dog_1/00003.jpg").unlink()
+    with pytest.raises(
+        DataError, match=r"2 videos cannot be used: .*frame.* 00003.*none for 00001"
+    ):
+        DAVIS_2017.videos(davis, "train")
