@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -207,3 +208,18 @@ def rasterise_box(
         parts = [part.reshape(-1).astype(np.float64) for part in shape]
         counts = polygon_rle(parts, (height, width))
     return draw_runs(read_runs(counts), height)
+
+
+def area_with_boundary(instance: Instance, size: tuple[int, int]) -> int:
+    """Return the area of an instance in px, as OpenCV fills polygons: the boundary is inside.
+
+    Args:
+        instance: Polygons or RLE; an RLE has no boundary besides its own pixels.
+        size: (height, width) of the image, px.
+    """
+    if isinstance(instance.segmentation, Rle):
+        return int(np.count_nonzero(rasterise_box(instance, *size)[0]))
+    canvas = np.zeros(size, np.uint8)
+    for part in instance.segmentation:
+        cv2.fillPoly(canvas, [np.round(part).astype(np.int32)], 1)
+    return cv2.countNonZero(canvas)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from stmdata.stills.coco import CocoIndex, rasterise_box
+from stmdata.stills.coco import CocoIndex, area_with_boundary, rasterise_box
 from stmdata.stills.image_path import find_image
 from stmdata.stills.mask_files import Still, read_still
 from stmdata.stills.objects import Candidate, draw_labels
@@ -130,7 +130,8 @@ class CocoSource:
     def read(self, position: int, min_area: float, *, small_in_front: bool = True) -> Picture:
         """Read an image and its instances.
 
-        Each annotation is an object of the label map or skipped; its area is that of its mask.
+        Each annotation is an object of the label map or skipped; its area is that of its mask, or,
+        without ``small_in_front``, that of the published code, which counts the boundary too.
         """
         image = self._image(position)
         size = (image.shape[0], image.shape[1])
@@ -146,7 +147,8 @@ class CocoSource:
                 parts = f"{name}: {instance.lost_parts} of its polygons"
                 skipped.append(Skipped(parts, "part of an annotation: unusable polygon"))
             mask, corner = rasterise_box(instance, *size)
-            candidates.append(Candidate(name, mask, corner, int(np.count_nonzero(mask))))
+            area = np.count_nonzero(mask) if small_in_front else area_with_boundary(instance, size)
+            candidates.append(Candidate(name, mask, corner, int(area)))
         labels, more = draw_labels(candidates, size, min_area, small_in_front=small_in_front)
         return Picture(image, labels, (*skipped, *more))
 

@@ -82,18 +82,19 @@ def _draw_corners(
 ) -> Matrix:
     """Draw (T, 3, 3), moved pixel to still pixel: each corner drifts one way, frame by frame.
 
-    ``canvas_size`` is (width, height); ``largest``, as a share of it, is the longest step.
+    The content at the drifting point is brought to the corner of the frame, so a point that drifts
+    inwards magnifies. ``canvas_size`` is (width, height); ``largest``, as a share of it, is the
+    longest step.
     """
     width, height = canvas_size
     corners = np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]])
     side = np.array([width, height]) * largest
-    # One sign per corner for both x and y; the golden statistics exclude one sign per axis.
-    heading = rng.choice([-1.0, 1.0], size=(4, 1))
+    heading = rng.choice([-1.0, 1.0], size=(4, 2))  # x and y of a corner are independent
     steps = rng.uniform(0, 1, size=(num_frames, 4, 2)) * heading * side
     steps[0] = 0
     spots = (corners + np.cumsum(steps, axis=0)).astype(np.float32)
     still = corners.astype(np.float32)
-    return np.stack([cv2.getPerspectiveTransform(spot, still) for spot in spots])
+    return np.stack([cv2.getPerspectiveTransform(still, spot) for spot in spots])
 
 
 def _outline(labels: NDArray[np.uint8], ids: NDArray[np.int64]) -> Matrix:
@@ -112,14 +113,16 @@ def _draw_crop(
 ) -> tuple[int, int]:
     """Draw the corner (x, y) of the crop on the canvas.
 
-    If the outline of all frames fits into the crop, the crop contains it.
+    If the outline of all frames fits into the crop, the crop contains it. Only what is on the
+    canvas counts: the published code looks for it in masks of that size.
     """
     spots = transform(inverse(views), outline).reshape(-1, 2)
     corner = []
     for axis in (0, 1):
         low, high = 0.0, max(canvas_size[axis] - size, 0.0)
         if len(spots):
-            first, last = spots[:, axis].min(), spots[:, axis].max() + 1
+            shown = np.clip(spots[:, axis], 0, canvas_size[axis] - 1)
+            first, last = shown.min(), shown.max() + 1
             if last - first <= size:
                 low, high = max(low, last - size), min(high, first)
             else:
@@ -136,16 +139,20 @@ def _draw_paste(
     pace: float,
     rng: Generator,
 ) -> Matrix:
-    """Draw (T, 3, 3), clip pixel to cut-out pixel: moves right and down, affine steps compound."""
-    unit = size / REFERENCE_SIZE
+    """Draw (T, 3, 3), clip pixel to cut-out pixel: moves right and down, affine steps compound.
+
+    The centre stays inside the frame.
+    """
+    unit, steps = size / REFERENCE_SIZE, (recipe.paste_right, recipe.paste_down)
     x, y = float(rng.integers(size)), float(rng.integers(size))
     pose = scaling(unit)
     to_centre = translation(*cutout.centre)
     matrices = []
     for t in range(num_frames):
         if t:
-            x += unit * pace * int(rng.integers(recipe.paste_right + 1))
-            y += unit * pace * int(rng.integers(recipe.paste_down + 1))
+            right, down = (int(rng.integers(most + 1)) for most in steps)
+            x = min(x + unit * pace * right, size - 1)
+            y = min(y + unit * pace * down, size - 1)
             pose = _draw_step(recipe, pace, rng) @ pose
         matrices.append(to_centre @ inverse(pose) @ translation(-x, -y))
     return np.stack(matrices)

@@ -70,7 +70,6 @@ def cases(
         Case([*pack, "--out", str(tmp / "c"), "--resize", "32"], "prep"),
         Case([*pack, "--out", shards]),
         Case(["pack-youtube-vos", "--root", str(youtube_vos_tree), "--out", f"{tmp / 'y'}", *WORK]),
-        Case(["pack-videos", "--layout", "davis2017", *pack[1:], "--out", str(tmp / "v")]),
         Case(["shards", "info", shards]),
         Case(["shards", "verify", shards, *WORK]),
         Case(["shards", "repair", shards, *WORK]),

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmdata.stills.coco import CocoIndex, ImageInfo, Instance, Rle
+from stmdata.stills.coco import (
+    CocoIndex,
+    ImageInfo,
+    Instance,
+    Rle,
+    area_with_boundary,
+    rasterise_box,
+)
 from stmdata.stills.image_path import find_image
 from stmtrain.errors import DataError
 from tests.coco_files import SQUARE, document, full_mask, reference_mask, write
@@ -77,6 +84,19 @@ def test_an_rle_of_another_size_is_refused() -> None:
     instance = Instance("5", (0, 0, 1, 1), True, Rle(b"04", (2, 2)))
     with pytest.raises(DataError, match=r"annotation 5: expected an RLE of 3x2 px .* found 2x2"):
         full_mask(instance, 2, 3)
+
+
+def test_the_published_area_counts_the_boundary_of_polygons() -> None:
+    square = np.array([[10, 10], [20, 10], [20, 20], [10, 20]], np.float32)
+    apart = square + np.float32(30)
+    for parts, drawn, published in (((square,), 100, 121), ((square, apart), 200, 242)):
+        instance = Instance("1", (10, 10, 10, 10), False, parts)
+        assert np.count_nonzero(rasterise_box(instance, 60, 60)[0]) == drawn
+        assert area_with_boundary(instance, (60, 60)) == published
+    overlapping = Instance("2", (10, 10, 10, 10), False, (square, square))
+    assert area_with_boundary(overlapping, (60, 60)) == 121  # a union, not a hole
+    runs = Instance("3", (0, 0, 2, 2), False, Rle(b"04", (2, 2)))
+    assert area_with_boundary(runs, (2, 2)) == 4
 
 
 @real_data

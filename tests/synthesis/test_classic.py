@@ -27,11 +27,38 @@ def test_classic_corners_drift_one_way_by_a_tenth_per_frame(seed: int, num_frame
     labels = np.zeros((height, width), np.uint8)
     scene = draw_classic(labels, [], recipe, num_frames, 384, np.random.default_rng(seed))
     canvas = np.array([[0, 0], [640, 0], [640, 480], [0, 480]])  # short side 480
-    spots = transform(inverse(scene.base), (canvas + 0.5) / 2 - 0.5)
-    steps = np.diff(spots, axis=0) / (640, 480)  # (T - 1, 4, 2), shares of width and height
+    # What each frame shows in its corners; the crop shifts all of them alike.
+    corners = transform(inverse(scene.base[0]), (canvas + 0.5) / 2 - 0.5)
+    shown = transform(scene.base, corners) * 2
+    steps = np.diff(shown, axis=0) / (640, 480)  # (T - 1, 4, 2), shares of width and height
     assert np.abs(steps).max() <= 0.1 + 1e-4
     ways = np.sign(np.where(np.abs(steps) < 1e-4, 0, steps))
-    assert (np.abs(ways.sum(axis=(0, 2))) == np.abs(ways).sum(axis=(0, 2))).all()
+    assert (np.abs(ways.sum(axis=0)) == np.abs(ways).sum(axis=0)).all()
+
+
+def test_corners_drift_independently_in_x_and_y() -> None:
+    labels = np.zeros((480, 640), np.uint8)
+    recipe = replace(CLASSIC, flip=0.0)
+    corners = np.array([[0.0, 0.0], [640.0, 0.0], [640.0, 480.0], [0.0, 480.0]])
+    headings = []
+    for seed in range(50):
+        scene = draw_classic(labels, [], recipe, 2, 384, np.random.default_rng(seed))
+        still = transform(inverse(scene.base[0]), corners)
+        headings.append(np.sign(transform(scene.base[1], still) - corners))
+    alike = np.prod(headings, axis=-1)  # (seeds, 4): 1 where x and y have one sign
+    assert (alike.mean(axis=0) < 0.5).all()
+    assert (alike.mean(axis=0) > -0.5).all()
+
+
+def test_the_centre_of_a_paste_stays_in_the_frame() -> None:
+    labels, pool = np.zeros((200, 200), np.uint8), [disc(20)]
+    recipe = replace(CLASSIC, full_speed_steps=99)
+    for seed in range(10):
+        scene = draw_classic(labels, pool, recipe, 40, 384, np.random.default_rng(seed))
+        for layer in scene.layers:
+            centres = transform(inverse(layer.matrices), np.array([layer.cutout.centre]))
+            assert centres.max() <= 383 + 1e-6
+            assert centres[-1].max() > 382  # 39 steps to the right reach the border
 
 
 def test_statistics_of_a_known_clip() -> None:
@@ -64,7 +91,7 @@ def test_classic_agrees_with_the_published_generator(tmp_path: Path) -> None:
     annotations.write_bytes((REAL / "coco/annotations/instances_train2017.json").read_bytes())
     source = CocoSource(REAL / "coco/train2017", annotations)
     pool = [c for c in source.cutouts(150, 3000, np.random.default_rng(0)) if isinstance(c, Cutout)]
-    pictures = [source.read(i, CLASSIC.min_instance_area) for i in range(80)]
+    pictures = [source.read(i, CLASSIC.min_instance_area, small_in_front=False) for i in range(80)]
     masks = [
         made(draw_clip(p.image, p.labels, pool, CLASSIC, np.random.default_rng([n, i]))).masks
         for n in range(3)
