@@ -205,7 +205,7 @@ def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Pl
         where = f"{path}, sample {key}"
         if key in samples and key != last:
             raise ShardError(
-                f"{where}: its members are not adjacent in the tar, so webdataset would read two "
+                f"{where}: its members do not stand together in the tar: webdataset would read two "
                 "samples; make the tar again, sorted by name (tar --sort=name)"
             )
         last = key

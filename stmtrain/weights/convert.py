@@ -56,7 +56,7 @@ def inspect(path: Path, most: int | None = None) -> list[str]:
         complete, differences = compare_stm(state, backbone)
         if len(complete) > len(state):
             lines.append("BatchNorm's counters: absent, set to zero when loaded")
-        lines.append(f"names and shapes: {summary(differences) or 'all as expected'}")
+        lines.append(f"names and shapes: {summary(differences) or 'all as they should be'}")
         lines += listing(differences, most)
     return lines
 

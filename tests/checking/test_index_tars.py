@@ -229,7 +229,7 @@ def test_indexing_again_changes_nothing_and_sees_changes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        (clip("one") + clip("two") + clip("one")[:1], "are not adjacent in the tar"),
+        (clip("one") + clip("two") + clip("one")[:1], "do not stand together in the tar"),
         (clip("one") + clip("one")[-1:], "00001.jpg occurs twice"),
         ([("one.00000.png", encode_mask(mask(1)))], "mask 00000.png has no frame"),
         ([("one.json", b"{}")], "it has no frame"),

@@ -173,7 +173,7 @@ def _first(folder: Path) -> Path:
 
 
 def _rgb(mask: Path) -> None:
-    Image.new("RGB", (112, 80)).save(mask)
+    Image.new("RGB", (112, 80), (128, 0, 0)).save(mask)
 
 
 def _narrower(mask: Path) -> None:

@@ -69,6 +69,8 @@ def cases(
         Case(["demo", "--out", str(tmp / "demo")], "prep"),
         Case([*pack, "--out", str(tmp / "c"), "--resize", "32"], "prep"),
         Case([*pack, "--out", shards]),
+        Case(["pack-videos", "--layout", "davis2017", "--root", davis,
+              "--out", str(tmp / "v"), *WORK]),
         Case(["pack-youtube-vos", "--root", str(youtube_vos_tree), "--out", f"{tmp / 'y'}", *WORK]),
         Case(["shards", "info", shards]),
         Case(["shards", "verify", shards, *WORK]),

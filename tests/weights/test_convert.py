@@ -155,7 +155,7 @@ def test_absent_counters_are_written_as_zero(state: State, tmp_path: Path) -> No
     assert all(int(new[k]) == 0 for k in state.keys() - old.keys())
     lines = inspect(source)
     assert "BatchNorm's counters: absent, set to zero when loaded" in lines
-    assert lines[-1] == "names and shapes: all as expected"
+    assert lines[-1] == "names and shapes: all as they should be"
 
 
 def test_nan_is_kept_and_said(state: State, tmp_path: Path) -> None:
