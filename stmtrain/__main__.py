@@ -4,8 +4,10 @@ import typer
 
 from stmtrain.commands.command import command
 from stmtrain.commands.train import train
+from stmtrain.processes import end_with_parent
 
 if __name__ == "__main__":
+    end_with_parent()
     rank = typer.Typer(pretty_exceptions_enable=False)
     command(rank, "train")(train)
     rank()

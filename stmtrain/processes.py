@@ -14,6 +14,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
@@ -206,6 +208,23 @@ def _describe_exit(exitcode: int | None) -> str:
         f"a worker process ended with exit code {exitcode} before it could answer; see its output "
         "above (a script that uses workers needs an 'if __name__ == \"__main__\"' guard)"
     )
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends, however that happens.
+
+    SIGTERM lets it end in order; 20 seconds later it ends at once.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="stm-parent").start()
 
 
 def resolve_workers(workers: int | str = "auto") -> int:

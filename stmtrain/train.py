@@ -1,5 +1,6 @@
 """The training loop, readable from top to bottom: steps, records, checkpoints, validation."""
 
+import runpy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,10 +111,10 @@ def _open_run(
 ) -> Iterator[_Run]:
     """Open data, model and run folder, in this order: a run that cannot start writes nothing."""
     device = usable_device(options.device, ranks)
-    data = open_data(options, recipe)
-    for text in data.notes() if ranks.rank == 0 else ():
-        note(text)
-    with process_group(ranks, device):
+    with process_group(ranks, device, options.rank_timeout):
+        data = open_data(options, recipe)
+        for text in data.notes() if ranks.rank == 0 else ():
+            note(text)
         checkpoint = checkpoint_to_resume(options, recipe, data.identity)
         state = build_state(options, recipe, checkpoint, device, ranks)
         validation = open_validation(options, recipe, ranks)
@@ -151,3 +152,7 @@ def _validate_if_due(run: _Run, recipe: TrainRecipe) -> None:
     scores = run.validation.run(state.evaluated_model)
     run.journal.write_validation(step, scores)
     run.saver.save_validated(scores["j_and_f"])
+
+
+if __name__ == "__main__":  # as launchers start a rank; the command is in a room above this one
+    runpy.run_module("stmtrain", run_name="__main__")

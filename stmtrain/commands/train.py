@@ -50,6 +50,9 @@ def train(
     on_bad_sample: Annotated[
         OnBad, typer.Option(help="raise, or skip: the plan's next sample takes its place.")
     ] = OnBad.RAISE,
+    rank_timeout: Annotated[
+        float, typer.Option(min=10, help="Seconds until a rank that does not respond ends all.")
+    ] = 300.0,
     val: Annotated[
         str | None, typer.Option(help="Shards of complete videos to validate on (see val_every).")
     ] = None,
@@ -102,6 +105,7 @@ def train(
         cache_size=cache_size,
         prefetch=prefetch,
         on_bad_sample=on_bad_sample.value,
+        rank_timeout=rank_timeout,
     )
     ranks = ranks_of(os.environ)
     if gpus > 1 and ranks.world == 1:

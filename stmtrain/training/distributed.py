@@ -8,20 +8,28 @@ or several.
 import logging
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
-from stmtrain.errors import UsageError
+from stmtrain.errors import StmError, UsageError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
 
 # Ranks wait for each other while shards are fetched or videos are scored.
 _PATIENCE = timedelta(hours=1)
+RANK_TIMEOUT = 300.0
+"""Seconds until a rank that does not respond ends the run; also a busy one responds."""
+_PULSE = 2.0  # seconds between two signs of life
+_STORE_PATIENCE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -83,18 +91,78 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Connect the ranks, by NCCL between GPUs and gloo otherwise."""
+def process_group(
+    ranks: Ranks, device: torch.device, rank_timeout: float = RANK_TIMEOUT
+) -> Iterator[None]:
+    """Connect the ranks, by NCCL between GPUs and gloo otherwise.
+
+    Of an error that ends all ranks, the one that meets it first raises it; the others, which lose
+    their peer or meet the same error, exit silently. A rank that does not respond for
+    ``rank_timeout`` seconds (stopped, swapped out, its machine lost) is named and ends the run.
+    """
     if ranks.world == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    # A connection of its own: that of the group may be waiting.
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, timeout=_STORE_PATIENCE
+    )
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(ranks, store, rank_timeout, done), daemon=True)
+    watch.start()
     try:
         yield
+    except Exception as error:
+        if not _first_to_fail(store):
+            raise SystemExit(1) from None
+        if _lost_peer(error):
+            raise StmError(
+                f"rank {ranks.rank}: lost the connection to another rank, which was killed or "
+                "whose machine failed; add --resume to continue from the last checkpoint"
+            ) from None
+        raise
     finally:
+        done.set()
         dist.destroy_process_group()
+
+
+def _first_to_fail(store: "TCPStore") -> bool:
+    try:
+        return bool(store.add("stm/failed", 1) == 1)
+    except RuntimeError:  # whoever served the store is gone, and cannot report anything
+        return True
+
+
+def _lost_peer(error: Exception) -> bool:
+    """Return whether a collective operation failed; gloo raises plain RuntimeErrors."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
+
+
+def _watch(ranks: Ranks, store: "TCPStore", rank_timeout: float, done: threading.Event) -> None:
+    """Give signs of life, and end this process if the next rank gives none."""
+    other = (ranks.rank + 1) % ranks.world
+    last, missed = -1, 0  # pulses are counted, not seconds: all ranks may be suspended together
+    while not done.wait(_PULSE):
+        try:
+            store.add(f"stm/pulse/{ranks.rank}", 1)
+            pulse = store.add(f"stm/pulse/{other}", 0)
+        except RuntimeError:
+            return  # the run has ended, or its failure reaches the collective operations
+        last, missed = pulse, missed + 1 if pulse == last else 0
+        if missed * _PULSE >= rank_timeout and not done.is_set():
+            if _first_to_fail(store):
+                sys.stderr.write(
+                    f"stm: rank {other}: no sign of life for {rank_timeout:g} s (stopped, or its "
+                    "machine is lost); end it, then add --resume to continue\n"
+                )
+                sys.stderr.flush()
+            os._exit(1)  # the main thread waits for that rank and cannot be interrupted
 
 
 def usable_device(name: str, ranks: Ranks = SINGLE) -> torch.device:
@@ -118,7 +186,7 @@ def usable_device(name: str, ranks: Ranks = SINGLE) -> torch.device:
 
 
 def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m stmtrain ARGUMENTS`` in several processes on this machine.
+    """Run ``python -m stmtrain.train ARGUMENTS`` in several processes on this machine.
 
     If one rank fails, the others are stopped. Signals are passed on to all of them.
 
@@ -150,9 +218,10 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
         max_restarts=0,
         monitor_interval=0.2,
     )
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warnings about connections that end
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     try:
-        elastic_launch(config, sys.executable)("-m", "stmtrain", *arguments)
+        elastic_launch(config, sys.executable)("-m", "stmtrain.train", *arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode

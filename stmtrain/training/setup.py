@@ -20,7 +20,7 @@ from stmtrain.streaming.clips import NO_CLIP, PSEUDO, VIDEO
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
 from stmtrain.training.acceleration import adam, prepare
-from stmtrain.training.distributed import SINGLE, Ranks
+from stmtrain.training.distributed import RANK_TIMEOUT, SINGLE, Ranks
 from stmtrain.training.recipe import TrainRecipe, max_skip
 from stmtrain.training.step import ClipLoss, TrainState, averaged
 from stmtrain.weights.checkpoint import Checkpoint
@@ -49,6 +49,7 @@ class TrainOptions:
         cache_size: Maximum size of the cache, GB (10^9 bytes).
         prefetch: Batches that the loader prepares ahead.
         on_bad_sample: ``raise`` or ``skip`` (see :class:`stmtrain.streaming.loader.Loader`).
+        rank_timeout: Seconds until a rank that does not respond ends the run.
     """
 
     shards: tuple[Path | str, ...]
@@ -66,6 +67,7 @@ class TrainOptions:
     cache_size: float = DEFAULT_GIGABYTES
     prefetch: int = 2
     on_bad_sample: Literal["raise", "skip"] = "raise"
+    rank_timeout: float = RANK_TIMEOUT
 
 
 def parse_shards(texts: Sequence[str]) -> tuple[tuple[Path | str, ...], tuple[float, ...]]:

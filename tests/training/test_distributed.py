@@ -1,9 +1,12 @@
 """Several ranks train as one: the same global batches, the same loss, from any number to any."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +107,7 @@ def test_an_error_on_several_ranks_ends_all_of_them_with_its_line(
 ) -> None:
     run = _train(shards, tmp_path / "run", "--gpus", "2", "--init", str(tmp_path / "none.pth"))
     assert run.returncode == 1
-    assert "none.pth: cannot read the checkpoint" in run.stderr
+    assert run.stderr.count("none.pth: cannot read the checkpoint") == 1
     assert "Traceback" not in run.stderr
 
 
@@ -120,3 +123,66 @@ def test_a_batch_that_does_not_split_and_missing_gpus_are_usage_errors(
         run = CliRunner().invoke(cli.app, [*options, "--gpus", "4", "--device", "auto"])
         assert run.exit_code == 2
         assert "--gpus 4: found" in run.stderr
+
+
+def _start(shards: Path, out: Path, *options: str) -> tuple[subprocess.Popen[str], list[int]]:
+    """Start two ranks; return their launcher and their process ids once both train."""
+    launcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "stmdata.commands.main",
+            *_options(shards, out),
+            "--steps",
+            "100000",
+            *options,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait(lambda: (out / "metrics.jsonl").exists() and len(_logged(out, "loss")) >= 2, 240)
+    found = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True)
+    ranks = [pid for pid in map(int, found.stdout.split()) if _runs(pid)]
+    return launcher, ranks
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return b"stmtrain" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ranks_end_with_their_launcher(shards: Path, tmp_path: Path) -> None:
+    launcher, ranks = _start(shards, tmp_path / "run", "--gpus", "2")
+    assert len(ranks) == 2
+    launcher.kill()
+    launcher.communicate()
+    _wait(lambda: not any(map(_runs, ranks)), 60)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_rank_that_is_gone_is_reported_in_one_line(
+    shards: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    options = ("--gpus", "2", "--rank-timeout", "10")
+    launcher, ranks = _start(shards, tmp_path / "run", *options)
+    os.kill(ranks[1], number)
+    _, stderr = launcher.communicate(timeout=120)
+    assert launcher.returncode not in (0, None)
+    lines = [line for line in stderr.splitlines() if line.startswith("stm:")]
+    assert len(lines) == 1, stderr
+    assert ("lost the connection" if number == signal.SIGKILL else "no sign of life") in lines[0]
+    assert "Traceback" not in stderr
