@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,13 @@ def test_it_is_the_list_of_its_records(wanted):
         assert packed[number] == row
         assert list(packed[number].members) == list(row.members)
         assert packed.key(number) == row.key
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_numbers_of_any_width_come_back(bits):
+    rows = [SampleIndex("a", {"json": (2**bits - 1 + i, 2**bits - i)}) for i in range(2)]
+    for chosen in (rows[:1], rows[1:], rows):
+        assert list(PackedIndex(chosen)) == chosen
 
 
 def test_a_clip_takes_some_hundred_bytes():
