@@ -22,6 +22,7 @@ from stmtrain.images.masks import (
     resample_mask,
     sharpen,
     slot_table,
+    smooth_levels,
 )
 
 label_maps = arrays(
@@ -158,6 +159,23 @@ def test_one_object_that_was_a_jpeg_is_thresholded(seed, quality):
     assert smooth
     assert np.unique(mask).tolist() == [0, VOID]
     assert ((mask > 0) != blob).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("specks", "levels"),
+    [
+        ([1, 2, 3, 254], [0, VOID]),
+        ([1, 2, 254], []),  # too few
+        ([1, 2, 3, 200], []),  # none about 255
+        ([20, 21, 22, 254], []),  # none about 0
+    ],
+)
+def test_ringing_is_scattered_about_0_and_255(specks, levels):
+    mask = np.zeros((60, 60), np.uint8)
+    mask[30:] = VOID
+    for i, value in enumerate(specks):
+        mask[45 if value > 127 else 15, 5 + 10 * i] = value
+    assert smooth_levels(mask) == levels
 
 
 @given(st.integers(0, 10**6), METHODS)
