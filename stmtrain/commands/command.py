@@ -1,16 +1,22 @@
 """What every ``stm`` command shares: failures that end in one line, and the console."""
 
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from stmtrain.errors import StmError
 from stmtrain.extras import missing
+from stmtrain.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_STANDARD_OUTPUT = "-"
 
 _debug = False
 
@@ -49,10 +55,29 @@ def command(
                     raise
                 raise end(str(absent), absent.exit_code) from None
 
-        parent.command(name)(guarded)
+        parent.command(name, cls=_Command)(guarded)
         return function
 
     return register
+
+
+class _Command(TyperCommand):
+    """A command whose option ``--json`` may be followed by a file, but need not.
+
+    The next word is the file if it ends in .json, or if the command takes no arguments and the word
+    can be nothing else.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare ``--json`` the value that stands for standard output."""
+        if "--json" in args:
+            place = args.index("--json") + 1
+            word = args[place] if place < len(args) else "--"
+            takes_arguments = any(isinstance(option, TyperArgument) for option in self.params)
+            named = word == _STANDARD_OUTPUT or word.endswith(".json")
+            if not named and (takes_arguments or word.startswith("-")):
+                args = [*args[:place], _STANDARD_OUTPUT, *args[place:]]
+        return super().parse_args(ctx, args)
 
 
 def end(message: str, code: int) -> typer.Exit:
@@ -90,8 +115,30 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def open_console(*, quiet: bool = False) -> "Console":
-    """Return the console of standard output, or one that prints nothing."""
+def open_console(*, quiet: bool = False, json: str | None = None) -> "Console":
+    """Return the console for what a command says.
+
+    Args:
+        quiet: Print nothing.
+        json: Value of ``--json``. If it stands for standard output, the console is that of standard
+            error, so that a program reads nothing but JSON.
+    """
     from stmtrain.commands.console import SafeConsole
 
-    return SafeConsole(quiet=quiet)
+    return SafeConsole(quiet=quiet, stderr=json == _STANDARD_OUTPUT)
+
+
+def write_json(target: str | None, value: Mapping[str, Any]) -> bool:
+    """Write a result where ``--json`` asks for it, if it was given.
+
+    Returns:
+        Whether it went to standard output, where nothing else may follow.
+    """
+    if target is None:
+        return False
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    if target == _STANDARD_OUTPUT:
+        typer.echo(text, nl=False)
+        return True
+    write_whole(Path(target), text)
+    return False

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console, print_plain
+from stmtrain.commands.command import command, open_console, print_plain, write_json
 from stmtrain.commands.options import (
     Checkpoint,
     Device,
+    Json,
     Workers,
     inference_options,
     print_notes,
@@ -16,7 +17,6 @@ from stmtrain.commands.options import (
     video_set,
 )
 from stmtrain.errors import StmError, UsageError
-from stmtrain.files import write_whole
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def score(
     check_submission: Annotated[
         Path | None, typer.Option(help="Instead: list every fault of a zip for the server.")
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write every number here.")] = None,
+    json: Json = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Folder for CSV files like the official tool's.")
     ] = None,
@@ -88,7 +88,7 @@ def score(
     from stmtrain.commands.progress import progress_bar
     from stmtrain.scoring.score import score_results
 
-    console = open_console()
+    console = open_console(json=json)
     if check_submission is not None and results is None:
         _check_submission(console, check_submission, videos)
         return
@@ -96,10 +96,9 @@ def score(
         raise UsageError("expected either --results FOLDER or --check-submission FILE")
     with progress_bar(console, "score", "videos") as progress:
         scores = score_results(results, videos, resolve_workers(workers), progress)
-    console.print(scores.table())
     print_notes(console, scores.notes)
-    if json is not None:
-        write_whole(json, scores.to_json())
+    if not write_json(json, scores.to_mapping()):
+        console.print(scores.table())
     if csv is not None:
         scores.write_csv(csv, videos.split)
 

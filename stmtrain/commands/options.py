@@ -38,6 +38,14 @@ CacheFolder = Annotated[
 CacheSize = Annotated[
     float, typer.Option("--cache-size", min=0, help="The most that the cache holds, GB.")
 ]
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="[FILE]",
+        help="Print every number as JSON and nothing else; with FILE.json, write it there.",
+    ),
+]
 
 Year = Annotated[int, typer.Option(help="DAVIS year: 2016 or 2017.")]
 Split = Annotated[str, typer.Option(help="Split: train, val, ...")]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,10 +150,6 @@ class Scores:
     def columns(self) -> dict[str, float]:
         """Return the set's numbers under the official names, ``GLOBAL_COLUMNS``, in [0, 1]."""
         return dict(zip(GLOBAL_COLUMNS, self._row(), strict=True))
-
-    def to_json(self) -> bytes:
-        """Encode :meth:`to_mapping` as an indented UTF-8 JSON file."""
-        return (json.dumps(self.to_mapping(), indent=1, ensure_ascii=False) + "\n").encode()
 
     def write_csv(self, folder: Path, split: str) -> None:
         """Write the CSV files of the official tool, 3 decimals, under their official names."""

@@ -132,7 +132,7 @@ def test_names_are_text_wherever_they_stand(page):
 def test_numbers_are_those_of_stm_score(comparison, page):
     rows = {row[0]: row for row in reversed(Page(page).rows)}  # the summary comes first
     for column, result in enumerate(comparison.results, 1):
-        report = json.loads(result.scores.to_json())
+        report = result.scores.to_mapping()
         for name, values in report["videos"].items():
             assert rows[name][column] == f"{100 * values['J&F-Mean']:.1f}"
         for values in report["objects"]:

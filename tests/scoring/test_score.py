@@ -124,7 +124,7 @@ def test_first_and_last_frame_and_strange_ids_change_nothing(davis, results):
         "long: 9, 255 in up to 6 frames are none of its object ids (1, 2) and count as background",
         "long: 1 PNG files belong to no frame, the first is 00008.png",
     )
-    assert json.loads(after.to_json())["notes"] == list(after.notes)
+    assert after.to_mapping()["notes"] == list(after.notes)
     assert before.notes == ()
 
 
@@ -249,7 +249,7 @@ def test_arguments_are_checked(davis, results):
 
 def test_reports_agree_and_state_the_protocol(davis, results, tmp_path):
     scores = score_davis(results, davis, 2017, "val")
-    report = json.loads(scores.to_json())
+    report = scores.to_mapping()
     assert report["protocol"]["frames_excluded"] == ["first", "last"]
     assert report["protocol"]["memory_every"] is None
     assert report["protocol"]["dataset"] == "DAVIS 2017 val"
