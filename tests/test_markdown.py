@@ -5,13 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import PAGES, page_name
 from tests.paths import ROOT
-
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *(ROOT / folder / "README.md" for folder in ("benchmarks", "shards", "tests/golden")),
-]
 
 
 def _prose(page: Path) -> list[tuple[int, str]]:
@@ -25,12 +20,12 @@ def _prose(page: Path) -> list[tuple[int, str]]:
     return [(n, line) for n, line in enumerate(text.splitlines(), 1) if not line.startswith("|")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_lines_have_at_most_100_characters(page: Path) -> None:
     assert [(number, line) for number, line in _prose(page) if len(line) > 100] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_files_that_a_page_names_exist(page: Path) -> None:
     folders = "stmdata|stmtrain|tests|docs|benchmarks"
     text = page.read_text()
