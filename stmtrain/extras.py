@@ -1,9 +1,12 @@
-"""The optional extras of the distribution: which packages each brings, and how to install them.
+"""The distribution: its version, and which packages each optional extra brings.
 
 The commands turn a failed import of one of these packages into one line (``stmtrain.commands``).
 """
 
+import tomllib
+from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 from stmtrain.errors import UsageError
 
@@ -15,6 +18,14 @@ EXTRAS = {
     "gcs": ("gcsfs",),
 }
 """Modules that each extra of pyproject.toml brings."""
+
+
+def version() -> str:
+    """Return the version: of the checkout that this file is in, else of the installation."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    return metadata.version("stm-vos")
 
 
 def pip_install(extra: str) -> str:

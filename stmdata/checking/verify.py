@@ -5,9 +5,9 @@ Nothing is changed. :mod:`stmdata.checking.check_shard` checks each shard, in an
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stmdata.checking.check_shard import (
     CheckShard,
@@ -52,6 +52,18 @@ class Verification:
     def bad_shards(self) -> tuple[str, ...]:
         """The shards that have faults, in order."""
         return tuple(dict.fromkeys(fault.shard for fault in self.faults if fault.shard))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return everything that was found as plain JSON values."""
+        return {
+            "intact": not self.faults,
+            "shards": self.shards,
+            "bytes": self.bytes,
+            "statistics": dict(self.statistics),
+            "faults": [asdict(fault) for fault in self.faults],
+            "bad_shards": list(self.bad_shards),
+            "notes": list(self.notes),
+        }
 
     def summary(self) -> str:
         """Return one line on how much was checked and how many faults were found."""

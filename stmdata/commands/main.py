@@ -10,7 +10,8 @@ import typer
 
 from stmdata.commands import demo, pack, prepare, shards
 from stmtrain.commands import evaluate, preview, track, train, weights
-from stmtrain.commands.command import show_tracebacks
+from stmtrain.commands.command import echo, show_tracebacks
+from stmtrain.extras import version
 
 _HELP = "Prepare video object segmentation data as tar shards and train STM from them."
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -20,9 +21,21 @@ app.add_typer(shards.app, name="shards")
 app.add_typer(weights.app, name="weights")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        echo(f"stm {version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and stop."
+        ),
+    ] = False,
 ) -> None:
     show_tracebacks(debug)
 

@@ -7,11 +7,13 @@ import typer
 
 from stmdata.commands.options import Annotations, Images
 from stmdata.commands.run import manifest_table, show_making
-from stmtrain.commands.command import command, echo, end, open_console
-from stmtrain.commands.options import CacheFolder, CacheSize, Location, Workers
+from stmtrain.commands.command import command, echo, end, open_console, print_plain, write_json
+from stmtrain.commands.options import CacheFolder, CacheSize, Json, Location, Workers
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from stmdata.checking.verify import Verification
     from stmtrain.shards.cache import Cache
 
@@ -21,12 +23,13 @@ Folder = Annotated[str, typer.Argument(help="Shard folder.")]
 
 
 @command(app, "info")
-def shards_info(shards: Location) -> None:
+def shards_info(shards: Location, json: Json = None) -> None:
     """Show what a shard set contains and how it was made."""
     from stmtrain.shards.reader import ShardSet
 
     shard_set = ShardSet.open(shards)
-    open_console().print(manifest_table(shard_set.name, shard_set.manifest))
+    if not write_json(json, {"name": shard_set.name, **shard_set.manifest.to_mapping()}):
+        open_console().print(manifest_table(shard_set.name, shard_set.manifest))
 
 
 @command(app, "verify", again="run the same command again, it starts anew")
@@ -35,6 +38,7 @@ def shards_verify(
     workers: Workers = "auto",
     cache: CacheFolder = None,
     cache_size: CacheSize = 50.0,
+    json: Json = None,
 ) -> None:
     """Hash and decode everything; name every fault with shard, sample, member and byte."""
     from stmdata.checking.repair import REINDEX
@@ -44,16 +48,17 @@ def shards_verify(
 
     location = parse_location(shards)
     remote = isinstance(location, str)
-    result = _verify(location, workers, user_cache(cache, cache_size) if remote else None)
-    for fault in result.faults:
-        echo(fault)
+    console = open_console(json=json)
+    place = user_cache(cache, cache_size) if remote else None
+    result = _verify(location, workers, console, place)
     name = name_of(location)
+    write_json(json, {"name": name, **result.to_mapping()})
     if result.faults:
         advice = REINDEX if is_indexed(result.config.config) else 'run "stm shards repair"'
         if remote:
             advice = "repair the folder that it was uploaded from, and upload it again"
         raise end(f"{name}: {result.summary()}; {advice}", 1)
-    echo(f"{name}: {result.summary()}")
+    print_plain(console, f"{name}: {result.summary()}")
 
 
 @command(app, "index")
@@ -90,16 +95,15 @@ def shards_repair(
     from stmtrain.shards.urls import local_folder
 
     place = local_folder(folder, "stm shards repair")
-    found = _verify(place, workers)
-    for fault in found.faults:
-        echo(fault)
+    console = open_console()
+    found = _verify(place, workers, console)
     for name in found.bad_shards:
         echo(f"to rebuild: {name}")
     if forget:
         forget_shards(place, found)
         echo(f"{place}: run the command that made it again; it rebuilds the listed shards")
         return
-    with progress_bar(open_console(), f"repair {place}", "samples") as progress:
+    with progress_bar(console, f"repair {place}", "samples") as progress:
         changed = repair(
             place,
             found,
@@ -112,14 +116,18 @@ def shards_repair(
     echo(f"{place}: {len(found.bad_shards)} shards rebuilt; the set is complete")
 
 
-def _verify(location: Path | str, workers: str, cache: "Cache | None" = None) -> "Verification":
-    """Verify with a progress bar and print the notes."""
+def _verify(
+    location: Path | str, workers: str, console: "Console", cache: "Cache | None" = None
+) -> "Verification":
+    """Verify with a progress bar, and print notes and faults."""
     from stmdata.checking.verify import verify
     from stmtrain.commands.progress import progress_bar
     from stmtrain.shards.urls import name_of
 
-    with progress_bar(open_console(), f"verify {name_of(location)}", "samples") as progress:
+    with progress_bar(console, f"verify {name_of(location)}", "samples") as progress:
         result = verify(location, workers=resolve_workers(workers), progress=progress, cache=cache)
     for note in result.notes:
-        echo(f"note: {note}")
+        print_plain(console, f"note: {note}")
+    for fault in result.faults:
+        print_plain(console, str(fault))
     return result

@@ -43,13 +43,14 @@ def evaluate(
     ] = False,
     device: Device = "auto",
     workers: Workers = "auto",
+    json: Json = None,
 ) -> None:
     """Segment videos from their given masks, write palette PNGs, and score them."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.inference.evaluate import evaluate as evaluate_videos
     from stmtrain.training.distributed import usable_device
 
-    console = open_console()
+    console = open_console(json=json)
     with progress_bar(console, "eval", "frames") as progress:
         evaluation = evaluate_videos(
             checkpoint,
@@ -62,8 +63,10 @@ def evaluate(
             workers=resolve_workers(workers),
             progress=progress,
         )
+    printed = write_json(json, evaluation.to_mapping())
     if evaluation.scores is not None:
-        console.print(evaluation.scores.table())
+        if not printed:
+            console.print(evaluation.scores.table())
         print_notes(console, evaluation.scores.notes)
     print_plain(console, evaluation.summary())
     if export is not None:
@@ -90,7 +93,7 @@ def score(
 
     console = open_console(json=json)
     if check_submission is not None and results is None:
-        _check_submission(console, check_submission, videos)
+        _check_submission(console, check_submission, videos, json)
         return
     if results is None or check_submission is not None:
         raise UsageError("expected either --results FOLDER or --check-submission FILE")
@@ -131,7 +134,7 @@ def report(
         print_plain(console, f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser")
 
 
-def _check_submission(console: "Console", path: Path, videos: "VideoSet") -> None:
+def _check_submission(console: "Console", path: Path, videos: "VideoSet", json: str | None) -> None:
     """Print one line per fault; any fault ends the command with exit code 1."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.scoring.submission import check_submission
@@ -140,6 +143,7 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet") -> Non
         faults = check_submission(path, videos, progress)
     for fault in faults:
         print_plain(console, fault)
+    write_json(json, {"file": str(path), "faults": list(faults)})
     if faults:
         raise StmError(f"{path}: {len(faults)} faults, listed above; write the zip again")
     masks = sum(len(videos.protocol.exported(video)) for video in videos.videos)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, echo
+from stmtrain.commands.command import command, echo, write_json
+from stmtrain.commands.options import Json
 
 app = typer.Typer(help="Inspect and convert files of weights.", no_args_is_help=True)
 
@@ -16,12 +17,16 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="List every difference.
 
 
 @command(app, "info")
-def info(file: File, verbose: Verbose = False) -> None:
+def info(file: File, verbose: Verbose = False, json: Json = None) -> None:
     """Show what a file of weights contains, and whether all names and shapes are those of STM."""
+    from dataclasses import asdict
+
     from stmtrain.weights.convert import inspect
 
-    for line in inspect(file, None if verbose else _FEW):
-        echo(line)
+    found = inspect(file)
+    if not write_json(json, asdict(found)):
+        for line in found.lines(None if verbose else _FEW):
+            echo(line)
 
 
 @command(app, "convert")

@@ -19,9 +19,9 @@ from stmtrain.files import open_regular
 from stmtrain.images.masks import resample_mask
 from stmtrain.inference.options import DEFAULT, Inference
 from stmtrain.inference.overlap import decode_ahead, writing_behind
-from stmtrain.inference.results import ResultsFolder, VideoCost, write_mask
+from stmtrain.inference.results import ResultsFolder, VideoCost, write_json, write_mask
 from stmtrain.inference.segment import segment_video
-from stmtrain.inference.summary import Evaluation, add_up, protocol_of, write_results
+from stmtrain.inference.summary import Evaluation, add_up, protocol_of
 from stmtrain.model import STM
 from stmtrain.processes import Progress
 from stmtrain.scoring.score import score_results
@@ -98,7 +98,7 @@ def evaluate(
         evaluation = add_up(folder.done.values(), scores, protocol, warnings, kept)
         if export is not None:
             write_submission(export, out, videos)
-        write_results(out / RESULTS_NAME, evaluation)
+        write_json(out / RESULTS_NAME, evaluation.to_mapping())
     return evaluation
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.inference.options import Inference, options_in_words
-from stmtrain.inference.results import VideoCost, write_json
+from stmtrain.inference.results import VideoCost
 from stmtrain.scoring.scores import Scores
 
 
@@ -35,6 +34,17 @@ class Evaluation:
     frames_per_second_all: float
     peak_memory: int
     kept: int = 0
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the content of ``results.json`` as plain JSON values."""
+        return {
+            "protocol": dict(self.protocol),
+            "warnings": list(self.warnings),
+            "frames_per_second": self.frames_per_second,
+            "frames_per_second_with_reading": self.frames_per_second_all,
+            "peak_memory_bytes": self.peak_memory,
+            "scores": self.scores.to_mapping() if self.scores else None,
+        }
 
     def summary(self) -> str:
         """Describe in a few lines how the numbers were obtained, so that they can be compared."""
@@ -100,16 +110,3 @@ def add_up(
         peak_memory=max(cost.peak_memory for cost in costs),
         kept=kept,
     )
-
-
-def write_results(path: Path, evaluation: Evaluation) -> None:
-    """Write ``results.json``."""
-    value = {
-        "protocol": dict(evaluation.protocol),
-        "warnings": list(evaluation.warnings),
-        "frames_per_second": evaluation.frames_per_second,
-        "frames_per_second_with_reading": evaluation.frames_per_second_all,
-        "peak_memory_bytes": evaluation.peak_memory,
-        "scores": evaluation.scores.to_mapping() if evaluation.scores else None,
-    }
-    write_json(path, value)

@@ -218,9 +218,9 @@ class Manifest:
         """The hash that every sidecar of the set carries."""
         return config_hash(self.config)
 
-    def to_json(self) -> bytes:
-        """Encode as the manifest file's bytes, indented for human readers."""
-        value = {
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the content of the manifest file as JSON values."""
+        return {
             "format": FORMAT_NAME,
             "format_version": FORMAT_VERSION,
             "config": dict(self.config),
@@ -229,7 +229,10 @@ class Manifest:
             "totals": dict(self.totals),
             "skipped": dict(self.skipped),
         }
-        text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def to_json(self) -> bytes:
+        """Encode as the manifest file's bytes, indented for human readers."""
+        text = json.dumps(self.to_mapping(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         return text.encode(errors="surrogatepass")
 
     @classmethod

@@ -1,6 +1,7 @@
 """What a file of weights contains, and the same weights as a plain state dict in another file."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +17,110 @@ from stmtrain.weights.files import (
     state_in,
     write_state,
 )
-from stmtrain.weights.load import backbone_of, compare_stm, describe, listing, stm_state, summary
+from stmtrain.weights.load import (
+    Differences,
+    backbone_of,
+    compare_stm,
+    describe,
+    listing,
+    stm_state,
+    summary,
+)
 
 _SUFFIXES = (".pth", ".pt", SAFETENSORS)
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", ".mean", ".std")
 
 
-def inspect(path: Path, most: int | None = None) -> list[str]:
-    """Describe a file of weights of any model, in lines.
+@dataclass(frozen=True)
+class Inspection:
+    """What a file of weights contains.
 
-    Args:
-        path: The file.
-        most: Differences from STM to list, of each kind; ``None`` for all.
+    Attributes:
+        file: Its path.
+        format: ``safetensors`` or ``PyTorch``.
+        bytes: Its size.
+        model: Which model it is, in words.
+        backbone: Of STM; ``None`` for another model.
+        state_dict: Where in the file the state dict is.
+        tensors: Their number.
+        parameters: Their elements, without buffers.
+        dtypes: Of the tensors, sorted.
+        steps: Steps of training, if the file is a checkpoint.
+        recipe: Name of the recipe, if the file is a checkpoint.
+        averaged: Whether there are averaged weights too.
+        not_finite: Tensors with NaN or infinity.
+        counters: Whether BatchNorm's counters are there; ``None`` for another model.
+        differences: From STM, by kind; ``None`` for another model.
+    """
+
+    file: str
+    format: str
+    bytes: int
+    model: str
+    backbone: str | None
+    state_dict: str
+    tensors: int
+    parameters: int
+    dtypes: tuple[str, ...]
+    steps: int | None
+    recipe: str | None
+    averaged: bool
+    not_finite: tuple[str, ...]
+    counters: bool | None = None
+    differences: Differences | None = None
+
+    def lines(self, most: int | None = None) -> list[str]:
+        """Describe the file in lines, with at most ``most`` differences of each kind."""
+        lines = [
+            f"file: {self.file} ({self.format}, {self.bytes / 1e6:.1f} MB)",
+            f"model: {self.model}",
+            f"state dict: {self.state_dict}",
+            f"tensors: {self.tensors}, {self.parameters / 1e6:.2f} M parameters, "
+            f"{', '.join(self.dtypes)}",
+        ]
+        if self.steps is not None and self.recipe is not None:
+            lines.append(f"training: {self.steps} steps of recipe {self.recipe}")
+        if self.averaged:
+            lines.append("averaged weights: present (stm weights convert --ema selects them)")
+        if self.not_finite:
+            first = self.not_finite[0]
+            lines.append(f"NaN or infinity: in {len(self.not_finite)} tensors (first {first})")
+        if self.counters is False:
+            lines.append("BatchNorm's counters: absent, set to zero when loaded")
+        if self.differences is not None:
+            found = summary(self.differences) or "all as they should be"
+            lines += [f"names and shapes: {found}", *listing(self.differences, most)]
+        return lines
+
+
+def inspect(path: Path) -> Inspection:
+    """Inspect a file of weights of any model.
 
     Raises:
         CheckpointError: The file is unreadable, damaged, or contains no state dict.
     """
     content = load_file(path)
     state = state_in(content, path)
-    kind = "safetensors" if path.suffix == SAFETENSORS else "PyTorch"
-    parameters = sum(t.numel() for name, t in state.items() if not name.endswith(_BUFFERS))
-    dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})
-    lines = [
-        f"file: {path} ({kind}, {path.stat().st_size / 1e6:.1f} MB)",
-        f"model: {describe(state)}",
-        f"state dict: {location_of(content)}",
-        f"tensors: {len(state)}, {parameters / 1e6:.2f} M parameters, {', '.join(dtypes)}",
-    ]
     step, recipe = content.get("step"), content.get("recipe")
-    if isinstance(step, int) and isinstance(recipe, Mapping):
-        lines.append(f"training: {step} steps of recipe {shown(recipe.get('name'))}")
-    if _has_averages(content):
-        lines.append("averaged weights: present (stm weights convert --ema selects them)")
-    not_finite = _not_finite(state)
-    if not_finite:
-        lines.append(f"NaN or infinity: in {len(not_finite)} tensors (first {not_finite[0]})")
-    backbone = backbone_of(state)
-    if backbone is not None:
-        complete, differences = compare_stm(state, backbone)
-        if len(complete) > len(state):
-            lines.append("BatchNorm's counters: absent, set to zero when loaded")
-        lines.append(f"names and shapes: {summary(differences) or 'all as they should be'}")
-        lines += listing(differences, most)
-    return lines
+    found = Inspection(
+        file=str(path),
+        format="safetensors" if path.suffix == SAFETENSORS else "PyTorch",
+        bytes=path.stat().st_size,
+        model=describe(state),
+        backbone=backbone_of(state),
+        state_dict=location_of(content),
+        tensors=len(state),
+        parameters=sum(t.numel() for name, t in state.items() if not name.endswith(_BUFFERS)),
+        dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})),
+        steps=step if isinstance(step, int) else None,
+        recipe=shown(recipe.get("name")) if isinstance(recipe, Mapping) else None,
+        averaged=_has_averages(content),
+        not_finite=tuple(_not_finite(state)),
+    )
+    if found.backbone is None:
+        return found
+    complete, differences = compare_stm(state, found.backbone)
+    return replace(found, counters=len(complete) == len(state), differences=differences)
 
 
 def convert(
