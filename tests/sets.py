@@ -5,7 +5,7 @@ from typing import Any
 
 from stmdata.packing.clips import ClipOptions, prepare_coco
 from stmdata.packing.pack import pack
-from stmdata.packing.videos import SHARD_BYTES, prepare_videos
+from stmdata.packing.videos import SHARD_BYTES, OnBadVideo, prepare_videos
 from stmtrain.shards.manifest import Manifest
 
 __all__ = ["pack_coco", "pack_davis", "pack_videos", "pack_youtube_vos"]
@@ -27,10 +27,13 @@ def pack_videos(
     resize: int | None = None,
     *,
     shard_bytes: int = SHARD_BYTES,
+    on_bad_video: OnBadVideo = "raise",
     **more: Any,
 ) -> Manifest:
     """Pack a split of a data set; ``more`` as for ``pack``."""
-    plan = prepare_videos(dataset, root, split, resize, shard_bytes=shard_bytes)
+    plan = prepare_videos(
+        dataset, root, split, resize, shard_bytes=shard_bytes, on_bad_video=on_bad_video
+    )
     return pack(plan, out, **more)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from stmdata.checking.verify import Verification
 from stmdata.packing.config import SetConfig
 from stmdata.packing.pack import SetPlan, ShardSummary, manifest_of, pack
+from stmdata.packing.videos import OnBadVideo, prepare_videos
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, read_regular, remove, write_if_changed
@@ -58,6 +59,7 @@ def repair(
     found: Verification,
     places: Mapping[str, Path | None],
     *,
+    on_bad_video: OnBadVideo = "raise",
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -67,6 +69,7 @@ def repair(
         folder: The set.
         found: The result of verifying it.
         places: The input by :func:`options_needed`; not needed if no shard is bad.
+        on_bad_video: As of :func:`~stmdata.packing.videos.prepare_videos`, for a set of videos.
         workers: Number of processes.
         progress: As of :func:`~stmdata.packing.pack.pack`.
 
@@ -87,7 +90,9 @@ def repair(
     if not found.bad_shards:
         _rebuild_manifest(folder, found.config)
         return []
-    plan = _plan_again(folder, found.config.config, [given[name] for name in needed])()
+    plan = _plan_again(
+        folder, found.config.config, [given[name] for name in needed], on_bad_video
+    )()
     manifest = pack(plan, folder, workers=workers, remake=found.bad_shards, progress=progress)
     old = {entry.name: entry.sha256 for entry in before}
     return [e.name for e in manifest.shards if old.get(e.name, e.sha256) != e.sha256]
@@ -136,11 +141,14 @@ def _rebuild_manifest(folder: Path, config: SetConfig) -> None:
         write_if_changed(folder / MANIFEST_NAME, manifest_of(config.config, shards).to_json())
 
 
-def _plan_again(folder: Path, config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
+def _plan_again(
+    folder: Path, config: Mapping[str, Any], places: Sequence[Path], on_bad_video: OnBadVideo
+) -> _Again:
     """Return the call that plans the set, with the settings of its configuration."""
-    plan = _plan_videos if str(config.get("dataset")) in DATASETS else _plan_clips
     try:
-        return plan(config, places)
+        if str(config.get("dataset")) in DATASETS:
+            return _plan_videos(config, places[0], on_bad_video)
+        return _plan_clips(config, places)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{folder / CONFIG_NAME}: its configuration is not one of this release ({error!r}); "
@@ -162,16 +170,15 @@ def _plan_clips(config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
     return partial(prepare, images, labels, options, config["source"]["limit"])
 
 
-def _plan_videos(config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
-    from stmdata.packing.videos import prepare_videos
-
+def _plan_videos(config: Mapping[str, Any], root: Path, on_bad_video: OnBadVideo) -> _Again:
     dataset = DATASETS[config["dataset"]]
     return partial(
         prepare_videos,
         dataset.name,
-        places[0],
+        root,
         config["split"],
         config["resize"],
         options={name: config[name] for name in dataset.options},
         shard_bytes=config["shard_bytes"],
+        on_bad_video=on_bad_video,
     )

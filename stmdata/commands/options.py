@@ -5,9 +5,14 @@ from typing import Annotated
 
 import typer
 
+from stmtrain.commands.options import OnBad
+
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Annotations = Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another set in --out.")]
+OnBadVideo = Annotated[
+    OnBad, typer.Option(help="Report all unusable videos and stop, or skip and count them.")
+]
 Resize = Annotated[
     int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
 ]

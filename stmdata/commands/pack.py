@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from stmdata.commands.options import Overwrite, Resize
+from stmdata.commands.options import OnBadVideo, Overwrite, Resize
 from stmdata.commands.run import run_packing
 from stmtrain.commands.command import command
-from stmtrain.commands.options import Out, Split, Workers, Year
+from stmtrain.commands.options import OnBad, Out, Split, Workers, Year
 
 app = typer.Typer()
 
@@ -23,11 +23,12 @@ def pack_videos(
     resize: Resize = None,
     workers: Workers = "auto",
     overwrite: Overwrite = False,
+    on_bad_video: OnBadVideo = OnBad.RAISE,
 ) -> None:
     """Pack the videos of any known data set as they are, or resized, into shards."""
     from stmdata.packing.videos import prepare_videos
 
-    plan = partial(prepare_videos, layout, root, split, resize)
+    plan = partial(prepare_videos, layout, root, split, resize, on_bad_video=on_bad_video.value)
     run_packing(plan, out, "videos", workers, overwrite)
 
 
@@ -40,9 +41,10 @@ def pack_davis(
     resize: Resize = None,
     workers: Workers = "auto",
     overwrite: Overwrite = False,
+    on_bad_video: OnBadVideo = OnBad.RAISE,
 ) -> None:
     """Pack DAVIS videos as they are, or resized, into shards."""
-    pack_videos(root, f"davis{year}", split, out, resize, workers, overwrite)
+    pack_videos(root, f"davis{year}", split, out, resize, workers, overwrite, on_bad_video)
 
 
 @command(app, "pack-youtube-vos")
@@ -55,6 +57,7 @@ def pack_youtube_vos(
     resize: Resize = None,
     workers: Workers = "auto",
     overwrite: Overwrite = False,
+    on_bad_video: OnBadVideo = OnBad.RAISE,
 ) -> None:
     """Pack YouTube-VOS videos as they are, or resized, into shards."""
-    pack_videos(root, "youtube-vos", split, out, resize, workers, overwrite)
+    pack_videos(root, "youtube-vos", split, out, resize, workers, overwrite, on_bad_video)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.options import Annotations, Images
+from stmdata.commands.options import Annotations, Images, OnBadVideo
 from stmdata.commands.run import manifest_table, show_making
 from stmtrain.commands.command import command, echo, end, open_console, print_plain, write_json
-from stmtrain.commands.options import CacheFolder, CacheSize, Json, Location, Workers
+from stmtrain.commands.options import CacheFolder, CacheSize, Json, Location, OnBad, Workers
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def shards_repair(
     forget: Annotated[
         bool, typer.Option("--forget", help="Only unmark bad shards; the first command remakes.")
     ] = False,
+    on_bad_video: OnBadVideo = OnBad.RAISE,
     workers: Workers = "auto",
 ) -> None:
     """List the bad shards and rebuild them from the input of the set."""
@@ -108,6 +109,7 @@ def shards_repair(
             place,
             found,
             {"images": images, "annotations": annotations, "masks": masks, "root": root},
+            on_bad_video=on_bad_video.value,
             workers=resolve_workers(workers),
             progress=progress,
         )

@@ -16,6 +16,7 @@ from typing import Any, Self
 from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers, holding_config, prepare_folder, remove_set
 from stmdata.packing.writer import write_shard
+from stmtrain.datasets.files import describe_faults
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.files import locked, read_regular, remove, write_if_changed, writing
 from stmtrain.processes import Progress, map_unordered
@@ -41,6 +42,19 @@ class Job:
     def shard(self) -> str:
         """The tar's file name."""
         return f"{self.name}.tar"
+
+
+class FaultyInputsError(DataError):
+    """Inputs of a job that cannot be used; other jobs are still made, to report all at once.
+
+    Attributes:
+        faults: One line on each input, by its name.
+        advice: What else the user can do, for all of them.
+    """
+
+    def __init__(self, faults: Mapping[str, str], advice: str) -> None:
+        super().__init__(f"{describe_faults(faults)}, {advice}")
+        self.faults, self.advice = faults, advice
 
 
 Make = Callable[[Job], Iterable[Sample | Skipped]]
@@ -110,8 +124,9 @@ def pack(
             finished = _make_shards(out, plan, config.hash, workers, remake, tally)
             manifest = manifest_of(config.config, finished)
             if not manifest.totals["samples"]:
+                reason = _no_sample(out, config.shards)
                 remove_set(out, config.shards)
-                raise DataError(_no_sample(out, manifest.skipped))
+                raise DataError(reason)
             write_if_changed(out / MANIFEST_NAME, manifest.to_json())
             return manifest
         except DataError:
@@ -123,13 +138,17 @@ def pack(
             clear_leftovers(out, config.shards)
 
 
-def _no_sample(out: Path, skipped: Mapping[str, int]) -> str:
-    """Say why there is no sample: the most frequent reasons."""
-    most = sorted(skipped.items(), key=lambda item: -item[1])[:_MOST_REASONS]
-    reasons = ", ".join(f"{reason} ({count} times)" for reason, count in most) or "no input"
+def _no_sample(out: Path, shards: Iterable[str]) -> str:
+    """Say why there is no sample: the most frequent reasons, each with an example."""
+    inputs: dict[str, list[str]] = {}
+    for path in (out / sidecar_name(shard) for shard in shards):
+        for item in Sidecar.from_json(read_regular(path), str(path)).skipped:
+            inputs.setdefault(item.reason, []).append(item.input)
+    most = sorted(inputs.items(), key=lambda item: -len(item[1]))[:_MOST_REASONS]
+    reasons = "; ".join(f"{why} ({len(those)} times), such as {those[0]}" for why, those in most)
     return (
-        f"{out}: expected at least one sample, none could be made: {reasons}; correct the input or "
-        "the settings (nothing was written)"
+        f"{out}: expected at least one sample, none could be made: {reasons or 'no input'}; "
+        "correct the input or the settings (nothing was written)"
     )
 
 
@@ -181,10 +200,15 @@ class Tally:
             self._progress(self._samples, self._expected, note)
 
 
-def _write_job(out: Path, make: Make, config_hash: str, job: Job) -> ShardSummary:
-    """Make one shard; the function that the workers run."""
+def _write_job(
+    out: Path, make: Make, config_hash: str, job: Job
+) -> ShardSummary | tuple[Mapping[str, str], str]:
+    """Make one shard, or return the faults of its inputs; the function that the workers run."""
     with holding_config(out, config_hash):
-        return ShardSummary.of(write_shard(out / job.shard, make(job), config_hash))
+        try:
+            return ShardSummary.of(write_shard(out / job.shard, make(job), config_hash))
+        except FaultyInputsError as error:
+            return error.faults, error.advice
 
 
 def _make_shards(
@@ -204,10 +228,18 @@ def _make_shards(
         remove([out / MANIFEST_NAME])
         remove([out / sidecar_name(job.shard) for job in missing])
     write = partial(_write_job, out, plan.make, digest)
+    faults: dict[str, str] = {}
+    advice = ""
     with closing(map_unordered(write, missing, workers, on_count=tally.add)) as results:
-        for shard in results:
-            done[shard.entry.name] = shard
-            claim_keys(owner, shard)
+        for result in results:
+            if isinstance(result, ShardSummary):
+                done[result.entry.name] = result
+                claim_keys(owner, result)
+            else:
+                faults.update(result[0])
+                advice = result[1]
+    if faults:
+        raise FaultyInputsError(dict(sorted(faults.items())), advice)
     return [done[job.shard] for job in plan.jobs]
 
 

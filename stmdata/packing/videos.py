@@ -7,14 +7,15 @@ decoded once, which proves that it is readable and has the size of its video.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stmdata.packing.pack import Job, SetPlan
-from stmtrain.datasets.dataset import find_dataset
+from stmdata.packing.pack import FaultyInputsError, Job, SetPlan
+from stmtrain.datasets.dataset import Dataset, find_dataset
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
 from stmtrain.extras import require
@@ -31,7 +32,11 @@ SHARD_BYTES = 64 << 20
 JPEG_QUALITY = 95
 """Of frames that were resized; others keep their bytes."""
 _RESIZE_RANGE = (16, 8192)
+_ADVICE = "or leave them out with --on-bad-video skip"
 
+OnBadVideo = Literal["raise", "skip"]
+
+_Files = list[tuple[str, str, int]]
 Size = tuple[int, int]
 """(height, width), pixels."""
 
@@ -44,6 +49,7 @@ def prepare_videos(
     *,
     options: Mapping[str, str] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    on_bad_video: OnBadVideo = "raise",
 ) -> SetPlan:
     """Plan the shards of a split of a data set; :func:`~stmdata.packing.pack.pack` makes them.
 
@@ -59,6 +65,9 @@ def prepare_videos(
             trains at 480.
         options: Options of the data set that differ from its defaults.
         shard_bytes: Size at which a shard is full, bytes of its source files.
+        on_bad_video: Report all videos that cannot be used in one error: incomplete ones here,
+            those with damaged files once all others are packed. Or skip and count them. This is
+            no part of the configuration: a set that an error stopped resumes with ``skip``.
 
     Raises:
         UsageError: A value is out of range, or there is no such data set or split.
@@ -74,10 +83,14 @@ def prepare_videos(
         raise UsageError(f"--resize: expected a short side of {low} to {high}, found {resize}")
     if resize is not None:
         require("cv2", "--resize")
+    if on_bad_video not in ("raise", "skip"):
+        raise UsageError(f"--on-bad-video: expected raise or skip, found {on_bad_video!r}")
     known = find_dataset(dataset)
     chosen = {**known.options, **(options or {})}
-    videos = known.videos(Path(root), split, **chosen)
-    files = [_list_files(video) for video in videos]
+    listed, faults = _list_videos(known, Path(root), split, chosen)
+    videos, files = [video for video, _ in listed], [sizes for _, sizes in listed]
+    if faults and (on_bad_video == "raise" or not videos):
+        raise FaultyInputsError(faults, _ADVICE if on_bad_video == "raise" else "no other is left")
     names = [video.name for video in videos]
     config = {
         "dataset": known.name,
@@ -91,28 +104,49 @@ def prepare_videos(
             "frames": sum(len(video.frames) for video in videos),
             "masks": sum(len(video.masks) for video in videos),
             "sha256_of_names_and_sizes": hashlib.sha256(canonical_json([names, files])).hexdigest(),
+            **({"left_out": sorted(faults)} if faults else {}),
         },
     }
-    groups = _group([sum(size for _, _, size in listed) for listed in files], shard_bytes)
+    make = VideoMaker(known.name, split, resize, Path(root), on_bad_video)
+    groups = _group([sum(size for _, _, size in sizes) for sizes in files], shard_bytes)
     jobs = [
         Job(f"{known.name}-{split}-{number:06d}", tuple(videos[i] for i in group))
         for number, group in enumerate(groups)
     ]
-    return SetPlan(config, jobs, VideoMaker(known.name, split, resize))
+    if faults:
+        left_out = tuple(make.left_out(name, fault) for name, fault in sorted(faults.items()))
+        jobs[0] = replace(jobs[0], items=left_out + jobs[0].items)
+    return SetPlan(config, jobs, make)
 
 
 @dataclass(frozen=True)
 class VideoMaker:
-    """Makes the samples of a job whose items are videos, with the options of the plan."""
+    """Makes the samples of a job of videos, and videos left out, with the options of the plan."""
 
     dataset: str
     split: str
     resize: int | None
+    root: Path
+    on_bad_video: OnBadVideo
 
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
         """Yield one sample per video, and a note for every object that its masks do not show."""
-        for video in job.items:
-            yield from self._video(video)
+        faults: dict[str, str] = {}
+        for item in job.items:
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            try:
+                yield from self._video(item)
+            except DataError as error:  # raised before the video's sample is yielded
+                faults[item.name] = str(error)
+                yield self.left_out(item.name, str(error))
+        if faults and self.on_bad_video == "raise":
+            raise FaultyInputsError(faults, _ADVICE)
+
+    def left_out(self, name: str, fault: str) -> Skipped:
+        """Note a video that cannot be used, in words that do not depend on where the tree is."""
+        return Skipped(f"{name}: {fault.replace(f'{self.root}/', '')}", "unusable video, left out")
 
     def _video(self, video: Video) -> Iterator[Sample | Skipped]:
         """Yield the sample of one video, then its notes."""
@@ -192,7 +226,21 @@ def _group(sizes: Sequence[int], limit: int) -> list[list[int]]:
     return groups
 
 
-def _list_files(video: Video) -> list[tuple[str, str, int]]:
+def _list_videos(
+    dataset: Dataset, root: Path, split: str, options: Mapping[str, str]
+) -> tuple[list[tuple[Video, _Files]], dict[str, str]]:
+    """Return the complete videos of a split, each with its files, and the others' faults."""
+    found, faults = dataset.usable_videos(root, split, **options)
+    listed = []
+    for video in found:
+        try:
+            listed.append((video, _list_files(video)))
+        except DataError as error:
+            faults[video.name] = str(error)
+    return listed, faults
+
+
+def _list_files(video: Video) -> _Files:
     """Return (kind, name, bytes) of a video's files; any change of the tree shows in these."""
     out = []
     for kind, files in (("frame", video.frames), ("mask", video.masks)):

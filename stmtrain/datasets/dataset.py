@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stmtrain.datasets import protocol
 from stmtrain.datasets.davis import davis_videos
+from stmtrain.datasets.files import FaultyVideosError, describe_faults
 from stmtrain.datasets.protocol import Protocol
 from stmtrain.datasets.video import Video, fit_masks
 from stmtrain.datasets.video_set import VideoSet
@@ -26,7 +27,8 @@ class Dataset:
         name: What it is called in shard sets and options; never changes.
         title: What it is called in reports.
         list_videos: Lists the videos of a split, given its root folder, ``split=`` and, by name,
-            the ``options``. Raises :class:`DataError` if the tree is incomplete.
+            the ``options``. Raises :class:`DataError` if the tree is incomplete; the kind that
+            :func:`~stmtrain.datasets.files.list_all` raises lets packing go on with the others.
         protocol: How its results are exported and scored.
         splits: The splits it has; empty if these are the folders of the root.
         scored_split: The split that is evaluated unless another is asked for.
@@ -57,14 +59,27 @@ class Dataset:
 
         Raises:
             UsageError: There is no such split.
-            DataError: The tree is incomplete.
+            DataError: The tree is incomplete; names all faults.
         """
+        videos, faults = self.usable_videos(root, split, **options)
+        if faults:
+            raise DataError(describe_faults(faults))
+        return videos
+
+    def usable_videos(
+        self, root: Path, split: str, **options: str
+    ) -> tuple[list[Video], dict[str, str]]:
+        """Return what :meth:`videos` does, without videos that have faults, and these by name."""
         if self.splits and split not in self.splits:
             raise UsageError(
                 f"split: expected one of {', '.join(self.splits)} of {self.title}, found {split!r}"
             )
-        videos = self.list_videos(root, split=split, **{**self.options, **options})
-        return [replace(video, binary=True) for video in videos] if self.binary else videos
+        faults: dict[str, str] = {}
+        try:
+            videos = self.list_videos(root, split=split, **{**self.options, **options})
+        except FaultyVideosError as error:
+            videos, faults = list(error.usable), dict(error.faults)
+        return [replace(video, binary=self.binary) for video in videos], faults
 
     def open(self, root: Path, split: str | None = None) -> VideoSet:
         """Open a split for evaluation, with masks that fit their frames.

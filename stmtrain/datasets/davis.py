@@ -42,6 +42,7 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
     masks_root = find_folder(root, "Annotations", resolution)
 
     def video(name: str) -> Video:
+        plain_name(name, f"{root}: list of {split}")
         frames, masks = pair_files(frames_root / name, masks_root / name)
         needed = frames if split in _MASKED_SPLITS else [next(iter(frames))]
         bare = [frame for frame in needed if frame not in masks]
@@ -83,7 +84,7 @@ def _read_names(path: Path) -> list[str]:
         *folders, name = re.split(r"\s+/", line.replace("\\", "/").strip("/"))[0].split("/")
         if folders and name.lower().endswith((".jpg", ".jpeg", ".png")):
             name = folders[-1]
-        names.append(plain_name(name, str(path)))
+        names.append(name)
     if not names:
         raise DataError(f"{path}: expected sequence names, found an empty list; replace the file")
     return list(dict.fromkeys(names))

@@ -1,9 +1,10 @@
 """Listing the folders of data sets: images paired by name, and clear errors if some are missing."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stmtrain.errors import DataError
 
@@ -38,21 +39,45 @@ def video_folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not _JUNK.fullmatch(p.name))
 
 
+class FaultyVideosError(DataError):
+    """Some videos of a data set cannot be used.
+
+    Attributes:
+        faults: One line on each of them, by name.
+        usable: What was read of the others.
+    """
+
+    def __init__(self, faults: Mapping[str, str], usable: Sequence[Any]) -> None:
+        super().__init__(describe_faults(faults))
+        self.faults, self.usable = faults, usable
+
+
 def list_all(names: Iterable[str], read: Callable[[str], T]) -> list[T]:
-    """Return ``read(name)`` for each name; the faults of all videos are raised as one error."""
-    found, faults = [], []
+    """Return ``read(name)`` for each name.
+
+    Raises:
+        FaultyVideosError: ``read`` raised :class:`DataError` for some.
+    """
+    found, faults = [], {}
     for name in names:
         try:
             found.append(read(name))
         except DataError as error:
-            faults.append(str(error))
-    if len(faults) == 1:
-        raise DataError(faults[0])
+            faults[name] = str(error)
     if faults:
-        listed = "; ".join(f"({i}) {fault}" for i, fault in enumerate(faults[:_MOST], 1))
-        more = f"; and {len(faults) - _MOST} more" if len(faults) > _MOST else ""
-        raise DataError(f"{len(faults)} videos cannot be used: {listed}{more}")
+        raise FaultyVideosError(faults, found)
     return found
+
+
+def describe_faults(faults: Mapping[str, str]) -> str:
+    """Return one line on all videos that cannot be used, given their faults by name."""
+    if len(faults) == 1:
+        return next(iter(faults.values()))
+    listed = "; ".join(
+        f"({i}) {fault}" for i, fault in enumerate(islice(faults.values(), _MOST), 1)
+    )
+    more = f"; and {len(faults) - _MOST} more" if len(faults) > _MOST else ""
+    return f"{len(faults)} videos cannot be used: {listed}{more}"
 
 
 def pair_files(frames_folder: Path, masks_folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -54,17 +54,19 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
     if not meta_path.is_file():
         return list_all(found, lambda v: _video_of_masks(frames_root / v, masks_root / v))
     listed = _read_meta(meta_path)
-    unlisted = [
-        name for name in found if name not in listed and any((frames_root / name).iterdir())
-    ]
-    if unlisted:
-        raise DataError(
-            f"{frames_root}: expected only the videos of {meta_path}, found also "
-            f"{some(unlisted)}; use the meta.json that lists them, or remove them"
-        )
-    return list_all(
-        sorted(listed), lambda v: _video(frames_root / v, masks_root / v, listed[v], meta_path)
-    )
+    filled = [name for name in found if name in listed or any((frames_root / name).iterdir())]
+
+    def video(name: str) -> Video:
+        plain_name(name, str(meta_path))
+        if name not in listed:
+            raise DataError(
+                f"{frames_root / name}: expected only videos of {meta_path}, which does not list "
+                "this one; use the meta.json that lists it, or remove it"
+            )
+        objects = _read_objects(listed[name], f"{meta_path}: video {name!r}")
+        return _video(frames_root / name, masks_root / name, objects, meta_path)
+
+    return list_all(sorted({*listed, *filled}), video)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ def _video(
     )
 
 
-def _read_meta(path: Path) -> dict[str, dict[int, _Object]]:
-    """Return video name to object id to what is stated about the object."""
+def _read_meta(path: Path) -> dict[str, Any]:
+    """Return video name to what is stated about the video."""
     try:
         meta = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
@@ -128,13 +130,11 @@ def _read_meta(path: Path) -> dict[str, dict[int, _Object]]:
     videos = meta.get("videos") if isinstance(meta, dict) else None
     if not isinstance(videos, dict) or not videos:
         raise DataError(f'{path}: expected a JSON object with "videos"; use the original file')
-    return {
-        plain_name(name, str(path)): _read_objects(video, f"{path}: video {name!r}")
-        for name, video in videos.items()
-    }
+    return videos
 
 
 def _read_objects(video: Any, where: str) -> dict[int, _Object]:
+    """Return object id to what is stated about the object."""
     try:
         objects = {
             int(key): _Object(

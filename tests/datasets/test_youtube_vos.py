@@ -65,7 +65,10 @@ def test_youtube_all_frames_borrow_masks_and_meta(youtube):
         ),
         (lambda s: (s / "JPEGImages/0a1b/00015.jpg").unlink(), "object 1: lists frames .* 00015"),
         (lambda s: (s / "JPEGImages/0a1b").rename(s / "x"), "0a1b: expected a folder of .jpg"),
-        (lambda s: touch(s / "JPEGImages/new", ["00000.jpg"]), "found also new"),
+        (
+            lambda s: touch(s / "JPEGImages/new", ["00000.jpg"]),
+            "new: expected only videos of",
+        ),
         (lambda s: (s / "meta.json").write_text("[]"), 'expected a JSON object with "videos"'),
         (lambda s: (s / "meta.json").write_text("{"), "expected JSON"),
         (lambda s: write_meta(s, {"0a1b": {}}), "video '0a1b': expected"),

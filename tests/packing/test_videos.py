@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from stmdata.packing.videos import _group
+from stmdata.packing.videos import SHARD_BYTES, _group
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError, UsageError
@@ -445,3 +445,94 @@ def test_frames_with_an_orientation_fit_their_masks(tmp_path, orientation, paint
     assert manifest.skipped == ({"turned upright, encoded anew": 1} if turned else {})
     video = find_dataset("davis2017").open(root, "train").videos[0]
     assert abs(video.read_frame("1").astype(int) - expected).mean() < 3
+
+
+# --- unusable videos ------------------------------------------------------------------------------
+
+
+def faulty_davis(root: Path, damage: Mapping[str, tuple[str, Callable[[Path], object]]]) -> Path:
+    """Five videos a..e of two objects; ``damage`` gives a folder and what is done to frame 1."""
+    mask = np.zeros((20, 24), np.uint8)
+    mask[4:12, 5:15], mask[14:18, 2:8] = 1, 7
+    write_davis(root, {name: dict.fromkeys(("0", "1", "2"), mask) for name in "abcde"})
+    for name, (folder, change) in damage.items():
+        suffix = "jpg" if folder == "JPEGImages" else "png"
+        change(root / folder / "480p" / name / f"1.{suffix}")
+    return root
+
+
+FAULTS = {
+    "incomplete": ("Annotations", Path.unlink, "none for 1"),
+    "orphan": ("JPEGImages", Path.unlink, "masks without a frame"),
+    "cut frame": ("JPEGImages", cut, "JPEG is damaged"),
+    "cut mask": ("Annotations", cut, "expected a mask PNG"),
+    "small mask": ("Annotations", shrink_mask, "found 23x20"),
+    "dangling": ("Annotations", lambda p: (p.unlink(), p.symlink_to("no")), "cannot be read"),
+}
+FAULTS_OF_VIDEOS = st.dictionaries(
+    st.sampled_from("abcde"), st.sampled_from(sorted(FAULTS)), min_size=1, max_size=4
+)
+
+
+@given(FAULTS_OF_VIDEOS, st.sampled_from([1, SHARD_BYTES]), st.sampled_from([None, 16]))
+@examples(25)
+def test_unusable_videos_are_left_out_counted_and_named(tmp_path_factory, kinds, limit, resize):
+    """With skip, the set is that of the other videos; where the tree lies does not matter."""
+    tmp_path = tmp_path_factory.mktemp("skip")
+    damage = {name: FAULTS[kind][:2] for name, kind in kinds.items()}
+    root = faulty_davis(tmp_path / "tree", damage)
+    options = {"shard_bytes": limit, "on_bad_video": "skip"}
+    manifest = pack_davis(root, 2017, "train", tmp_path / "out", resize, **options)
+    assert manifest.skipped == {"unusable video, left out": len(kinds)}
+    (named,) = ShardSet.open(tmp_path / "out").notes("unusable video").values()
+    assert sorted(text.split(": ")[0] for text in named) == sorted(kinds)
+    for text in named:
+        assert FAULTS[kinds[text.split(": ")[0]]][2] in text
+        assert str(tmp_path) not in text
+    whole = pack_davis(faulty_davis(tmp_path / "whole", {}), 2017, "train", tmp_path / "w", resize)
+    assert whole.totals["samples"] == 5
+    samples, expected = read_all(tmp_path / "out"), read_all(tmp_path / "w")
+    assert samples == {k: v for k, v in expected.items() if k not in kinds}
+    root.rename(tmp_path / "moved")
+    assert pack_davis(tmp_path / "moved", 2017, "train", tmp_path / "x", resize, **options) == (
+        manifest
+    )
+
+
+@given(FAULTS_OF_VIDEOS, st.sampled_from([1, SHARD_BYTES]))
+@examples(15)
+def test_all_unusable_videos_are_reported_at_once_and_skip_resumes(tmp_path_factory, kinds, limit):
+    """Incomplete videos are reported before anything is read; damaged ones all together."""
+    tmp_path = tmp_path_factory.mktemp("raise")
+    damage = {name: FAULTS[kind][:2] for name, kind in kinds.items()}
+    root = faulty_davis(tmp_path / "tree", damage)
+    incomplete = {n: k for n, k in kinds.items() if k in ("incomplete", "orphan", "dangling")}
+    with pytest.raises(DataError, match=r"or leave .*--on-bad-video skip$") as caught:
+        pack_davis(root, 2017, "train", tmp_path / "out", shard_bytes=limit)
+    for name in kinds:
+        assert (f"480p/{name}" in str(caught.value)) == (name in (incomplete or kinds))
+    pack_davis(root, 2017, "train", tmp_path / "out", shard_bytes=limit, on_bad_video="skip")
+    assert set(read_all(tmp_path / "out")) == set("abcde") - set(kinds)
+
+
+def test_faults_of_several_processes_are_one_line_and_good_shards_are_kept(tmp_path):
+    root = faulty_davis(tmp_path / "tree", dict.fromkeys("bd", ("JPEGImages", cut)))
+    with pytest.raises(DataError, match=r"2 videos .*480p/b/1\.jpg.*480p/d/1\.jpg"):
+        pack_davis(root, 2017, "train", tmp_path / "out", shard_bytes=1, workers=2)
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.tar")}
+    assert len(kept) == 3
+    manifest = pack_davis(root, 2017, "train", tmp_path / "out", shard_bytes=1, on_bad_video="skip")
+    assert manifest.totals["samples"] == 3
+    assert (
+        kept.items()
+        <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.tar")}.items()
+    )
+
+
+@pytest.mark.parametrize("change", [cut, Path.unlink])
+def test_a_set_without_a_usable_video_says_why(tmp_path, change):
+    root = faulty_davis(tmp_path / "tree", dict.fromkeys("abcde", ("JPEGImages", change)))
+    reason = "JPEG is damaged" if change is cut else "masks without a frame"
+    with pytest.raises(DataError, match=reason):
+        pack_davis(root, 2017, "train", tmp_path / "out", on_bad_video="skip")
+    assert not list((tmp_path / "out").glob("*"))
