@@ -26,18 +26,22 @@ _POLL = 0.02
 """Pause between two attempts to lock a file, seconds."""
 
 
-def read_file(path: Path, advice: str = "check the path, or restore the file") -> bytes:
+def read_file(
+    path: Path, advice: str = "check the path, or restore the file", most: int = -1
+) -> bytes:
     """Read an input file.
 
     Args:
         path: The file.
         advice: Ends the error message: what the user can do.
+        most: Read no more than so many bytes from its start; -1 for all.
 
     Raises:
         DataError: It cannot be read, is no regular file, or only a Git LFS pointer is there.
     """
     try:
-        data = read_regular(path)
+        with open_regular(path) as file:
+            data = file.read(most)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({_reason(error)}); {advice}") from None
     refuse_lfs_pointer(data[:_LFS], path)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from stmtrain.datasets.files import some
 from stmtrain.errors import DataError
-from stmtrain.files import open_regular, read_file
+from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame, decode_mask, frame_size
 from stmtrain.images.masks import resample_mask, sharpen
 from stmtrain.images.png import png_header
-from stmtrain.images.upright import fit_annotation, jpeg_orientation
+from stmtrain.images.upright import fit_annotation, jpeg_orientation, size_distance, turned_size
 
 MISFIT = 2
 """Most pixels by which a mask's sides may differ from its frame's: some tools round so."""
@@ -120,12 +120,10 @@ class Video:
         """
         path = next(iter(self.frames.values()))
         data = read_file(path)
-        stored = frame_size(data, str(path))
-        upright = stored[::-1] if jpeg_orientation(data) >= 5 else stored
-        if upright == stored or not self.masks:
-            return upright
-        mask = _mask_size(next(iter(self.masks.values())))
-        return min((upright, stored), key=lambda size: _distance(size, mask))
+        turned = jpeg_orientation(data)
+        masks = self.masks.values() if turned >= 5 else ()
+        annotated = next((mask_size(mask) for mask in masks), None)
+        return turned_size(frame_size(data, str(path)), turned, annotated)
 
     def original_size(self) -> tuple[int, int]:
         """Return :meth:`size`: these are the data set's own frames."""
@@ -177,23 +175,17 @@ def fit_masks(video: Video) -> Video:
         DataError: A mask's side differs by more than :data:`MISFIT` pixels.
     """
     size = video.size()
-    misfits = [n for n, path in video.masks.items() if is_misfit(path, _mask_size(path), size)]
+    misfits = [n for n, path in video.masks.items() if is_misfit(path, mask_size(path), size)]
     return replace(video, misfits=tuple(misfits))
 
 
-def _mask_size(path: Path) -> tuple[int, int]:
+def mask_size(path: Path) -> tuple[int, int]:
     """Return (height, width) of a mask in pixels, from its header if it is a PNG."""
-    with open_regular(path) as file:
-        header = png_header(file.read(26))
+    header = png_header(read_file(path, most=26))
     if header:
         return header.height, header.width
     height, width = decode_mask(read_file(path), str(path)).shape
     return height, width
-
-
-def _distance(size: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Return the larger difference of two sizes' sides, pixels."""
-    return max(abs(a - b) for a, b in zip(size, other, strict=True))
 
 
 def is_misfit(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> bool:
@@ -207,7 +199,7 @@ def is_misfit(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> bool
     Raises:
         DataError: A side differs by more than :data:`MISFIT` pixels.
     """
-    if _distance(found, size) > MISFIT:
+    if size_distance(found, size) > MISFIT:
         raise DataError(
             f"{path}: expected a mask of {size[1]}x{size[0]} pixels like its frame, found "
             f"{found[1]}x{found[0]}; create the mask at the frame's size, upright if the frame has "

@@ -107,12 +107,16 @@ def decode_still(
         DataError: It is not an image, damaged, larger than ``MAX_PIXELS``, has another size than
             annotated, or more than 8 bits without ``scale``.
     """
-    pixels, turned = _decode_stored(data, where, scale)
+    pixels, turned = decode_stored(data, where, scale=scale)
     return fit_annotation(pixels, turned, size, like, where)
 
 
-def _decode_stored(data: bytes, where: str, scale: bool) -> tuple[NDArray[np.uint8], int]:
-    """Return the pixels (H, W, 3) as they are stored, and the EXIF orientation, 1..8."""
+def decode_stored(data: bytes, where: str, *, scale: bool) -> tuple[NDArray[np.uint8], int]:
+    """Do what :func:`decode_still` does, except for turning the image.
+
+    Returns:
+        (H, W, 3) uint8 RGB as stored, and the EXIF orientation, 1..8.
+    """
     if data.startswith(_JPEG):
         try:
             return decode_frame(data, where), jpeg_orientation(data)

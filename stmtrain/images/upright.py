@@ -65,6 +65,28 @@ def turn_back(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return turn(pixels, _BACK.get(orientation, orientation))
 
 
+def turned_size(
+    stored: tuple[int, int], orientation: int, annotated: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Return the size of a picture as it is turned: upright, unless it only fits as stored.
+
+    Args:
+        stored: Its (height, width) as stored, px.
+        orientation: EXIF orientation, 1..8.
+        annotated: (height, width) of its annotation, which may be a little off; ``None`` if there
+            is none.
+    """
+    upright = stored[::-1] if orientation >= 5 else stored
+    if annotated is None:
+        return upright
+    return min(upright, stored, key=lambda size: size_distance(size, annotated))
+
+
+def size_distance(size: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Return the larger difference of two sizes' sides, pixels."""
+    return max(abs(a - b) for a, b in zip(size, other, strict=True))
+
+
 def fit_annotation(
     stored: NDArray[np.uint8],
     orientation: int,

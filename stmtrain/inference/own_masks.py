@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.video import is_misfit
+from stmtrain.datasets.video import is_misfit, mask_size
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
@@ -44,13 +44,10 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
         size: (height, width) of its frames.
 
     Raises:
-        UsageError: There is no mask, or a frame that the video does not have.
+        UsageError: There is no mask, or one of a frame that the video does not have.
         DataError: A mask is damaged, empty, of another size, or gives an object again in a frame.
     """
-    if not texts:
-        raise UsageError("--mask: expected the mask of the first frame, found none")
-    placed = sorted((_split(text, frames) for text in texts), key=lambda item: item[0])
-    read = [(t, path, *_read_mask(path, size)) for t, path in placed]
+    read = [(t, path, *_read_mask(path, size)) for t, path in _placed(texts, frames)]
     taken = {i for _, _, mask, _ in read if not is_binary(mask) for i in ids_present(mask)}
     masks: dict[int, NDArray[np.uint8]] = {}
     given_in: dict[int, tuple[int, Path]] = {}
@@ -73,6 +70,18 @@ def read_masks(texts: Sequence[str], frames: OwnFrames, size: tuple[int, int]) -
                 )
         masks[t] = np.where(above > 0, above, mask)
     return GivenMasks(masks, given_in, tuple(text for *_, warnings in read for text in warnings))
+
+
+def annotated_size(texts: Sequence[str], frames: OwnFrames) -> tuple[int, int]:
+    """Return (height, width) of the first mask, given and checked as in :func:`read_masks`."""
+    return mask_size(_placed(texts, frames)[0][1])
+
+
+def _placed(texts: Sequence[str], frames: OwnFrames) -> list[tuple[int, Path]]:
+    """Return frame indices and mask files, in time order."""
+    if not texts:
+        raise UsageError("--mask: expected the mask of the first frame, found none")
+    return sorted((_split(text, frames) for text in texts), key=lambda item: item[0])
 
 
 def _split(text: str, frames: OwnFrames) -> tuple[int, Path]:

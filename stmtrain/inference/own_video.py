@@ -1,15 +1,17 @@
 """The frames of the user's own video: a folder of images, or a video file.
 
-A video file is decoded by PyAV (the extra ``video``), in presentation order, and rotated as its
-display matrix states. One frame is held at a time, whatever the length. Free of torch.
+A video file is decoded by PyAV (the extra ``video``), in presentation order. Frames are turned as
+EXIF data or the display matrix of the video state, unless the masks only fit them as stored. One
+frame is held at a time, whatever the length. Free of torch.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +20,20 @@ from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
 from stmtrain.extras import has_extra, pip_install
 from stmtrain.files import open_regular, read_file
-from stmtrain.images.decode import MAX_PIXELS, decode_still
-
-if TYPE_CHECKING:
-    import av
+from stmtrain.images.decode import MAX_PIXELS, decode_stored
+from stmtrain.images.upright import fit_annotation, turned_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _NO_NETWORK = {"protocol_whitelist": "file"}
 """FFmpeg opens whatever a playlist names: allow only files of this machine."""
 
+_TURNS = (1, 8, 3, 6)
+"""EXIF orientations that turn a picture left by 0, 90, 180 and 270 degrees."""
+
 Frame = NDArray[np.uint8]
+_Stored = tuple[str, str, Frame, int]
+"""Name, place for error messages, pixels as stored, and EXIF orientation of a frame."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,15 @@ class OwnFrames:
         names: Frame names in time order; ``None`` for a video file, whose frames are numbered.
         length: Number of frames; ``None`` if it is not known beforehand.
         rate: Frames per second; ``None`` for a folder.
-        open: Starts to read: yields name and (H, W, 3) uint8 RGB, all of one size.
+        open: Starts to read: yields name and (H, W, 3) uint8 RGB, all of one size. Its argument,
+            if given, is the (height, width) of the masks, px.
     """
 
     path: Path
     names: tuple[str, ...] | None
     length: int | None
     rate: Fraction | None
-    open: Callable[[], Iterator[tuple[str, Frame]]]
+    open: Callable[..., Iterator[tuple[str, Frame]]]
 
     def index(self, text: str) -> int:
         """Return the index of the frame that the user calls ``text``.
@@ -80,7 +86,8 @@ def open_frames(path: Path) -> OwnFrames:
     if path.is_dir():
         images = list_images(path, IMAGE_SUFFIXES)
         names = tuple(images)
-        return OwnFrames(path, names, len(names), None, lambda: _read_images(images))
+        stored = partial(_read_images, images)
+        return OwnFrames(path, names, len(names), None, partial(_turned, stored))
     if not path.is_file():
         raise DataError(f"{path}: expected a folder of frames or a video file, found neither")
     if not has_extra("video"):
@@ -91,26 +98,29 @@ def open_frames(path: Path) -> OwnFrames:
     with _opened(path) as container:
         stream = container.streams.video[0]
         length, rate = stream.frames or None, stream.average_rate or stream.guessed_rate
-    return OwnFrames(path, None, length, Fraction(rate or 25), lambda: _decode_video(path))
+    stored = partial(_decode_video, path)
+    return OwnFrames(path, None, length, Fraction(rate or 25), partial(_turned, stored))
 
 
-def _read_images(images: dict[str, Path]) -> Iterator[tuple[str, Frame]]:
-    first: Path | None = None
-    size: tuple[int, ...] = ()
+def _turned(
+    read: Callable[[], Iterator[_Stored]], masks: tuple[int, int] | None = None
+) -> Iterator[tuple[str, Frame]]:
+    """Turn the frames of one video alike: as the first one fits the size of the masks."""
+    size: tuple[int, int] | None = None
+    first = ""
+    for name, where, pixels, orientation in read():
+        if size is None:
+            first = name
+            size = turned_size((pixels.shape[0], pixels.shape[1]), orientation, masks)
+        yield name, fit_annotation(pixels, orientation, size, f"frame {first}", where)
+
+
+def _read_images(images: dict[str, Path]) -> Iterator[_Stored]:
     for name, path in images.items():
-        data = read_file(path)
-        frame = decode_still(data, str(path), scale=False)
-        if first is None:
-            first, size = path, frame.shape
-        if frame.shape != size:
-            raise DataError(
-                f"{path}: expected {size[1]}x{size[0]} pixels like {first.name}, found "
-                f"{frame.shape[1]}x{frame.shape[0]}; the frames of a video must have one size"
-            )
-        yield name, frame
+        yield name, str(path), *decode_stored(read_file(path), str(path), scale=False)
 
 
-def _decode_video(path: Path) -> Iterator[tuple[str, Frame]]:
+def _decode_video(path: Path) -> Iterator[_Stored]:
     import av
 
     with _opened(path) as container:
@@ -119,20 +129,16 @@ def _decode_video(path: Path) -> Iterator[tuple[str, Frame]]:
         number = -1
         try:
             for number, frame in enumerate(container.decode(stream)):
-                yield f"{number:05d}", _upright(frame)
+                pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                # Phones film sideways, and the display matrix says how to rotate, in degrees.
+                turned = _TURNS[round(frame.rotation / 90) % 4]
+                yield f"{number:05d}", f"{path}, frame {number}", pixels, turned
         except av.FFmpegError as error:
             raise DataError(
                 f"{path}: cannot be decoded after frame {number} ({error}); convert it again"
             ) from None
     if number < 0:
         raise DataError(f"{path}: expected frames, found none; the file is empty or damaged")
-
-
-def _upright(frame: "av.VideoFrame") -> Frame:
-    """Rotate a decoded frame as its display matrix states: phones film sideways."""
-    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
 def _opened(path: Path) -> Any:

@@ -28,7 +28,7 @@ from stmtrain.images.masks import areas
 from stmtrain.inference.film import FILM_NAME, FOLDER_NAME, Draw, film, pictures
 from stmtrain.inference.options import Inference, options_in_words
 from stmtrain.inference.overlap import iterate_ahead, writing_behind
-from stmtrain.inference.own_masks import GivenMasks, read_masks
+from stmtrain.inference.own_masks import GivenMasks, annotated_size, read_masks
 from stmtrain.inference.own_video import OwnFrames, open_frames
 from stmtrain.inference.results import write_mask
 from stmtrain.inference.segment import segment_video
@@ -120,7 +120,7 @@ def track(
     if rate is not None and not 0 < rate <= 1000:
         raise UsageError(f"--fps {rate}: expected frames per second, above 0")
     frames = open_frames(source)
-    pairs = frames.open()
+    pairs = frames.open(annotated_size(masks, frames))
     first = next(pairs)
     size = (first[1].shape[0], first[1].shape[1])
     given = read_masks(masks, frames, size)

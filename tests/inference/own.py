@@ -41,3 +41,13 @@ def film(path: Path, frames: int = 6, size: tuple[int, int] = SIZE, turn: int = 
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def exif_folder(path: Path, stored: Mask, orientation: int) -> Path:
+    """Write two PNG frames with an EXIF orientation."""
+    path.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for t in range(2):
+        Image.fromarray(stored).save(path / f"{t}.png", exif=exif)
+    return path

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from stmtrain.errors import DataError
+from stmtrain.images.upright import turn
 from stmtrain.inference.own_video import open_frames
-from tests.inference.own import film, picture
+from tests.inference.own import exif_folder, film, picture
 
 
 @pytest.mark.parametrize("turn", [90, -90, 180])
@@ -59,3 +60,31 @@ def test_a_cut_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.mkv").write_bytes(data[:700])
     with pytest.raises(DataError, match=r"none.mkv: "):
         list(open_frames(tmp_path / "none.mkv").open())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("off", [0, 2])
+def test_frames_are_turned_as_the_mask_fits(tmp_path: Path, orientation: int, off: int) -> None:
+    """Upright where the mask fits that or both; as stored where only that fits."""
+    stored = picture(0)
+    upright = turn(stored, orientation)
+    frames = open_frames(exif_folder(tmp_path / "v", stored, orientation))
+    for size, expected in (
+        (None, upright),
+        (upright.shape[:2], upright),
+        (stored.shape[:2], upright if orientation < 5 else stored),
+    ):
+        masks = size if size is None else (size[0] + off, size[1] - off)
+        for _, pixels in frames.open(masks):
+            np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize(("angle", "expected"), [(90, (64, 48)), (180, (48, 64))])
+def test_a_video_file_is_turned_as_the_mask_fits(
+    tmp_path: Path, angle: int, expected: tuple[int, int]
+) -> None:
+    frames = open_frames(film(tmp_path / "v.mp4", turn=angle))
+    assert next(frames.open((64, 48)))[1].shape[:2] == expected
+    _, pixels = next(frames.open((48, 64)))
+    wanted = picture(0) if angle == 90 else np.rot90(picture(0), 2)
+    assert np.abs(pixels.astype(int) - wanted).mean() < 4

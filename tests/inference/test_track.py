@@ -25,7 +25,7 @@ from stmtrain.inference.own_masks import read_masks
 from stmtrain.inference.own_video import open_frames
 from stmtrain.model import STM
 from tests.datasets.trees import box
-from tests.inference.own import SIZE, Mask, film, picture, save
+from tests.inference.own import SIZE, Mask, exif_folder, film, picture, save
 
 CPU = torch.device("cpu")
 
@@ -304,3 +304,15 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert "--overwrite" in refused.output
     assert stm(*base, "--mask", first, "--overwrite", "--fps", 0).exit_code == 2
     assert stm(*base).exit_code == 2
+
+
+def test_track_uses_frames_as_stored_where_the_mask_fits_only_that(tmp_path: Path) -> None:
+    source = exif_folder(tmp_path / "v", picture(0), 6)
+    for size in ((48, 64), (64, 48)):
+        mask = save(tmp_path / "m.png", box(1, 4, size))
+        run(source, [str(mask)], tmp_path / f"out{size[0]}")
+        found = read(tmp_path / f"out{size[0]}/masks/0.png")
+        np.testing.assert_array_equal(found, box(1, 4, size))
+    mask = save(tmp_path / "m.png", box(1, 4, (48, 48)))
+    with pytest.raises(DataError, match=r"m.png: expected a mask of 48x64 .* found 48x48"):
+        run(source, [str(mask)], tmp_path / "none")
