@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all mutants check fix bench bench-stream clean
+.PHONY: help demo test test-all mutants check docs fix bench bench-stream clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: .venv/.installed  ## format, lint, types, import contracts, fast tests
 	$(BIN)/lint-imports
 	$(MAKE) test
 
+docs: .venv/.installed  ## the documentation as a site in site/, its links checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 fix: .venv/.installed  ## apply the formatter and the automatic fixes of the linter
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -55,4 +58,4 @@ bench-stream: .venv-bench/.installed  ## our loader next to others, and up to 10
 	.venv-bench/bin/python -m benchmarks.bench_scale
 
 clean:  ## remove environments and caches; data, shards and runs stay
-	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build site

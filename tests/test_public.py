@@ -10,15 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import stmdata
 import stmtrain
-from stmdata.drawn.trees import draw_coco, draw_davis
-from stmdata.packing.clips import ClipOptions
+from tests.desk import draw_desk
 from tests.paths import ROOT
-from tests.sets import pack_coco, pack_davis
 
 PACKAGES = (stmdata, stmtrain)
 EXAMPLES = re.findall(
@@ -63,22 +60,7 @@ def test_importing_the_packages_loads_nothing() -> None:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all the files that the examples name, drawn and small."""
-    root = tmp_path_factory.mktemp("public")
-    davis = draw_davis(root / "DAVIS", size=(80, 112))
-    coco = draw_coco(root / "coco", images=6, size=(120, 160))
-    pack_davis(davis, 2017, "train", root / "shards" / "davis", workers=1)
-    pack_coco(coco, root / "shards" / "coco", ClipOptions(size=64))
-    (val,) = (davis / "ImageSets" / "2017" / "val.txt").read_text().split()
-    masks = davis / "Annotations" / "480p" / val
-    shutil.copytree(masks, root / "results" / val)
-    shutil.copytree(davis / "JPEGImages" / "480p" / val, root / "frames")
-    shutil.copy(masks / "00000.png", root / "first.png")
-    shutil.copy(masks / "00000.png", root / "photo.png")
-    shutil.copy(root / "frames" / "00000.jpg", root / "photo.jpg")
-    (root / "runs" / "main").mkdir(parents=True)
-    torch.manual_seed(0)
-    torch.save(stmtrain.STM("resnet18").state_dict(), root / "runs" / "main" / "checkpoint.pt")
-    return root
+    return draw_desk(tmp_path_factory.mktemp("public"))
 
 
 @pytest.mark.filterwarnings(  # webdataset leaves files open, DataLoader forks its workers
