@@ -65,7 +65,8 @@ def write_set(folder: Path, clips: int) -> Path:
         (folder / name).hardlink_to(folder / entry.name)
         (folder / sidecar_name(name)).write_bytes(replace(sidecar, shard=name).to_json())
         entries.append(replace(entry, name=name, sidecar_sha256=""))
-    data = replace(manifest, shards=tuple(entries)).to_json()
+    totals = {name: count * len(entries) for name, count in manifest.totals.items()}
+    data = replace(manifest, shards=tuple(entries), totals=totals).to_json()
     (folder / "manifest.json").write_bytes(data)
     return folder
 
@@ -83,6 +84,7 @@ def measure(folder: Path) -> dict[str, Any]:
     import torch
 
     from stmtrain.shards.reader import ShardSet
+    from stmtrain.statistics.measure import measure_set
     from stmtrain.streaming.clips import PSEUDO
     from stmtrain.streaming.loader import Loader
     from stmtrain.streaming.plan import Plan
@@ -110,6 +112,8 @@ def measure(folder: Path) -> dict[str, Any]:
             next(loader)
     lap(f"next_{LATER}_batches_seconds")
     results["megabytes"] = round((resident() - before) / 1e6, 1)
+    measure_set(folder, sample=1000)
+    lap("statistics_seconds")  # stm stats: totals, and everything else on 1000 clips
     for _ in shards.keys():  # noqa: SIM118 - reads every sidecar
         pass
     lap("whole_index_seconds")

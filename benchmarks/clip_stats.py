@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.images.masks import ids_present
+from stmtrain.statistics.motion import object_motion
 
 __all__ = ["clip_statistics"]
 
@@ -31,7 +32,7 @@ def clip_statistics(clips: Iterable[NDArray[np.uint8]]) -> dict[str, dict[str, A
         values["objects"].append(len(ids))
         values["fg_fraction"].append(float((masks[0] > 0).mean()))
         for object_id in ids:
-            for name, value in _object_values(masks == object_id).items():
+            for name, value in _object_values(masks, object_id).items():
                 values.setdefault(name, []).append(value)
     out: dict[str, dict[str, Any]] = {name: _summary(v) for name, v in values.items()}
     counts = np.bincount(np.asarray(values["objects"], np.int64), minlength=_COUNTED)
@@ -39,25 +40,17 @@ def clip_statistics(clips: Iterable[NDArray[np.uint8]]) -> dict[str, dict[str, A
     return out
 
 
-def _object_values(masks: NDArray[np.bool_]) -> Mapping[str, float]:
-    """Measure one object, (T, S, S) bool, over neighbouring frames until it vanishes."""
+def _object_values(masks: NDArray[np.uint8], object_id: int) -> Mapping[str, float]:
+    """Measure one object, (T, S, S) label maps, over neighbouring frames until it vanishes."""
     values: dict[str, float] = {}
     for t in range(1, len(masks)):
-        before, after = masks[t - 1], masks[t]
-        values[f"vanish_{t + 1}"] = float(not after.any())
-        if not after.any():
+        motion = object_motion(masks[t - 1], masks[t]).get(object_id)
+        values[f"vanish_{t + 1}"] = float(motion is None)
+        if motion is None:
             break
-        pair = f"{t}{t + 1}"
-        values[f"iou_{pair}"] = float((before & after).sum() / (before | after).sum())
-        values[f"shift_{pair}"] = float(np.linalg.norm(_centroid(after) - _centroid(before)))
-        values[f"area_ratio_{pair}"] = float(after.sum() / before.sum())
+        for name, value in motion._asdict().items():
+            values[f"{name}_{t}{t + 1}"] = value
     return values
-
-
-def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean (row, column) of a non-empty mask."""
-    rows, columns = np.nonzero(mask)
-    return np.array([rows.mean(), columns.mean()])
 
 
 def _summary(values: list[float]) -> dict[str, Any]:

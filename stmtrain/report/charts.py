@@ -1,4 +1,4 @@
-"""Charts as SVG and as characters: a measure over time, and results on one scale.
+"""Charts as SVG and characters: a measure over time, results on one scale, distributions.
 
 Lines differ in colour and in dashes. Colours come from the style sheet of the page (classes ``r0``,
 ``r1``, ...), so that a chart works on light and dark pages. Every chart has a text description.
@@ -120,6 +120,50 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """Draw values in [0, 1] over time as block characters, each the minimum of its frames."""
     parts = np.array_split(np.asarray(values, float), min(width, len(values)))
     return "".join(_BARS[min(int(part.min() * len(_BARS)), len(_BARS) - 1)] for part in parts)
+
+
+def spark_histogram(shares: Sequence[float]) -> str:
+    """Draw a histogram as block characters; only empty bins are blank."""
+    top = max(shares, default=0.0) or 1.0
+    levels = [-(-share * len(_BARS) // top) for share in shares]
+    return "".join(_BARS[int(level) - 1] if level else " " for level in levels)
+
+
+def histogram_chart(
+    shares: Mapping[int, Sequence[float]],
+    names: Mapping[int, str],
+    ends: tuple[float, float],
+    label: str,
+) -> Markup:
+    """Draw histograms over the same bins as outlines.
+
+    Args:
+        shares: Number of a style to the share of each bin.
+        names: Number of a style to the name of its outline.
+        ends: Lowest and highest value, written below the chart.
+        label: Text description.
+    """
+    top = max(max(values) for values in shares.values()) or 1.0
+    bins = max(map(len, shares.values()))
+    base, width = _HEIGHT - _BOTTOM, (_WIDTH - 2 * _RIGHT) / bins
+    outlines = []
+    for style, values in shares.items():
+        points: list[tuple[float, float]] = [(_RIGHT, base)]
+        for place, value in enumerate(values):
+            y = base - value / top * (base - _TOP)
+            points += [(_RIGHT + place * width, y), (_RIGHT + (place + 1) * width, y)]
+        outlines.append(_line([*points, (_WIDTH - _RIGHT, base)], names[style], style))
+    return tag(
+        "svg",
+        tag("line", class_="grid", x1=_RIGHT, x2=_WIDTH - _RIGHT, y1=base, y2=base),
+        *outlines,
+        tag("text", f"{ends[0]:.3g}", class_="tick", x=_RIGHT, y=_HEIGHT - 5),
+        tag("text", f"{ends[1]:.3g}", class_="tick end", x=_WIDTH - _RIGHT, y=_HEIGHT - 5),
+        class_="chart",
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        aria_label=label,
+    )
 
 
 def _line(points: Sequence[tuple[float, float]], name: str, style: int) -> Markup:

@@ -4,8 +4,11 @@
 has built. A page that consists of such elements has no unescaped text.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from html import escape
+from importlib import resources
 
 _VOID_TAGS = {"br", "col", "img", "link", "meta"}
 _RAW_TAGS = {"script", "style"}
@@ -58,3 +61,42 @@ def _attribute(name: str, value: Attribute) -> str:
         return f" {plain}"
     text = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
     return f' {plain}="{escape(text)}"'
+
+
+def document(title: str, *body: Markup | None) -> str:
+    """Return a complete page: one file that needs no network.
+
+    A content security policy names the style sheet and the script by their hashes, so that a
+    browser loads and runs nothing else.
+
+    Args:
+        title: Its title.
+        body: The elements of its body; None is ignored.
+    """
+    style, script = _asset("report.css"), _asset("report.js")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", style),
+    )
+    page = tag("html", head, tag("body", *body, tag("script", script)), lang="en")
+    return f"<!doctype html>\n{page}\n"
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow only this style sheet, this script and pictures inside the file."""
+    styles, scripts = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{styles}'; "
+        f"script-src 'sha256-{scripts}'"
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("stmtrain.report").joinpath("assets", name).read_text(encoding="utf-8")

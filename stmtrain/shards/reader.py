@@ -136,6 +136,19 @@ class ShardSet:
             masks=dict(zip(masked, data[len(names) :], strict=True)),
         )
 
+    def read_masks(self, index: int, names: Sequence[str]) -> list[bytes]:
+        """Read the masks of some frames without the frames.
+
+        Args:
+            index: Sample index.
+            names: Names of frames that have a mask.
+
+        Raises:
+            ShardError: A member is missing, shorter than its index states, or damaged.
+        """
+        shard, row = self._record(index)
+        return shard.members(row, [f"{name}.png" for name in names])
+
     def release(self, shard: int) -> None:
         """Close a shard that is not needed soon, so that the cache may remove it."""
         with self._lock:

@@ -1,0 +1,1 @@
+"""What objects in clips do: how large they are, how they move, leave and return. Torch-free."""
