@@ -77,6 +77,8 @@ def cases(
         Case(["shards", "repair", shards, *WORK]),
         Case(["shards", "index", str(tmp / "foreign"), *WORK]),
         Case(["preview", shards, "--save", str(tmp / "p.png")]),
+        Case(["stats", shards, "--plot", str(tmp / "s.html"), *WORK]),
+        Case(["stats", shards, "--plot", str(tmp / "s.png"), *WORK], "log"),
         Case([*TRAIN, "--shards", shards, "--out", str(tmp / "run")]),
         Case([*TRAIN, "--shards", "https://127.0.0.1:9/a", "--out", str(tmp / "run2")], "remote"),
         Case([*TRAIN, "--shards", "gs://bucket/a", "--out", str(tmp / "run3")], "gcs"),
