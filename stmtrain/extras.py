@@ -13,6 +13,7 @@ from stmtrain.errors import UsageError
 EXTRAS = {
     "prep": ("cv2", "imgaug", "msgspec", "pycocotools", "skimage"),
     "video": ("av",),
+    "rerun": ("rerun",),
     "log": ("matplotlib", "tensorboard"),
     "remote": ("aiobotocore", "aiohttp", "fsspec", "huggingface_hub", "s3fs"),
     "gcs": ("gcsfs",),

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from stmdata.commands import demo, pack, prepare, shards
-from stmtrain.commands import evaluate, preview, stats, track, train, weights
+from stmdata.commands import demo, pack, prepare, preview, shards
+from stmtrain.commands import evaluate, stats, track, train, weights
 from stmtrain.commands.command import echo, show_tracebacks
 from stmtrain.extras import version
 

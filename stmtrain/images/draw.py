@@ -1,20 +1,18 @@
-"""Pictures of clips: masks over frames, strips, contact sheets and animated GIFs. Free of torch.
+"""Pictures of clips: masks over frames, in the colours and with the ids of their objects.
 
-RGB frames and label maps become RGB arrays; only the ``save_`` functions write files.
+RGB frames and label maps become RGB arrays. Free of torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stmtrain.files import whole_file, writing
 from stmtrain.images.encode import DAVIS_PALETTE
-from stmtrain.images.masks import ids_present
+from stmtrain.images.masks import areas, ids_present, shrink_mask
 
 Pixels = NDArray[np.uint8]
 
@@ -23,10 +21,8 @@ COLOURS: Pixels = np.interp(DAVIS_PALETTE, (0, 64, 128, 192, 224), (50, 125, 210
 )
 """(256, 3) uint8 RGB: the DAVIS palette, lightened to be visible on dark pictures."""
 
-_PAPER, _INK, _FAINT = (24, 24, 28), (240, 240, 240), (150, 150, 158)
-_GAP = 6
-_FONT_SIZE = 13
-_LINE = 18
+PAPER = (24, 24, 28)
+"""RGB of the background of all pictures."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,8 @@ class ClipView:
         frames: T frames (H,W,3) uint8 RGB.
         masks: T masks (H,W) uint8 of object ids; ``None`` for a frame without a mask.
         object_ids: The ids in the legend.
+        about: Where the clip comes from, in parts.
+        jpegs: T frames as they are stored; empty if they are stored nowhere.
     """
 
     caption: str
@@ -46,6 +44,18 @@ class ClipView:
     frames: Sequence[Pixels]
     masks: Sequence[Pixels | None]
     object_ids: Sequence[int]
+    about: Sequence[str] = ()
+    jpegs: Sequence[bytes] = ()
+
+
+def area_texts(object_ids: Sequence[int], masks: Sequence[Pixels | None]) -> list[str]:
+    """State the area of each object in these masks, as "1840 px" or "0 to 1840 px"."""
+    counts = np.array([areas(mask) for mask in masks if mask is not None]).reshape(-1, 256)
+    texts = []
+    for number in object_ids:
+        least, most = (int(f(counts[:, number])) if len(counts) else 0 for f in (np.min, np.max))
+        texts.append(f"{most} px" if least == most else f"{least} to {most} px")
+    return texts
 
 
 def overlay(frame: Pixels, mask: Pixels | None, alpha: float = 0.45, ids: bool = True) -> Pixels:
@@ -95,93 +105,27 @@ def label_places(mask: Pixels) -> dict[int, tuple[int, int]]:
     return places
 
 
-def fit(view: ClipView, height: int) -> ClipView:
-    """Scale the frames (bilinear) and masks (nearest pixel) of a clip to a height in pixels."""
+def scale(
+    frame: Pixels, mask: Pixels | None, size: tuple[int, int]
+) -> tuple[Pixels, Pixels | None]:
+    """Scale a frame (bilinear) and its mask (nearest pixel, no object is lost) to (height, width).
 
-    def scaled(pixels: Pixels, method: Image.Resampling) -> Pixels:
-        width = max(1, round(pixels.shape[1] * height / pixels.shape[0]))
-        return np.asarray(Image.fromarray(pixels).resize((width, height), method))
-
-    # Pillow's bilinear filter covers all pixels when it scales down.
-    frames = [scaled(frame, Image.Resampling.BILINEAR) for frame in view.frames]
-    masks = [None if m is None else scaled(m, Image.Resampling.NEAREST) for m in view.masks]
-    return replace(view, frames=frames, masks=masks)
+    Pillow's bilinear filter covers all pixels when it scales down.
+    """
+    image = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(image), None if mask is None else shrink_mask(mask, size)
 
 
-def strip(pictures: Sequence[Pixels], gap: int = _GAP) -> Pixels:
+def strip(pictures: Sequence[Pixels], gap: int = 6) -> Pixels:
     """Put pictures side by side, aligned at the top, with ``gap`` dark pixels in between."""
     height = max(p.shape[0] for p in pictures)
     width = sum(p.shape[1] for p in pictures) + gap * (len(pictures) - 1)
-    out = np.full((height, width, 3), _PAPER, np.uint8)
+    out = np.full((height, width, 3), PAPER, np.uint8)
     left = 0
     for picture in pictures:
         out[: picture.shape[0], left : left + picture.shape[1]] = picture
         left += picture.shape[1] + gap
     return out
-
-
-def contact_sheet(views: Sequence[ClipView], height: int = 180, columns: int = 6) -> Pixels:
-    """Draw clips below each other: caption and legend, then the frames, each above its name.
-
-    Args:
-        views: Clips, at least one.
-        height: Height of a frame on the sheet, pixels.
-        columns: Frames per line; a longer clip continues on the next line.
-
-    Returns:
-        (H,W,3) uint8 RGB.
-    """
-    rows = []
-    for view in views:
-        fitted = fit(view, height)
-        rows.append(_title(fitted))
-        steps = range(len(view.frames))
-        rows += [_line(fitted, steps[start : start + columns]) for start in steps[::columns]]
-    return _stack(rows)
-
-
-def animation(views: Sequence[ClipView], height: int = 160) -> list[Pixels]:
-    """Draw clips side by side, one picture per time step; a shorter clip is repeated.
-
-    Returns:
-        (H,W,3) uint8 RGB pictures of one size, as many as the longest clip has frames.
-    """
-    fitted = [fit(view, height) for view in views]
-    titles = [_title(view) for view in fitted]
-    pictures = []
-    for step in range(max(len(view.frames) for view in views)):
-        lines = [_line(view, [step % len(view.frames)]) for view in fitted]
-        cells = [_stack(pair) for pair in zip(titles, lines, strict=True)]
-        pictures.append(strip(cells, gap=0))
-    return pictures
-
-
-def save_png(path: Path, picture: Pixels) -> None:
-    """Write (H,W,3) uint8 as PNG; the file is complete or absent."""
-    with whole_file(path) as file, writing(path):
-        Image.fromarray(picture).save(file, "PNG")
-
-
-def save_gif(path: Path, pictures: Sequence[Pixels], milliseconds: int = 120) -> None:
-    """Write pictures of one size as an endless animated GIF.
-
-    Args:
-        path: Target; it is complete or absent.
-        pictures: (H,W,3) uint8 RGB, at least one.
-        milliseconds: Duration of each picture, rounded to steps of 10.
-    """
-    # One palette for all pictures; with one palette each, backgrounds would flicker.
-    sample = np.concatenate([p[::4, ::4] for p in pictures])
-    palette = Image.fromarray(np.ascontiguousarray(sample)).quantize(
-        255, method=Image.Quantize.MEDIANCUT
-    )
-    images = [
-        Image.fromarray(p).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-        for p in pictures
-    ]
-    rest = {"save_all": True, "append_images": images[1:]}
-    with whole_file(path) as file, writing(path):
-        images[0].save(file, "GIF", duration=milliseconds, loop=0, **rest)
 
 
 def contours(mask: Pixels, width: int) -> NDArray[np.bool_]:
@@ -213,50 +157,12 @@ def _write_ids(picture: Pixels, mask: Pixels) -> Pixels:
     pen = ImageDraw.Draw(image)
     size = max(10, min(mask.shape) // 14)
     for number, (row, column) in label_places(mask).items():
-        pen.text((column, row), str(number), fill="white", font=_font(size), anchor="mm",
+        pen.text((column, row), str(number), fill="white", font=font(size), anchor="mm",
                  stroke_width=max(1, size // 10), stroke_fill="black")  # fmt: skip
     return np.asarray(image)
 
 
-def _title(view: ClipView) -> Pixels:
-    """Draw the caption and the legend."""
-    font, middle = _font(_FONT_SIZE), _LINE // 2 + 3
-    texts = [str(number) for number in view.object_ids]
-    left = _GAP + font.getlength(view.caption) + 14
-    width = left + sum(28 + font.getlength(text) for text in texts)
-    image = Image.new("RGB", (int(width), _LINE + _GAP), _PAPER)
-    pen = ImageDraw.Draw(image)
-    pen.text((_GAP, middle), view.caption, fill=_INK, font=font, anchor="lm")
-    for number, text in zip(view.object_ids, texts, strict=True):
-        red, green, blue = (int(v) for v in COLOURS[number])
-        pen.rectangle((left, middle - 5, left + 9, middle + 4), fill=(red, green, blue))
-        pen.text((left + 13, middle), text, fill=_FAINT, font=font, anchor="lm")
-        left += 28 + font.getlength(text)
-    return np.asarray(image)
-
-
-def _line(view: ClipView, steps: Sequence[int]) -> Pixels:
-    """Draw some of the frames with their masks side by side, each above its name."""
-    cells = [overlay(view.frames[i], view.masks[i]) for i in steps]
-    pictures = strip(cells)
-    height, width = pictures.shape[:2]
-    image = Image.new("RGB", (width + 2 * _GAP, height + _LINE), _PAPER)
-    image.paste(Image.fromarray(pictures), (_GAP, 0))
-    pen = ImageDraw.Draw(image)
-    left = _GAP
-    for i, cell in zip(steps, cells, strict=True):
-        text = view.names[i] if view.masks[i] is not None else f"{view.names[i]}, no mask"
-        place = (left + cell.shape[1] / 2, height + _LINE / 2)
-        pen.text(place, text, fill=_FAINT, font=_font(_FONT_SIZE - 2), anchor="mm")
-        left += cell.shape[1] + _GAP
-    return np.asarray(image)
-
-
-def _stack(rows: Sequence[Pixels]) -> Pixels:
-    """Put pictures below each other, aligned at the left."""
-    return strip([row.swapaxes(0, 1) for row in rows], gap=0).swapaxes(0, 1)
-
-
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of all pictures in a size in pixels."""
     return ImageFont.load_default(size)

@@ -55,3 +55,10 @@ def encode_mask(mask: NDArray[np.uint8], *, level: int = 6) -> bytes:
     # default strategy, and files are 5 % larger.
     image.save(out, format="PNG", compress_level=level, compress_type=zlib.Z_RLE)
     return out.getvalue()
+
+
+def encode_picture(picture: NDArray[np.uint8], *, level: int = 6) -> bytes:
+    """Encode (H, W, 3) uint8 RGB as a PNG, with zlib level 0..9."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG", compress_level=level)
+    return out.getvalue()

@@ -61,6 +61,29 @@ def resample_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return mask[np.ix_(rows, columns)]
 
 
+def shrink_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Reduce a label map (H, W) to (height, width) for display: no object disappears.
+
+    As :func:`resample_mask`, but an object that no pixel would show gets one where most of it is,
+    or the nearest pixel that is not another object's only one. If there are fewer pixels than
+    objects, the largest are missing.
+    """
+    small = resample_mask(mask, size)
+    counts, left = areas(mask), areas(small)
+    lost = [number for number in ids_counted(counts) if not left[number]]
+    for number in sorted(lost, key=lambda lost_id: counts[lost_id]):
+        rows, columns = np.nonzero(mask == number)
+        cells = rows * size[0] // mask.shape[0] * size[1] + columns * size[1] // mask.shape[1]
+        row, column = divmod(int(np.bincount(cells).argmax()), size[1])
+        free = (left[small] > 1) | (small == 0) | (small == VOID)
+        if free.any():
+            far = (np.arange(size[0])[:, None] - row) ** 2 + (np.arange(size[1]) - column) ** 2
+            place = np.unravel_index(np.where(free, far, far.max() + 1).argmin(), size)
+            left[small[place]] -= 1
+            small[place], left[number] = number, 1
+    return small
+
+
 def ids_to_slots(masks: NDArray[np.uint8], object_ids: tuple[int, ...]) -> None:
     """Translate (T, H, W) label maps in place: ``object_ids[i]`` becomes ``i + 1``.
 

@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.errors import StmError
-from stmtrain.files import whole_file, write_whole
+from stmtrain.files import write_whole
 from stmtrain.images.draw import overlay
 from stmtrain.images.encode import encode_frame
+from stmtrain.images.mp4 import mp4
 
 FILM_NAME, FOLDER_NAME = "overlay.mp4", "overlay"
 
 _JPEG_QUALITY = 90
-_CODECS = (("libx264", {"crf": "20", "preset": "veryfast"}), ("mpeg4", {"qscale": "3"}))
 
 Pixels = NDArray[np.uint8]
 Draw = Callable[[str, Pixels, Pixels], None]
@@ -35,27 +34,15 @@ def film(out: Path, rate: Fraction) -> Iterator[Draw]:
         out: Folder of the film.
         rate: Frames per second.
     """
-    import av
-
-    path = out / FILM_NAME
-    stream: Any = None
-    with whole_file(path) as file, av.open(file, "w", format="mp4") as container:
+    with mp4(out / FILM_NAME, rate) as write:
 
         def draw(name: str, frame: Pixels, mask: Pixels) -> None:
-            nonlocal stream
-            picture = _even(overlay(frame, mask))
             try:
-                stream = stream or _add_stream(container, picture.shape, rate)
-                shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                container.mux(stream.encode(shown))
-            except av.FFmpegError as error:
-                raise StmError(
-                    f"{path}: frame {name} cannot be encoded ({error}); use --no-overlay"
-                ) from None
+                write(overlay(frame, mask), name)
+            except StmError as error:
+                raise StmError(f"{error}; use --no-overlay") from None
 
         yield draw
-        if stream is not None:
-            container.mux(stream.encode(None))
 
 
 @contextmanager
@@ -67,20 +54,3 @@ def pictures(out: Path) -> Iterator[Draw]:
         write_whole(out / FOLDER_NAME / f"{name}.jpg", picture)
 
     yield draw
-
-
-def _add_stream(container: Any, shape: tuple[int, ...], rate: Fraction) -> Any:
-    import av
-
-    name, options = next(c for c in _CODECS if c[0] in av.codecs_available)
-    stream = container.add_stream(name, rate=rate, options=options)
-    stream.height, stream.width, stream.pix_fmt = shape[0], shape[1], "yuv420p"
-    return stream
-
-
-def _even(picture: Pixels) -> Pixels:
-    """Repeat the last row or column of an odd size: video has colour for every second pixel."""
-    height, width = picture.shape[:2]
-    if height % 2 == 0 == width % 2:
-        return picture
-    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from stmtrain.errors import UsageError
 from stmtrain.files import read_regular
-from stmtrain.images.draw import ClipView, contact_sheet, save_png
+from stmtrain.images.draw import ClipView
+from stmtrain.images.sheet import contact_sheet, save_png
 from stmtrain.settings import from_mapping
 from stmtrain.shards.urls import parse_location
 from stmtrain.streaming.augment import augment

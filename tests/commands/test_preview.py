@@ -5,7 +5,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
-from tests.shards.test_view import sample, write
+from tests.drawn_samples import sample, write
 
 KEYS = [f"clip-{i}" for i in range(5)] + ["sparse"]
 
@@ -23,16 +23,29 @@ def preview(*words):
 
 def test_samples_are_printed(shards):
     shown = preview(shards, "--key", "clip-0").stdout
-    for word in ("clip-0", "00000", "00007", "[1]", "[c=12]"):
+    for word in ("clip-0", "set/drawn-000000.tar", "00000", "00007", "[1]", "[c=12]"):
         assert word in shown
     assert "clip-1" not in shown
-    drawn = preview(shards, "--count", 3, "--seed", 1).stdout
+    assert [key for key in KEYS if key in preview(shards, "--count", 3).stdout] == KEYS[:3]
+    drawn = preview(shards, "--count", 3, "--random", "--seed", 1).stdout
     assert sum(key in drawn for key in KEYS) == 3
+    assert drawn == preview(shards, "--count", 3, "--random", "--seed", 1).stdout
+    assert len({preview(shards, "--random", "--seed", seed).stdout for seed in range(4)}) > 1
+
+
+def test_several_sets_and_keys_are_shown(shards):
+    both = preview(shards, shards, "--key", "sparse", "--key", "clip-2").stdout
+    assert both.count("sparse") == both.count("clip-2") == 2
+
+
+def test_a_pipe_gets_few_clips_unless_more_are_asked_for(shards):
+    assert sum(key in preview(shards).stdout for key in KEYS) == 4
+    assert sum(key in preview(shards, "--count", 9).stdout for key in KEYS) == 6
 
 
 def test_saved_sheet_and_animation(shards, tmp_path):
     saved = preview(shards, "--count", 2, "--save", tmp_path / "a.PNG")
-    assert "".join(saved.stdout.split()) == f"picture:{tmp_path / 'a.PNG'}"
+    assert "".join(saved.stdout.split()) == f"saved:{tmp_path / 'a.PNG'}"
     with Image.open(tmp_path / "a.PNG") as image:
         assert image.format == "PNG"
         assert image.height > 2 * 180
@@ -44,19 +57,32 @@ def test_saved_sheet_and_animation(shards, tmp_path):
         assert image.n_frames == 3
 
 
+def test_pictures_are_sent_as_asked(shards):
+    shown = preview(shards, "--count", 1, "--protocol", "blocks").stdout
+    assert "\x1b[38;2;" in shown
+    assert "\x1b[38;5;" in preview(shards, "--count", 1, "--protocol", "blocks256").stdout
+
+
 @pytest.mark.parametrize(
-    ("option", "value", "message"),
+    ("words", "message"),
     [
-        ("--save", "a.jpg", "expected a name that ends in .png or .gif, found '.jpg'"),
-        ("--save", "a", "expected a name that ends in .png or .gif, found ''"),
-        ("--count", 0, "--count"),
-        ("--frames", 0, "--frames"),
+        (["--save", "a.jpg"], "expected a name that ends in one of .png, .gif"),
+        (["--save", "a"], "found ''"),
+        (["--count", 0], "--count"),
+        (["--frames", 0], "--frames"),
+        (["--protocol", "sixel"], "--protocol: expected one of kitty"),
+        (["--key", "nope"], "no sample 'nope'"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(shards, tmp_path, option, value, message):
-    if option == "--save":
-        value = tmp_path / value
-    refused = preview(shards, option, value)
+def test_what_cannot_be_shown_is_refused(shards, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    refused = preview(shards, *words)
     assert refused.exit_code == 2
     assert message in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_set_is_needed():
+    refused = preview()
+    assert refused.exit_code == 2
+    assert "expected the folder or URL of a shard set" in refused.stderr

@@ -1,6 +1,7 @@
 """Pictures of clips: masks land where they are, nothing is lost, files are whole."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,13 @@ from stmtrain.errors import StmError
 from stmtrain.images.draw import (
     COLOURS,
     ClipView,
-    animation,
-    contact_sheet,
-    fit,
+    area_texts,
     label_places,
     overlay,
-    save_gif,
-    save_png,
+    scale,
     strip,
 )
+from stmtrain.images.sheet import animation, contact_sheet, save_gif, save_png
 from tests.profiles import examples
 
 
@@ -109,12 +108,22 @@ def test_a_place_is_in_the_middle_of_the_larger_part():
     assert abs(column - 70) <= 2
 
 
-def test_fit_keeps_ids_and_the_shape_of_the_frame():
-    small = fit(view(size=(60, 80), number=7), 30)
-    assert all(f.shape == (30, 40, 3) for f in small.frames)
-    assert set(np.unique(small.masks[0])) == {0, 7}
-    assert abs((small.masks[0] > 0).mean() - (square() > 0).mean()) < 0.02
-    assert fit(view(masked=False), 30).masks == [None] * 3
+def test_scaling_keeps_every_object_and_its_share():
+    mask = square(number=7)
+    mask[1, 1] = 9
+    frame, small = scale(np.zeros((60, 80, 3), np.uint8), mask, (30, 40))
+    assert frame.shape == (30, 40, 3)
+    assert set(np.unique(small)) == {0, 7, 9}
+    assert abs((small > 0).mean() - (mask > 0).mean()) < 0.02
+    assert scale(frame, None, (5, 5))[1] is None
+
+
+def test_areas_are_stated_as_ranges():
+    small = square()
+    small[10:20] = 0
+    assert area_texts([1, 2], [square(), None, small]) == ["800 to 1200 px", "0 px"]
+    assert area_texts([1], [square()]) == ["1200 px"]
+    assert area_texts([1], [None]) == ["0 px"]
 
 
 def test_strip_puts_pictures_beside_each_other():
@@ -145,7 +154,7 @@ def test_a_long_caption_and_many_ids_fit_on_the_sheet():
 
 
 def test_animation_has_one_size_and_repeats_shorter_clips():
-    steps = animation([view(frames=4), view(frames=2, size=(80, 60))], height=40)
+    steps = list(animation([[view(frames=4)], [view(frames=2, size=(80, 60))]], height=40))
     assert len(steps) == 4
     assert len({s.shape for s in steps}) == 1
     right = [s[:, s.shape[1] // 2 + 20 :] for s in steps]
@@ -153,8 +162,23 @@ def test_animation_has_one_size_and_repeats_shorter_clips():
     assert not np.array_equal(right[0], right[1])
 
 
+def test_views_of_a_clip_are_side_by_side_and_clips_below_each_other():
+    clip = [view(frames=1), view(frames=1)]
+    (one,), (two,) = animation([clip], height=40), animation([clip, clip], height=40)
+    assert two.shape == (2 * one.shape[0], one.shape[1], 3)
+    (alone,) = animation([clip[:1]], height=40)
+    assert one.shape == (alone.shape[0], 2 * alone.shape[1], 3)
+
+
+def test_a_sheet_states_where_clips_come_from():
+    plain = contact_sheet([view()], height=60)
+    stated = contact_sheet([replace(view(), about=["set/a.tar", *["image b"] * 40])], height=60)
+    assert stated.shape[1] == plain.shape[1]
+    assert stated.shape[0] > plain.shape[0] + 3 * 18
+
+
 def test_saved_files_read_back(tmp_path):
-    steps = animation([view(frames=4)], height=40)
+    steps = list(animation([[view(frames=4)]], height=40))
     save_gif(tmp_path / "new" / "clip.gif", steps, milliseconds=80)
     save_png(tmp_path / "sheet.png", steps[0])
     with Image.open(tmp_path / "sheet.png") as image:

@@ -21,6 +21,7 @@ from stmtrain.images.masks import (
     is_binary,
     resample_mask,
     sharpen,
+    shrink_mask,
     slot_table,
     smooth_levels,
 )
@@ -44,6 +45,27 @@ def test_counts_of_several_masks_are_those_of_all_their_pixels(first, second):
     total = areas(first) + areas(second)
     assert ids_counted(total) == ids_present(pixels)
     assert counts_binary(total) == is_binary(pixels)
+
+
+@given(label_maps, st.integers(1, 5), st.integers(1, 5))
+def test_a_shrunken_mask_keeps_every_object_that_there_is_room_for(mask, height, width):
+    small, plain = shrink_mask(mask, (height, width)), resample_mask(mask, (height, width))
+    assert small.shape == (height, width)
+    assert set(ids_present(small)) <= set(ids_present(mask))
+    assert len(ids_present(small)) == min(len(ids_present(mask)), height * width)
+    lost = set(ids_present(mask)) - set(ids_present(plain))
+    assert np.count_nonzero(small != plain) <= len(lost)
+    if not lost:
+        np.testing.assert_array_equal(small, plain)
+
+
+def test_a_lost_object_is_shown_where_it_is():
+    mask = np.zeros((90, 90), np.uint8)
+    mask[60:, :] = 1
+    mask[34, 71:73] = 7
+    small = shrink_mask(mask, (3, 9))
+    assert small[1, 7] == 7
+    assert areas(small)[[1, 7]].tolist() == [9, 1]
 
 
 @given(label_maps)

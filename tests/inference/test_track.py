@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import cli
 from stmtrain.errors import DataError, UsageError
-from stmtrain.inference import film as overlay_writer
+from stmtrain.images import mp4
 from stmtrain.inference import own_video as own_frames
 from stmtrain.inference import track
 from stmtrain.inference.options import Inference
@@ -174,7 +174,7 @@ def test_without_pyav_the_overlay_is_pictures(
 def test_an_interrupted_run_leaves_whole_masks_and_no_summary(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overlay_writer, "_CODECS", (("mpeg4", {}),))  # writes frames at once
+    monkeypatch.setattr(mp4, "_CODECS", (("mpeg4", {}),))  # writes frames at once
     first = [str(save(tmp_path / "m.png", box(1, 4)))]
     out = tmp_path / "out"
 

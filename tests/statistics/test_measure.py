@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stmtrain.errors import ShardError
 from stmtrain.shards.manifest import Manifest
 from stmtrain.statistics.measure import MAX_PAIRS, STATISTICS, measure_set, neighbours
-from tests.shards.test_view import sample, write
+from tests.drawn_samples import sample, write
 
 
 @pytest.fixture(scope="module")

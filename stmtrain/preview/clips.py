@@ -1,0 +1,53 @@
+"""Clips to look at: sequences whose clips are made when they are asked for, and their pace."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stmtrain.images.draw import ClipView
+
+T = TypeVar("T")
+
+Clips = Sequence[Sequence[ClipView]]
+"""Clips to be shown; each has one view, or several side by side."""
+
+_FEW = 16
+_SLOW, _FAST = 3.0, 12.0
+
+
+class Lazy(Sequence[T]):
+    """A sequence whose items are made when they are asked for."""
+
+    def __init__(self, length: int, make: Callable[[int], T]) -> None:
+        """Make item ``i`` by ``make(i)``, each time."""
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Lazy[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | Lazy[T]":
+        places = range(self._length)[index]
+        if isinstance(places, range):
+            return Lazy(len(places), lambda i: self._make(places[i]))
+        return self._make(places)
+
+
+def steps_of(clip: Sequence[ClipView]) -> int:
+    """Return the number of frames of a clip's longest view; a shorter one is repeated."""
+    return max(len(view.frames) for view in clip)
+
+
+def pace(frames: int) -> float:
+    """Return at how many frames per second a clip of so many frames is played at first."""
+    return _SLOW if frames <= _FEW else _FAST
+
+
+def frame_name(name: str, mask: NDArray[np.uint8] | None) -> str:
+    """Return the name of a frame, and whether it has no mask."""
+    return name if mask is not None else f"{name} no mask"
