@@ -14,6 +14,7 @@ from stmtrain.commands.options import (
     inference_options,
     print_notes,
     share_options,
+    truth_set,
     video_set,
 )
 from stmtrain.errors import StmError, UsageError
@@ -74,7 +75,7 @@ def evaluate(
 
 
 @command(app, "score")
-@share_options(videos=video_set)
+@share_options(videos=truth_set)
 def score(
     videos: "VideoSet",
     results: Annotated[Path | None, typer.Option(help="Folder with <video>/<frame>.png.")] = None,
@@ -87,7 +88,7 @@ def score(
     ] = None,
     workers: Workers = "auto",
 ) -> None:
-    """Score result PNGs of any method with J and F, as the official DAVIS code does."""
+    """Score result PNGs of any method as the official code of a benchmark does."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.scoring.score import score_results
 
@@ -107,13 +108,17 @@ def score(
 
 
 @command(app, "report")
-@share_options(videos=video_set)
+@share_options(videos=truth_set)
 def report(
     videos: "VideoSet",
     results: Annotated[
         list[str], typer.Argument(help="Folders of PNGs; NAME=FOLDER to name one. First: baseline.")
     ],
     out: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.")] = None,
+    common: Annotated[
+        bool,
+        typer.Option("--common", help="Compare different videos, over those that all have."),
+    ] = False,
     workers: Workers = "auto",
 ) -> None:
     """Compare results: where they fail, frame by frame, in the terminal and as an HTML file."""
@@ -124,8 +129,12 @@ def report(
 
     console = open_console()
     folders = name_results(results)
+    if out is not None and any(video.frames == video.masks for video in videos.videos):
+        raise UsageError(
+            "--out: draws the frames, which --protocol does not open; name the --layout too"
+        )
     with progress_bar(console, "score", "videos") as progress:
-        comparison = compare(folders, videos, resolve_workers(workers), progress)
+        comparison = compare(folders, videos, resolve_workers(workers), progress, common=common)
     console.print(comparison_table(comparison, console.width, console.encoding))
     print_notes(console, comparison.notes())
     if out is not None:

@@ -16,6 +16,7 @@ from stmtrain.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from stmtrain.datasets.protocol import Protocol
     from stmtrain.datasets.video_set import VideoSet
     from stmtrain.inference.options import Inference
 
@@ -150,13 +151,67 @@ def video_set(
             help="Split: val, test-dev, ...; of YouTube-VOS: valid, train (public masks)."
         ),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Score by davis2016, davis2017, youtube-vos, mose2, lvos, vost, sav or FILE.toml."
+        ),
+    ] = None,
+    as_meant: Annotated[
+        bool,
+        typer.Option("--as-meant", help="With --protocol: without the official code's faults."),
+    ] = False,
 ) -> "VideoSet":
-    """Open the one set of videos that was named.
+    """Open the one set of videos that was named, with its frames.
 
     Raises:
-        UsageError: None or several were named, or there is no such data set, year or split.
+        UsageError: None or several were named, or there is no such data set, year, split or
+            protocol.
         DataError: The set is incomplete.
     """
+    rules = _rules(protocol, as_meant)
+    if rules is not None and layout is None and videos is not None:
+        layout = rules.base or rules.name.removesuffix("-as-meant")
+    opened = _open(davis, youtube_vos, videos, shards, layout, year, split)
+    return opened if rules is None else opened.scored_by(rules)
+
+
+def truth_set(**options: Any) -> "VideoSet":
+    """Open the one set that was named; with a protocol, its layout's masks without the frames.
+
+    Raises:
+        UsageError: As for :func:`video_set`.
+        DataError: The set is incomplete.
+    """
+    from stmtrain.datasets.truth import open_truth
+
+    rules = _rules(options["protocol"], options["as_meant"])
+    others = (options["davis"], options["youtube_vos"], options["shards"], options["layout"])
+    if rules is None or options["videos"] is None or any(other is not None for other in others):
+        return video_set(**options)
+    return open_truth(options["videos"], rules, options["split"])
+
+
+vars(truth_set)["__signature__"] = inspect.signature(video_set)
+
+
+def _rules(protocol: str | None, as_meant: bool) -> "Protocol | None":
+    from stmtrain.datasets.protocol import find_protocol
+
+    if protocol is None and as_meant:
+        raise UsageError("--as-meant: repairs the faults of a --protocol; name one")
+    return None if protocol is None else find_protocol(protocol, meant=as_meant)
+
+
+def _open(
+    davis: Path | None,
+    youtube_vos: Path | None,
+    videos: Path | None,
+    shards: str | None,
+    layout: str | None,
+    year: int,
+    split: str | None,
+) -> "VideoSet":
     from stmtrain.datasets.dataset import find_dataset
     from stmtrain.datasets.folder import folder_set
     from stmtrain.datasets.packed import packed_set

@@ -132,7 +132,7 @@ DATASETS: Mapping[str, Dataset] = {
             name="davis2016",
             title="DAVIS 2016",
             list_videos=partial(davis_videos, year=2016),
-            protocol=protocol.DAVIS,
+            protocol=protocol.as_meant(protocol.DAVIS_2016),
             splits=_DAVIS_2016_SPLITS,
             options=_480P,
             binary=True,

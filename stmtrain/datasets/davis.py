@@ -31,7 +31,7 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
     Raises:
         DataError: A folder, split list, sequence, frame or mask is missing.
     """
-    names = _split_names(root, year, split)
+    names = split_names(root, year, split)
     flat = root / "JPEGImages" / names[0]
     if flat.is_dir() and not (flat.parent / resolution).is_dir():
         raise DataError(
@@ -56,15 +56,15 @@ def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[
     return list_all(names, video)
 
 
-def _split_names(root: Path, year: int, split: str) -> list[str]:
+def split_names(root: Path, year: int, split: str) -> list[str]:
     """Read a split's list; the 2016 release has lists of paths in ``ImageSets/480p``."""
     sets = find_folder(root, "ImageSets")
     for folder in [sets / str(year)] + ([sets / "480p"] if year == 2016 else []):
         if (folder / f"{split}.txt").is_file():
-            return _read_names(folder / f"{split}.txt")
+            return list_names(folder / f"{split}.txt")
         halves = [folder / "train.txt", folder / "val.txt"]
         if split == "trainval" and all(half.is_file() for half in halves):
-            return [name for half in halves for name in _read_names(half)]
+            return [name for half in halves for name in list_names(half)]
     found = sorted(path.relative_to(sets).as_posix() for path in sets.glob("*/*.txt"))
     raise DataError(
         f"{sets}: expected {year}/{split}.txt, found {', '.join(found) or 'no split lists'}; "
@@ -72,7 +72,7 @@ def _split_names(root: Path, year: int, split: str) -> list[str]:
     )
 
 
-def _read_names(path: Path) -> list[str]:
+def list_names(path: Path) -> list[str]:
     """Read the sequence of each line: its name, or a path to its folder or to one of its frames."""
     try:
         lines = read_file(path).decode("utf-8-sig").splitlines()

@@ -7,12 +7,15 @@ here, before hours of work. Free of torch.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
-from stmtrain.datasets.protocol import NOTHING_COUNTS, Protocol
+from stmtrain.datasets.protocol import Protocol
 from stmtrain.datasets.video import VideoSource
 from stmtrain.images.masks import ids_present
 from stmtrain.shards.sample import canonical_json
+
+NOTHING_COUNTS = "no object has a frame that counts after the one that gives it"
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class VideoSet:
         notes: What a reader of the results must know about the input.
         split: The split, as the official tool names it in its files.
         left_out: Videos that cannot be used at all, by name, with the reason.
+        unseen: The objects, as (video, object id), whose categories or videos were not trained on;
+            None if that is unknown.
     """
 
     dataset: str
@@ -34,6 +39,13 @@ class VideoSet:
     notes: tuple[str, ...] = ()
     split: str = "val"
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unseen: frozenset[tuple[str, int]] | None = None
+
+    def scored_by(self, rules: Protocol) -> "VideoSet":
+        """Return the set with other rules of scoring; what is exported stays."""
+        own = self.protocol
+        kept = replace(rules, required_only=own.required_only, zip_prefix=own.zip_prefix)
+        return replace(self, protocol=kept)
 
     @property
     def frames(self) -> int:
@@ -47,7 +59,7 @@ class VideoSet:
 
     def identity(self) -> str:
         """Return a digest of names, masks and objects: equal from a tree and from its shards."""
-        digest = hashlib.sha256(canonical_json([self.protocol.name, self.dataset]))
+        digest = hashlib.sha256(canonical_json([self.protocol.exports, self.dataset]))
         for v in self.videos:
             names = [v.name, v.binary, list(v.frames), list(v.masks), dict(v.first_seen)]
             digest.update(canonical_json(names))
@@ -55,7 +67,7 @@ class VideoSet:
 
     def unscored(self) -> dict[str, str]:
         """Return the videos that cannot be scored here, by name, with the reason."""
-        reasons = {video.name: self.protocol.why_not_scored(video) for video in self.videos}
+        reasons = {video.name: why_not_scored(self.protocol, video) for video in self.videos}
         return {**self.left_out, **{name: why for name, why in reasons.items() if why is not None}}
 
     def why_not_scored(self) -> str | None:
@@ -74,6 +86,31 @@ class VideoSet:
             return None
         count = len(self.videos) + len(self.left_out)
         return f"{len(blocking)} of {count} videos cannot be scored; {'; '.join(blocking[:3])}"
+
+
+def why_not_scored(protocol: Protocol, video: VideoSource) -> str | None:
+    """Return why a video cannot be scored, and what helps; None if it can be."""
+    if video.resized:
+        return "its frames were resized when packed; score against the data set's own files"
+    if not protocol.late_objects and len(video.frames) < 3:
+        return f"expected 3 frames or more, found {len(video.frames)}; first and last do not count"
+    counted = protocol.counted(video)
+    if not counted:
+        return f"expected objects in the first mask, {next(iter(video.frames))!r}, found none"
+    names = list(dict.fromkeys(chain(*counted.values())))
+    if not names:
+        return NOTHING_COUNTS
+    bare = [name for name in names if name not in video.masks]
+    if not bare or (protocol.sparse and len(bare) < len(names)):
+        return None
+    given = {next(iter(video.frames)), *video.first_seen.values()}
+    advice = "add the missing masks"
+    if not protocol.sparse and given.issuperset(video.masks):
+        advice = "this split cannot be scored locally, submit the results to its server"
+    return (
+        f"no ground truth for {len(bare)} of {len(names)} frames that count, the first is "
+        f"{bare[0]!r}; {advice}"
+    )
 
 
 def given_objects(video: VideoSource) -> tuple[dict[int, tuple[int, ...]], list[int]]:

@@ -53,7 +53,7 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
     meta_path = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
     if not meta_path.is_file():
         return list_all(found, lambda v: _video_of_masks(frames_root / v, masks_root / v))
-    listed = _read_meta(meta_path)
+    listed = read_meta(meta_path)
     filled = [name for name in found if name in listed or any((frames_root / name).iterdir())]
 
     def video(name: str) -> Video:
@@ -63,14 +63,14 @@ def youtube_vos_videos(root: Path, split: str) -> list[Video]:
                 f"{frames_root / name}: expected only videos of {meta_path}, which does not list "
                 "this one; use the meta.json that lists it, or remove it"
             )
-        objects = _read_objects(listed[name], f"{meta_path}: video {name!r}")
+        objects = read_objects(listed[name], f"{meta_path}: video {name!r}")
         return _video(frames_root / name, masks_root / name, objects, meta_path)
 
     return list_all(sorted({*listed, *filled}), video)
 
 
 @dataclass(frozen=True)
-class _Object:
+class ListedObject:
     """What ``meta.json`` states about an object: frames to segment, and perhaps a category."""
 
     frames: Sequence[str]
@@ -89,7 +89,7 @@ def _video_of_masks(frames_folder: Path, masks_folder: Path) -> Video:
 
 
 def _video(
-    frames_folder: Path, masks_folder: Path, objects: Mapping[int, _Object], meta_path: Path
+    frames_folder: Path, masks_folder: Path, objects: Mapping[int, ListedObject], meta_path: Path
 ) -> Video:
     """Pair a video's files and check them against ``meta.json``."""
     frames, masks = pair_files(frames_folder, masks_folder)
@@ -121,7 +121,7 @@ def _video(
     )
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def read_meta(path: Path) -> dict[str, Any]:
     """Return video name to what is stated about the video."""
     try:
         meta = json.loads(read_file(path))
@@ -133,11 +133,11 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return videos
 
 
-def _read_objects(video: Any, where: str) -> dict[int, _Object]:
+def read_objects(video: Any, where: str) -> dict[int, ListedObject]:
     """Return object id to what is stated about the object."""
     try:
         objects = {
-            int(key): _Object(
+            int(key): ListedObject(
                 list(value["frames"]), str(value["category"]) if "category" in value else None
             )
             for key, value in video["objects"].items()

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from stmtrain.datasets.files import some
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
-from stmtrain.errors import UsageError
+from stmtrain.errors import DataError, UsageError
 from stmtrain.processes import Progress
-from stmtrain.report.run_record import claimed_score, facts_of, read_run
+from stmtrain.report.run_record import claimed_score, counted_otherwise, facts_of, read_run
 from stmtrain.scoring.score import score_results
 from stmtrain.scoring.scores import RESULTS_NAME, ObjectScore, Scores
 
@@ -176,18 +176,31 @@ def compare(
     truth: VideoSet,
     workers: int = 1,
     progress: Progress | None = None,
+    *,
+    common: bool = False,
 ) -> Comparison:
     """Score named folders of results; videos for which a result has no folder are skipped.
 
     Every scored frame of a video must be present, as for ``score_results``.
 
+    Args:
+        folders: Name of a result to its folder.
+        truth: The ground truth, and the protocol.
+        workers: Processes.
+        progress: Called after each video.
+        common: Compare results that do not count the same videos, objects and frames, over the
+            videos that all have.
+
     Raises:
-        DataError: A result has none of the videos, or a video cannot be scored.
+        DataError: A result has none of the videos, a video cannot be scored, or results count
+            different ones without ``common``.
     """
     present_of = {
         name: tuple(video for video in truth.videos if (folder / video.name).is_dir())
         for name, folder in folders.items()
     }
+    if not common:
+        _check_counted(present_of, truth)
     total = sum(map(len, present_of.values()))
     results: list[Result] = []
     for name, present in present_of.items():
@@ -205,6 +218,25 @@ def compare(
     )
 
 
+def _check_counted(present_of: Mapping[str, Sequence[VideoSource]], truth: VideoSet) -> None:
+    """Refuse results that would not count the same, before minutes of scoring.
+
+    The protocol and the ground truth are the same for all, and every scored frame of a video must
+    be there, so that their digests can differ by the videos only.
+    """
+    lacking = {}
+    for name, present in present_of.items():
+        absent = [video.name for video in truth.videos if video not in present]
+        if present and absent:
+            lacking[name] = absent
+    if len({tuple(lacking.get(name, ())) for name in present_of}) > 1:
+        listed = (f"{n} has no results for {len(v)}: {some(v)}" for n, v in lacking.items())
+        raise DataError(
+            f"expected results over the same videos, but {'; '.join(listed)}; add what is missing, "
+            "or pass --common to compare over the videos that all have"
+        )
+
+
 def _shifted(progress: Progress, before: int, total: int, name: str) -> Progress:
     """Continue the count of the results before this one."""
     return lambda done, _total, _note: progress(before + done, total, name)
@@ -219,7 +251,10 @@ def _result(name: str, folder: Path, scores: Scores, missing: tuple[str, ...]) -
     if run is None:
         return Result(name, folder, scores, missing, None, tuple(notes))
     claimed = claimed_score(run)
-    if claimed is not None and not missing and abs(claimed - scores.j_and_f) > 1e-6:
+    other = counted_otherwise(run, scores.protocol())
+    if other is not None:
+        notes.append(f"{RESULTS_NAME} states numbers {other}: they cannot be compared with these")
+    elif claimed is not None and not missing and abs(claimed - scores.j_and_f) > 1e-6:
         notes.append(
             f"{RESULTS_NAME} states J&F {100 * claimed:.2f}, its PNGs score "
             f"{100 * scores.j_and_f:.2f}: they are not from the same run or data set"

@@ -43,6 +43,26 @@ def claimed_score(run: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def counted_otherwise(run: Mapping[str, Any], protocol: Mapping[str, Any]) -> str | None:
+    """Return how the stated numbers were counted, if that is not by this protocol; None if it is.
+
+    Args:
+        run: The contents of ``results.json``; older ones do not state how they were counted.
+        protocol: What :meth:`stmtrain.scoring.scores.Scores.protocol` returns.
+    """
+    scores = run.get("scores")
+    stated = scores.get("protocol") if isinstance(scores, dict) else None
+    if not isinstance(stated, dict) or "counted_sha256" not in stated:
+        return None
+    if all(stated.get(key) == protocol[key] for key in ("name", "version", "counted_sha256")):
+        return None
+    return (
+        f"by {stated.get('name')} version {stated.get('version')} over "
+        f"{str(stated['counted_sha256'])[:12]}, not by {protocol['name']} version "
+        f"{protocol['version']} over {protocol['counted_sha256'][:12]}"
+    )
+
+
 def facts_of(run: Mapping[str, Any]) -> dict[str, str]:
     """Flatten everything except the scores in ``results.json`` into short texts by name."""
     facts: dict[str, str] = {}

@@ -13,7 +13,7 @@ from stmtrain.report.comparison import Comparison, Result
 from stmtrain.report.error_pictures import data_uri, error_picture, window
 from stmtrain.report.html import Markup, tag
 from stmtrain.report.tables import DASH, percent
-from stmtrain.scoring.score import read_result
+from stmtrain.scoring.results import read_result
 from stmtrain.scoring.scores import ObjectScore
 
 PICTURE_WIDTH = 320

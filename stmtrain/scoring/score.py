@@ -1,10 +1,9 @@
-"""Score a folder of result masks against the ground truth of a data set: J, F, recall, decay.
+"""Score a folder of result masks against the ground truth of a data set.
 
-The results are ``<results>/<video>/<frame>.png``, written by any method. The protocol of the data
-set states which frames are scored (:mod:`stmtrain.datasets.protocol`); DAVIS is scored as by the
-official semi-supervised evaluation. A scored frame without a result is an error, never an empty
-mask. The official tool stops at an id that the ground truth does not have; here such an id counts
-as background, and a note reports it.
+The results are ``<results>/<video>/<frame>.png``, written by any method. The protocol states what
+is scored and how (:mod:`stmtrain.datasets.protocol`). A scored frame without a result is an error,
+never an empty mask; a video without results counts as the protocol says, and is listed. An id that
+the ground truth does not have counts as background, and a note reports it.
 """
 
 from collections import Counter
@@ -17,16 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.dataset import find_dataset
-from stmtrain.datasets.protocol import Protocol, given_ids
+from stmtrain.datasets.protocol import Protocol
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
-from stmtrain.files import read_file
-from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import VOID, areas
 from stmtrain.processes import Progress, map_unordered
-from stmtrain.scoring.metrics import j_and_f
-from stmtrain.scoring.scores import VOID_RULE, ObjectScore, Scores
+from stmtrain.scoring.metrics import NOTHING, Measures, Rule, measure
+from stmtrain.scoring.results import (
+    extra_files,
+    extra_folders,
+    folder_of,
+    in_order,
+    missing_videos,
+    read_result,
+)
+from stmtrain.scoring.scores import VOID_RULES, ObjectScore, Scores
+
+_MISSING = {
+    "zero": "no folder of results: its objects count 0 in J and F",
+    "leave out": "no folder of results: left out of every mean",
+}
 
 
 @dataclass(frozen=True)
@@ -101,172 +111,189 @@ def score_results(
     why_not = videos.why_not_scored()
     if why_not is not None:
         raise DataError(f"{videos.dataset}: {why_not}")
-    unscored = videos.unscored()
-    videos = replace(videos, videos=tuple(v for v in videos.videos if v.name not in unscored))
-    count = len(videos.videos)
-    for video in videos.videos:
-        _check_results(results, video, videos.protocol)  # takes seconds, scoring takes minutes
+    unscored, protocol = videos.unscored(), videos.protocol
+    listed = [video for video in videos.videos if video.name not in unscored]
+    missing = missing_videos(results, listed, protocol)
+    if protocol.missing_video == "leave out":
+        listed = [video for video in listed if folder_of(video) not in missing]
     scored: dict[int, VideoScore] = {}
     # The longest videos first, so that no worker has to finish one alone at the end.
-    order = sorted(range(count), key=lambda i: -len(videos.videos[i].frames))
-    for position, video_score in map_unordered(partial(_score_at, results, videos), order, workers):
+    order = sorted(range(len(listed)), key=lambda i: -len(listed[i].frames))
+    score_one = partial(_score_at, results, listed, protocol, frozenset(missing))
+    for position, video_score in map_unordered(score_one, order, workers):
         scored[position] = video_score
         if progress is not None:
-            progress(len(scored), count, "")
-    in_order = [scored[position] for position in range(count)]
-    return Scores(
-        tuple(one for video_score in in_order for one in video_score.objects),
+            progress(len(scored), len(listed), "")
+    counted = [scored[position] for position in range(len(listed))]
+    found = Scores(
+        tuple(one for video_score in counted for one in video_score.objects),
         dataset=videos.dataset,
-        frames_excluded=videos.protocol.frames_excluded,
-        notes=tuple(_notes(results, in_order, unscored)),
+        rules=protocol,
         unscored=unscored,
+        missing=dict.fromkeys(missing, _MISSING.get(protocol.missing_video, "")),
+        unseen=videos.unseen,
     )
+    notes = (*_notes(results, found, counted), *extra_folders(results, listed), *videos.notes)
+    return replace(found, notes=notes)
 
 
-def _notes(
-    results: Path, scored: Sequence[VideoScore], unscored: Mapping[str, str]
-) -> Iterator[str]:
+def _notes(results: Path, found: Scores, counted: Sequence[VideoScore]) -> Iterator[str]:
     """Note what a reader must know to believe the numbers, before details of single videos."""
-    objects = [one for video_score in scored for one in video_score.objects]
-    if all(value == 1 for one in objects for value in (*one.j_values, *one.f_values)):
+    for name, what in found.missing.items():
+        yield f"MISSING {name}: {what}"
+    if all(value == 1 for one in found.objects for value in (*one.j_values, *one.f_values)):
         yield (
             f"every scored mask equals the ground truth; check that {results} holds the masks of "
             "a method, not the annotations"
         )
-    void_frames = sum(video_score.void_frames for video_score in scored)
+    void_frames = sum(video_score.void_frames for video_score in counted)
     if void_frames:
-        yield f"void in {void_frames} scored frames: {VOID_RULE}"
-    for name, why in unscored.items():
+        yield f"void in {void_frames} scored frames: {VOID_RULES[found.rules.void]}"
+    for name, why in found.unscored.items():
         yield f"{name}: not scored, {why}"
-    for video_score in scored:
+    if found.rules.short_decay and any(len(one.frames) > 256 for one in found.objects):
+        yield "decay of more than 256 frames is wrong, as in the official code; see --as-meant"
+    for video_score in counted:
         yield from video_score.notes
 
 
 def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoScore:
     """Score one video; arguments and errors as in :func:`score_results`."""
-    scored = protocol.scored_frames(video)
-    object_ids = given_ids(video)
-    values: dict[int, list[tuple[float, float]]] = {object_id: [] for object_id in scored}
+    scored = {i: frozenset(names) for i, names in protocol.scored_frames(video).items()}
+    object_ids = protocol.object_ids(video)
+    measured: dict[int, list[Measures]] = {i: [] for i in scored if i}
+    names = in_order(video, protocol.scored_frames(video))
+    rule = rule_of(protocol)
     unknown_ids: Counter[int] = Counter()
     void_frames = 0
-    for name in _in_order(video, scored):
+    for t, name in enumerate(names):
         truth = video.read_mask(name)
-        predicted = read_result(results, video, name, truth.shape, object_ids)
-        void_frames += bool((truth == VOID).any())
-        for object_id, names in scored.items():
-            if name in names:
-                values[object_id].append(j_and_f(predicted == object_id, truth == object_id))
-        present = np.flatnonzero(areas(predicted)).tolist()
-        unknown_ids.update(set(present) - {0, *object_ids})
-    objects = tuple(
-        ObjectScore(
-            video.name,
-            object_id,
-            scored[object_id],
-            tuple(j for j, _ in pairs),
-            tuple(f for _, f in pairs),
-            video.binary,
-        )
-        for object_id, pairs in values.items()
-    )
-    notes = [
-        f"{video.name}: object {object_id} is not scored, no frame that counts has its mask"
-        for object_id in sorted(set(object_ids) - set(scored))
-    ]
+        predicted = read_result(results, video, name, truth.shape, object_ids, protocol.objects)
+        void = bool(truth.max() == VOID)
+        void_frames += void
+        if void and protocol.void == "ignored":
+            predicted[truth == VOID] = 0
+        if protocol.objects == "seen":
+            for object_id in _ids(truth, predicted, protocol):
+                measured.setdefault(object_id, [NOTHING] * t)
+            wanted = list(measured)
+        else:
+            wanted = [object_id for object_id, frames in scored.items() if name in frames]
+        covered = 0
+        for object_id in wanted:
+            found = measure(predicted == object_id, truth == object_id, rule)
+            measured[object_id].append(found)
+            covered += found.area
+        if np.count_nonzero(predicted) != covered and protocol.objects != "seen":
+            present = np.flatnonzero(areas(predicted)).tolist()
+            unknown_ids.update(set(present) - {0, *object_ids})
+    notes = list(_object_notes(video, object_ids, scored, measured, protocol))
     if unknown_ids:
         notes.append(f"{video.name}: {_unknown_in_words(unknown_ids, object_ids)}")
-    notes.extend(_extra_files(results, video))
-    return VideoScore(objects, tuple(notes), void_frames)
+    notes.extend(extra_files(results, video))
+    objects = []
+    for object_id, values in sorted(measured.items()):
+        if protocol.objects == "seen" and not any(value.true_area for value in values):
+            continue
+        frames = [n for n in names if protocol.objects == "seen" or n in scored[object_id]]
+        objects.append(_object_score(video, object_id, frames, values, protocol))
+    return VideoScore(tuple(objects), tuple(notes), void_frames)
 
 
-def _score_at(results: Path, videos: VideoSet, position: int) -> tuple[int, VideoScore]:
-    """Score the video at a position; what the workers run."""
-    return position, score_video(results, videos.videos[position], videos.protocol)
+def rule_of(protocol: Protocol) -> Rule:
+    """Return how masks are compared by a protocol."""
+    return Rule(protocol.tolerance, protocol.object_tolerance, protocol.rounded, protocol.smoothing)
 
 
-def read_result(
-    results: Path,
+def _object_score(
     video: VideoSource,
-    frame_name: str,
-    shape: tuple[int, ...],
-    object_ids: Sequence[int],
-) -> NDArray[np.uint8]:
-    """Read one result mask as it is scored.
-
-    In a binary video every non-zero pixel is object 1. In a video of one object, 255 means that
-    object too (0/255 PNGs).
-
-    Args:
-        results: The folder of results.
-        video: The ground truth.
-        frame_name: One of the video's frames.
-        shape: (H, W) of the ground truth.
-        object_ids: The video's :func:`~stmtrain.datasets.protocol.given_ids`.
-
-    Returns:
-        (H, W) uint8 object ids, which may include ids that the ground truth does not have.
-
-    Raises:
-        DataError: The file is unreadable, not a label map, or of the wrong size.
-    """
-    path = results / video.name / f"{frame_name}.png"
-    mask = decode_mask(read_file(path, "write it again"), str(path))
-    if mask.shape != shape:
-        raise DataError(
-            f"{path}: expected {shape[1]}x{shape[0]} pixels like the ground truth, found "
-            f"{mask.shape[1]}x{mask.shape[0]}; save results at the video's own size"
-        )
-    if video.binary:
-        return (mask > 0).astype(np.uint8)
-    if len(object_ids) == 1:
-        mask[mask == VOID] = object_ids[0]
-    return mask
-
-
-def _in_order(video: VideoSource, scored: Mapping[int, Sequence[str]]) -> list[str]:
-    """Return every frame in which any object is scored, in time order."""
-    names = {name for names in scored.values() for name in names}
-    return [name for name in video.frames if name in names]
-
-
-def _check_results(results: Path, video: VideoSource, protocol: Protocol) -> None:
-    """Refuse a video without a result for every scored frame."""
-    names = _in_order(video, protocol.scored_frames(video))
-    folder = results / video.name
-    if not folder.is_dir():
-        nested = sorted(path.parent for path in results.glob(f"*/{video.name}") if path.is_dir())
-        advice = f"pass {nested[0]}" if nested else "run the method on the complete split"
-        raise DataError(
-            f"{folder}: expected the results of video {video.name!r}, found no folder; {advice}"
-        )
-    present = {path.name for path in folder.iterdir()}
-    missing = [name for name in names if f"{name}.png" not in present]
-    if missing:
-        others = sorted(present - {f"{name}.png" for name in video.frames})
-        found = f", but {len(others)} others beside them, such as {others[0]}" if others else ""
-        raise DataError(
-            f"{folder}: expected a mask for each of {len(names)} scored frames, found none for "
-            f"{len(missing)}, the first is {missing[0]}.png{found}; run the method on the complete "
-            "video and name its PNGs like the frames"
-        )
-
-
-def _unknown_in_words(frames_of: Counter[int], object_ids: Sequence[int], most: int = 8) -> str:
-    """Describe ids that are not object ids, given the number of frames that have each."""
-    listed = ", ".join(map(str, sorted(frames_of)[:most]))
-    if len(frames_of) > most:
-        listed += ", ..."
-    return (
-        f"{listed} in up to {max(frames_of.values())} frames are none of its object ids "
-        f"({', '.join(map(str, object_ids))}) and count as background"
+    object_id: int,
+    frames: Sequence[str],
+    values: Sequence[Measures],
+    protocol: Protocol,
+) -> ObjectScore:
+    start = 0
+    if not protocol.before_seen:
+        start = next((t for t, v in enumerate(values) if v.true_area or v.area), len(values))
+        if not any(value.true_area for value in values):
+            raise DataError(
+                f"{video.name}: expected the object in a scored true mask, found it in none of "
+                f"{len(frames)}; leave it out of the ground truth, or score with --as-meant"
+            )
+    kept = values[start:]
+    parts = any(name.endswith(("_d", "_r")) for name in protocol.measures)
+    return ObjectScore(
+        video.name,
+        object_id,
+        tuple(frames[start:]),
+        tuple(value.j for value in kept),
+        tuple(value.f for value in kept),
+        video.binary,
+        f_dot_values=tuple(value.f_dot for value in kept) if protocol.object_tolerance else (),
+        visible=tuple(value.true_area > 0 for value in kept),
+        shown_first=parts and bool((video.read_mask(next(iter(video.frames))) == object_id).any()),
+        before_seen=tuple(frames[:start]),
     )
 
 
-def _extra_files(results: Path, video: VideoSource) -> Iterator[str]:
-    """Note PNG files that are named like none of the frames."""
-    stems = sorted(path.stem for path in (results / video.name).glob("*.png"))
-    extra = [stem for stem in stems if stem not in video.frames and not stem.startswith(".")]
-    if extra:
-        yield (
-            f"{video.name}: {len(extra)} PNG files belong to no frame, the first is {extra[0]}.png"
+def _score_at(
+    results: Path,
+    videos: Sequence[VideoSource],
+    protocol: Protocol,
+    missing: frozenset[str],
+    position: int,
+) -> tuple[int, VideoScore]:
+    """Score the video at a position; what the workers run."""
+    video = videos[position]
+    if folder_of(video) not in missing:
+        return position, score_video(results, video, protocol)
+    objects = []
+    for object_id, names in protocol.scored_frames(video).items():
+        zeros = (0.0,) * len(names)
+        second = zeros if protocol.object_tolerance else ()
+        objects.append(
+            ObjectScore(
+                video.name, object_id, names, zeros, zeros, video.binary, f_dot_values=second
+            )
         )
+    return position, VideoScore(tuple(objects))
+
+
+def _ids(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], protocol: Protocol) -> list[int]:
+    """Return the ids of both masks."""
+    counts = areas(truth) + areas(predicted)
+    ids: list[int] = (np.flatnonzero(counts[1:]) + 1).tolist()
+    return [i for i in ids if i != VOID or protocol.void == "object"]
+
+
+def _object_notes(
+    video: VideoSource,
+    object_ids: Sequence[int],
+    scored: Mapping[int, object],
+    measured: Mapping[int, Sequence[Measures]],
+    protocol: Protocol,
+) -> Iterator[str]:
+    """Note the objects that are not scored, and those that no true mask shows."""
+    for object_id in sorted(set(object_ids) - set(scored)):
+        yield f"{video.name}: object {object_id} is not scored, no frame that counts has its mask"
+    never = [i for i, values in measured.items() if not any(v.true_area for v in values)]
+    if never and protocol.objects == "seen":
+        yield f"{video.name}: {_listed(never)} are not scored, no scored true mask shows them"
+    elif never and protocol.objects in ("numbered", "listed"):
+        yield (
+            f"{video.name}: no scored true mask shows {_listed(never)}; they count 1 where the "
+            "result does not show them either"
+        )
+
+
+def _unknown_in_words(frames_of: Counter[int], object_ids: Sequence[int]) -> str:
+    """Describe ids that are not object ids, given the number of frames that have each."""
+    return (
+        f"{_listed(sorted(frames_of))} in up to {max(frames_of.values())} frames are none of its "
+        f"object ids ({', '.join(map(str, object_ids))}) and count as background"
+    )
+
+
+def _listed(ids: Sequence[int], most: int = 8) -> str:
+    more = ", ..." if len(ids) > most else ""
+    return ", ".join(map(str, ids[:most])) + more

@@ -55,6 +55,28 @@ def test_the_command_says_how_the_numbers_came_about(
     assert protocol["masks_mended"] == []
 
 
+def test_a_protocol_of_the_results(checkpoint: Path, davis: Path, tmp_path: Path) -> None:
+    base = ("eval", "--checkpoint", checkpoint, "--out", tmp_path, "--device", "cpu")
+    found = []
+    for more in (
+        ("--davis", davis),
+        ("--videos", davis, "--protocol", "davis2017"),
+        ("--davis", davis, "--protocol", "davis2017", "--as-meant"),
+    ):
+        done = stm(*base, *more, "--workers", 1)
+        assert done.exit_code == 0, done.output
+        found.append(json.loads((tmp_path / "results.json").read_text())["scores"])
+    assert "2 of 2 videos kept" in done.output, "other rules do not change the masks"
+    assert [scores["protocol"]["name"] for scores in found] == [
+        "davis2017-as-meant",
+        "davis2017",
+        "davis2017-as-meant",
+    ]
+    assert found[0] == found[2]
+    assert [one["object_id"] for one in found[0]["objects"]] == [2, 7, 2, 7, 9]
+    assert len(found[1]["objects"]) == 7 + 9, "the official code counts the ids between, too"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [

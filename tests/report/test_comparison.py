@@ -25,7 +25,7 @@ def video_set(videos, dataset=""):
 
 
 def test_means_are_compared_over_what_all_have(videos, folders):
-    both = compare(folders, video_set(videos, "drawn"))
+    both = compare(folders, video_set(videos, "drawn"), common=True)
     good, bad = both.results
     assert both.common() == tuple(video.name for video in videos[:2])
     assert bad.missing == (videos[2].name,)
@@ -44,7 +44,7 @@ def test_means_are_compared_over_what_all_have(videos, folders):
 def test_results_without_a_shared_video(videos, folders):
     shutil.rmtree(folders["good"] / videos[0].name)
     shutil.rmtree(folders["good"] / videos[1].name)
-    both = compare(folders, video_set(videos))
+    both = compare(folders, video_set(videos), common=True)
     assert both.common() == ()
     assert both.over_common(both.results[0]) is None
     assert both.difference(both.results[1]) is None
@@ -53,13 +53,13 @@ def test_results_without_a_shared_video(videos, folders):
 
 def test_progress_counts_the_videos_of_all_results(videos, folders):
     seen = []
-    compare(folders, video_set(videos), progress=lambda *now: seen.append(now))
+    compare(folders, video_set(videos), progress=lambda *now: seen.append(now), common=True)
     assert [now[:2] for now in seen] == [(i, 5) for i in range(1, 6)]
     assert [now[2] for now in seen] == ["good"] * 3 + ["bad"] * 2
 
 
 def test_the_worst_frame_comes_first_and_the_next_is_elsewhere(videos, folders):
-    both = compare(folders, video_set(videos))
+    both = compare(folders, video_set(videos), common=True)
     chosen = both.worst_frames(videos[0], 4)
     assert chosen[0] == "00005"
     assert len(set(chosen)) == 4
@@ -146,6 +146,25 @@ def test_facts_come_from_results_json_and_are_checked_against_the_masks(videos, 
     assert note.startswith("results.json states J&F 81.80, its PNGs score 100.00")
 
 
+def test_numbers_over_other_videos_are_compared_only_if_told_to(videos, folders):
+    with pytest.raises(DataError, match=r"bad has no results for 1: drawn-02; .* pass --common"):
+        compare(folders, video_set(videos))
+    shutil.rmtree(folders["good"] / videos[2].name)
+    assert {r.missing for r in compare(folders, video_set(videos)).results} == {("drawn-02",)}
+
+
+def test_stated_numbers_over_other_frames_are_not_compared(videos, folders):
+    scores = score_results(folders["good"], video_set(videos))
+    path = folders["good"] / "results.json"
+    stated = scores.to_mapping()
+    path.write_text(json.dumps({"scores": stated}))
+    assert len(compare({"good": folders["good"]}, video_set(videos)).results[0].notes) == 1
+    for changes in ({"counted_sha256": "0" * 64}, {"version": "0"}, {"name": "own"}):
+        path.write_text(json.dumps({"scores": {"protocol": {**stated["protocol"], **changes}}}))
+        _, note = compare({"good": folders["good"]}, video_set(videos)).results[0].notes
+        assert "they cannot be compared with these" in note
+
+
 def test_results_are_named(tmp_path):
     (tmp_path / "x=y").mkdir()
     assert name_results(["runs/a", "n=b"]) == {"a": name_results(["runs/a"])["a"]} | {
@@ -161,6 +180,6 @@ def test_results_are_named(tmp_path):
 def test_a_result_without_any_video_is_refused(videos, folders, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none/drawn-00: expected the results of video"):
-        compare(folders | {"none": tmp_path / "none"}, video_set(videos))
+        compare(folders | {"none": tmp_path / "none"}, video_set(videos), common=True)
     with pytest.raises(DataError, match="nothing: expected the folder of results"):
         compare({"nothing": tmp_path / "nothing"}, video_set(videos))

@@ -78,7 +78,7 @@ def comparison(tmp_path_factory):
     facts = {"protocol": {"memory_every": 5, EVIL: EVIL}}
     (work / "bad/results.json").write_text(json.dumps(facts))
     truth = VideoSet("drawn & small", tuple(videos), DAVIS)
-    return compare({"good": work / "good", EVIL: work / "bad"}, truth)
+    return compare({"good": work / "good", EVIL: work / "bad"}, truth, common=True)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,8 @@ def test_the_command_prints_the_table_and_writes_the_file(comparison, page, tmp_
     tree = comparison.videos[0].masks["00000"].parents[3]
     out = tmp_path / "report.html"
     arguments = ["report", *folders, "--davis", str(tree), "--workers", "1", "--out", str(out)]
+    assert "pass --common" in runner.invoke(app, arguments).output
+    arguments.append("--common")
     done = runner.invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "no results for 1 of 3 videos: drawn-02" in done.output

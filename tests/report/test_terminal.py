@@ -21,7 +21,9 @@ def printed(comparison, width, encoding="utf-8"):
 
 
 def test_the_terminal_shows_every_video_and_fits(videos, folders):
-    both = compare({"<b>[red]": folders["good"], "bad": folders["bad"]}, video_set(videos))
+    both = compare(
+        {"<b>[red]": folders["good"], "bad": folders["bad"]}, video_set(videos), common=True
+    )
     for width in (50, 80, 200):
         text = printed(both, width)
         assert max(map(len, text.splitlines())) <= width

@@ -303,8 +303,8 @@ def test_youtube_vos_is_scored_where_its_masks_are_public(tmp_path):
     assert late, "the drawn set has objects that appear late"
     for video in videos:
         for score in perfect.videos()[video.name].objects:
-            assert score.frames == video.required[score.object_id][1:]
-    assert perfect.protocol()["frames_excluded"] == ["each object's first"]
+            assert score.frames == video.required[score.object_id][1:-1]
+    assert perfect.protocol()["frames_excluded"] == ["each object's first", "last"]
 
     results = tmp_path / "results"
     shutil.copytree(root / "train/Annotations", results)
@@ -317,8 +317,9 @@ def test_youtube_vos_is_scored_where_its_masks_are_public(tmp_path):
     changed = [s for s, p in zip(worse.objects, perfect.objects, strict=True) if s != p]
     assert [(s.video, s.object_id) for s in changed] == [(video.name, object_id)]
     assert (changed[0].j_values[0], set(changed[0].j_values[1:])) == (0, {1})
-    names = video.required[object_id][:1]
-    brief = score_video(results, replace(video, required={object_id: names}), YOUTUBE_VOS)
+    last = max(video.frames)
+    entry = {"required": {object_id: (last,)}, "first_seen": {object_id: last}}
+    brief = score_video(results, replace(video, **entry), YOUTUBE_VOS)
     assert brief.objects == ()
     assert f"{video.name}: object {object_id} is not scored" in "\n".join(brief.notes)
     with pytest.raises(
