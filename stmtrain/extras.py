@@ -15,6 +15,7 @@ EXTRAS = {
     "video": ("av",),
     "rerun": ("rerun",),
     "log": ("matplotlib", "tensorboard"),
+    "wandb": ("wandb",),
     "remote": ("aiobotocore", "aiohttp", "fsspec", "huggingface_hub", "s3fs"),
     "gcs": ("gcsfs",),
 }

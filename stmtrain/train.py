@@ -1,17 +1,21 @@
 """The training loop, readable from top to bottom: steps, records, checkpoints, validation."""
 
 import runpy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stmtrain.processes import Progress
+from stmtrain.settings import to_mapping
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.prefetch import ShardPrefetcher
 from stmtrain.training.distributed import SINGLE, Ranks, process_group, usable_device
+from stmtrain.training.opening import opening
 from stmtrain.training.recipe import TrainRecipe
-from stmtrain.training.records import Journal, Meter, open_journal
+from stmtrain.training.records import Journal, Meter, lines_every, open_journal
 from stmtrain.training.run_folder import (
     CheckpointSaver,
     checkpoint_to_resume,
@@ -28,7 +32,7 @@ def train(
     recipe: TrainRecipe,
     progress: Progress,
     ranks: Ranks = SINGLE,
-    note: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train, and return the path of the last checkpoint.
 
@@ -39,9 +43,10 @@ def train(
     Args:
         options: Shards, output folder, initial weights, device.
         recipe: Every number of the run.
-        progress: Called after each step, and while the first step waits for shards from URLs.
+        progress: Called after each step, and before what takes long between steps: waiting for data
+            or shards, saving, validation.
         ranks: The processes that train together; each of them calls this function.
-        note: Called at the start with what a user must know of the data.
+        say: Called with lines on the run at its start, and with the scores of each validation.
 
     Raises:
         UsageError: ``out`` contains another run, or the settings contradict each other.
@@ -51,34 +56,37 @@ def train(
         NonFiniteError: The loss became infinite or NaN; ``replay.json`` in ``out`` contains what
             ``stm train --replay`` needs.
     """
-    with _open_run(options, recipe, progress, ranks, note) as run, stop_signals() as stop:
+    with _open_run(options, recipe, progress, ranks, say) as run, stop_signals() as stop:
         state, saver, journal, meter = run.state, run.saver, run.journal, run.meter
+        validate_if_due = partial(_validate_if_due, run, recipe, ranks, stop)
         try:
-            _validate_if_due(run, recipe)  # a resumed run may have been stopped before validation
+            validate_if_due()  # a resumed run may have been stopped before validation
+            run.show_waiting()
             meter.start()
             for batch in run.loader:
                 run.prefetch.advance(batch.step)
                 result = train_step(state, batch, recipe, ranks, stop=stop.is_set())
                 metrics = meter.measure(batch, result)
-                progress(metrics.step, recipe.steps, metrics.note())
+                run.show(metrics.note())
                 last = metrics.step == recipe.steps
-                if last or _due(metrics.step, recipe.log_every):
+                if last or _due(metrics.step, lines_every(recipe)):
                     journal.write(metrics)
                 if last or _due(metrics.step, recipe.image_every):
                     journal.write_picture(metrics.step, result.last_frame)
                 if result.stop or (ranks.world == 1 and stop.is_set()):
                     raise KeyboardInterrupt
                 if _due(metrics.step, recipe.save_every):
-                    saver.save()
+                    run.save()
                 if _due(metrics.step, recipe.keep_every):
                     saver.keep()
-                _validate_if_due(run, recipe)
+                validate_if_due()
+                run.show_waiting(metrics.note())
                 meter.start()
         except NonFiniteError as error:
             saver.write_replay(error)
             raise
         finally:
-            saver.save()  # also after bad data or a signal: no step is lost
+            run.save()  # also after bad data or a signal: no step is lost
         journal.draw_curves()
     return saver.path
 
@@ -99,6 +107,23 @@ class _Run:
     journal: Journal
     saver: CheckpointSaver
     validation: Validation | None
+    progress: Progress
+    say: Callable[[str], None]
+
+    def show(self, note: str) -> None:
+        """Show the step, and the numbers of the step or what is going on."""
+        self.progress(self.state.step, self.saver.recipe.steps, note)
+
+    def show_waiting(self, note: str = "") -> None:
+        """Show that the next step waits for its data, if it does."""
+        if self.state.step < self.saver.recipe.steps and not self.loader.ready:
+            self.show(f"waiting for data  {note}".rstrip())
+
+    def save(self) -> None:
+        """Write ``checkpoint.pt`` unless it contains this step, which takes seconds."""
+        if self.saver.saved != self.state.step:
+            self.show("saving")
+            self.saver.save()
 
 
 @contextmanager
@@ -107,18 +132,18 @@ def _open_run(
     recipe: TrainRecipe,
     progress: Progress,
     ranks: Ranks,
-    note: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> Iterator[_Run]:
     """Open data, model and run folder, in this order: a run that cannot start writes nothing."""
     device = usable_device(options.device, ranks)
     with process_group(ranks, device, options.rank_timeout):
         data = open_data(options, recipe)
-        for text in data.notes() if ranks.rank == 0 else ():
-            note(text)
         checkpoint = checkpoint_to_resume(options, recipe, data.identity)
         state = build_state(options, recipe, checkpoint, device, ranks)
         validation = open_validation(options, recipe, ranks)
         loader = build_loader(options, recipe, data, device, state.step, ranks)
+        for line in opening(options, recipe, data, state, device, ranks):
+            say(line)
         prefetch = ShardPrefetcher(
             data.sets,
             data.plan,
@@ -136,22 +161,50 @@ def _open_run(
             prefetch.wait(state.step, fetched)  # signals are not caught yet, so Ctrl-C ends it
             saver = CheckpointSaver(options, recipe, data.identity, state, ranks)
             with open_journal(
-                options.out, state.step, state.validated, active=ranks.rank == 0
+                options.out,
+                state.step,
+                state.validated,
+                active=ranks.rank == 0,
+                wandb=options.wandb,
+                config=to_mapping(recipe),
             ) as journal:
                 meter = Meter(recipe, loader)
-                yield _Run(state, loader, prefetch, meter, journal, saver, validation)
+                yield _Run(
+                    state=state,
+                    loader=loader,
+                    prefetch=prefetch,
+                    meter=meter,
+                    journal=journal,
+                    saver=saver,
+                    validation=validation,
+                    progress=progress,
+                    say=say,
+                )
 
 
-def _validate_if_due(run: _Run, recipe: TrainRecipe) -> None:
+def _validate_if_due(run: _Run, recipe: TrainRecipe, ranks: Ranks, stop: threading.Event) -> None:
     """Validate, unless this step is not due or is validated already."""
     state, step = run.state, run.state.step
     due = step == recipe.steps or _due(step, recipe.val_every)
     if run.validation is None or not due or state.validated == step:
         return
-    run.saver.save()  # validation takes minutes; save first so that Ctrl-C during it loses nothing
-    scores = run.validation.run(state.evaluated_model)
+    run.save()  # validation takes minutes; save first so that Ctrl-C during it loses nothing
+
+    def show(note: str) -> None:
+        if ranks.world == 1 and stop.is_set():
+            raise KeyboardInterrupt  # the run validates this step when it is resumed
+        run.show(note)
+
+    scores = run.validation.run(state.evaluated_model, show)
     run.journal.write_validation(step, scores)
+    before = state.best
     run.saver.save_validated(scores["j_and_f"])
+    best = "the best so far" if before != state.best else f"the best so far was {before:.1%}"
+    run.say(
+        "validation at step {}: J&F {j_and_f:.1%}, J {j:.1%}, F {f:.1%}, {}".format(
+            step, best, **scores
+        )
+    )
 
 
 if __name__ == "__main__":  # as launchers start a rank; the command is in a room above this one

@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 
 from stmdata.commands.options import OnBadVideo, Overwrite, Resize
-from stmdata.commands.run import run_packing
+from stmdata.commands.run import kept_shards, run_packing
 from stmtrain.commands.command import command
-from stmtrain.commands.options import OnBad, Out, Split, Workers, Year
+from stmtrain.commands.options import Layout, OnBad, Out, Split, Workers, Year
 
 app = typer.Typer()
 
 
-@command(app, "pack-videos")
+@command(app, "pack-videos", kept_shards)
 def pack_videos(
     root: Annotated[Path, typer.Option(help="Root folder of the data set.")],
-    layout: Annotated[str, typer.Option(help="Name of the data set, such as davis2017.")],
+    layout: Annotated[str, Layout(help="Name of the data set, such as davis2017.")],
     split: Split = "train",
     out: Out = Path("shards/videos"),
     resize: Resize = None,
@@ -32,7 +32,7 @@ def pack_videos(
     run_packing(plan, out, "videos", workers, overwrite)
 
 
-@command(app, "pack-davis")
+@command(app, "pack-davis", kept_shards)
 def pack_davis(
     root: Annotated[Path, typer.Option("--root", "--davis", help="DAVIS root (holds JPEGImages).")],
     year: Year = 2017,
@@ -47,7 +47,7 @@ def pack_davis(
     pack_videos(root, f"davis{year}", split, out, resize, workers, overwrite, on_bad_video)
 
 
-@command(app, "pack-youtube-vos")
+@command(app, "pack-youtube-vos", kept_shards)
 def pack_youtube_vos(
     root: Annotated[
         Path, typer.Option("--root", "--youtube-vos", help="YouTube-VOS root (holds the splits).")

@@ -1,6 +1,7 @@
 """``stm prepare-coco`` and ``stm prepare-masks``. Options and wiring only."""
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmdata.commands.options import Annotations, Images, Overwrite
-from stmdata.commands.run import run_packing
+from stmdata.commands.run import kept_shards, run_packing
 from stmtrain.commands.command import command
-from stmtrain.commands.options import OnBad, Out, Seed, Workers, share_options
+from stmtrain.commands.options import OnBad, Out, Seed, Workers, offer, share_options
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +22,29 @@ app = typer.Typer()
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
 
 
+def _recipes() -> Iterable[str]:
+    from stmdata.synthesis.recipe import RECIPES
+
+    return RECIPES
+
+
+def _appearances() -> Iterable[str]:
+    from stmdata.synthesis.appearance_policy import POLICIES
+
+    return POLICIES
+
+
 def clip_options(
-    recipe: Annotated[str, typer.Option(help="default, classic, or FILE.toml.")] = "default",
+    recipe: Annotated[
+        str,
+        typer.Option(help="default, classic, or FILE.toml.", autocompletion=offer(_recipes)),
+    ] = "default",
     appearance: Annotated[
-        str | None, typer.Option(help="none, light, strong, or FILE.toml; else the recipe's.")
+        str | None,
+        typer.Option(
+            help="none, light, strong, or FILE.toml; else the recipe's.",
+            autocompletion=offer(_appearances),
+        ),
     ] = None,
     variants: Annotated[int, typer.Option(min=1, help="Clips made of each image.")] = 1,
     frames: Annotated[int, typer.Option(help="Frames of a clip, to 16.")] = 3,
@@ -65,7 +85,7 @@ def clip_options(
     )
 
 
-@command(app, "prepare-coco")
+@command(app, "prepare-coco", kept_shards)
 @share_options(options=clip_options)
 def prepare_coco(
     options: "ClipOptions",
@@ -88,7 +108,7 @@ def prepare_coco(
     run_packing(plan, out, "clips", workers, overwrite)
 
 
-@command(app, "prepare-masks")
+@command(app, "prepare-masks", kept_shards)
 @share_options(options=clip_options)
 def prepare_masks(
     options: "ClipOptions",

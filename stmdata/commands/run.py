@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stmtrain.commands.command import open_console, print_plain
+from stmtrain.commands.command import open_console, print_next, print_plain
 from stmtrain.datasets.files import some
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from stmdata.packing.pack import SetPlan
@@ -16,10 +17,23 @@ if TYPE_CHECKING:
     from stmtrain.shards.manifest import Manifest
 
 
+_RECIPES = {"clips": "pretrain", "videos": "main"}
+"""The training recipe that a set is usually used with, by what it contains."""
+
+
+def kept_shards(out: Path, overwrite: bool = False, **_options: object) -> str:
+    """Say how many finished shards Ctrl-C has left in ``out``, and how they are used."""
+    shards = sum(path.with_suffix(".json").exists() for path in out.glob("*.tar"))
+    less = ", without --overwrite," if overwrite else ""
+    if not shards:
+        return f"no shard was finished yet; run the same command again{less} to start"
+    return f"{shards} finished shards are kept in {out}; run the same command again{less} to resume"
+
+
 def run_packing(
     plan: "Callable[[], SetPlan]", out: Path, unit: str, workers: str, overwrite: bool
 ) -> None:
-    """Pack a set of ``unit`` ("clips") into ``out``, with the values of the options.
+    """Pack a set of ``unit`` ("clips", "videos") into ``out``, with the values of the options.
 
     ``plan`` is called once the progress bar is shown, because it may take a while.
     """
@@ -29,20 +43,31 @@ def run_packing(
         number = resolve_workers(workers)
         return pack(plan(), out, workers=number, overwrite=overwrite, progress=progress)
 
-    show_making(out, unit, make)
+    console = open_console()
+    show_making(console, out, unit, make)
+    train = ("stm", "train", "--shards", out, "--recipe", _RECIPES[unit], "--out", "RUN")
+    print_next(console, "stm", "preview", out)
+    print_next(console, *train)
 
 
-def show_making(out: Path, unit: str, make: "Callable[[Progress], Manifest]") -> None:
+def show_making(
+    console: "Console", out: Path, unit: str, make: "Callable[[Progress], Manifest]"
+) -> None:
     """Make a set with a progress bar, then show what it contains and what was skipped."""
     from stmtrain.commands.progress import progress_bar
     from stmtrain.shards.reader import ShardSet
+    from stmtrain.shards.sample import MANIFEST_NAME
 
-    console = open_console()
+    place = out / MANIFEST_NAME
+    before = place.stat().st_mtime_ns if place.exists() else None
     with progress_bar(console, str(out), unit) as progress:
         manifest = make(progress)
     console.print(manifest_table(str(out), manifest))
     for reason, inputs in ShardSet.open(out).notes().items():
-        print_plain(console, f"{reason}: {some(inputs)}")
+        print_plain(console, f"{len(inputs)} x {reason}: {some(inputs)}")
+    # The manifest is removed before a shard is made, and written again at the end.
+    if before == place.stat().st_mtime_ns:
+        print_plain(console, f"{out}: already complete, nothing was left to do")
 
 
 def manifest_table(name: str, manifest: "Manifest") -> "Table":

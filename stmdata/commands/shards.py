@@ -7,7 +7,14 @@ import typer
 
 from stmdata.commands.options import Annotations, Images, OnBadVideo
 from stmdata.commands.run import manifest_table, show_making
-from stmtrain.commands.command import command, echo, end, open_console, print_plain, write_json
+from stmtrain.commands.command import (
+    command,
+    end,
+    open_console,
+    print_next,
+    print_plain,
+    write_json,
+)
 from stmtrain.commands.options import CacheFolder, CacheSize, Json, Location, OnBad, Workers
 from stmtrain.processes import resolve_workers
 
@@ -32,7 +39,7 @@ def shards_info(shards: Location, json: Json = None) -> None:
         open_console().print(manifest_table(shard_set.name, shard_set.manifest))
 
 
-@command(app, "verify", again="run the same command again, it starts anew")
+@command(app, "verify")
 def shards_verify(
     shards: Location,
     workers: Workers = "auto",
@@ -61,23 +68,34 @@ def shards_verify(
     print_plain(console, f"{name}: {result.summary()}")
 
 
-@command(app, "index")
+def _kept_index(**_options: object) -> str:
+    return "the tars are as before, without an index; run the same command again to write it"
+
+
+def _kept_repair(folder: str, **_options: object) -> str:
+    return f"rebuilt shards are kept in {folder}; run the same command again for those still bad"
+
+
+@command(app, "index", _kept_index)
 def shards_index(folder: Folder, workers: Workers = "auto") -> None:
     """Write sidecars and a manifest for tars of other programs; the tars stay unchanged."""
     from stmdata.checking.index_tars import index_shards, passed_over
     from stmtrain.shards.urls import local_folder
 
     place = local_folder(folder, "stm shards index")
+    console = open_console()
     show_making(
+        console,
         place,
         "samples",
         lambda progress: index_shards(place, workers=resolve_workers(workers), progress=progress),
     )
     for note in passed_over(place):
-        echo(f"note: {note}")
+        print_plain(console, f"note: {note}")
+    print_next(console, "stm", "shards", "verify", place)
 
 
-@command(app, "repair")
+@command(app, "repair", _kept_repair)
 def shards_repair(
     folder: Folder,
     images: Images = None,
@@ -99,10 +117,12 @@ def shards_repair(
     console = open_console()
     found = _verify(place, workers, console)
     for name in found.bad_shards:
-        echo(f"to rebuild: {name}")
+        print_plain(console, f"to rebuild: {name}")
     if forget:
         forget_shards(place, found)
-        echo(f"{place}: run the command that made it again; it rebuilds the listed shards")
+        print_plain(
+            console, f"{place}: run the command that made it again; it rebuilds the listed shards"
+        )
         return
     with progress_bar(console, f"repair {place}", "samples") as progress:
         changed = repair(
@@ -114,8 +134,10 @@ def shards_repair(
             progress=progress,
         )
     for name in changed:
-        echo(f"note: {name} has other bytes than before: another release made the set")
-    echo(f"{place}: {len(found.bad_shards)} shards rebuilt; the set is complete")
+        print_plain(
+            console, f"note: {name} has other bytes than before: another release made the set"
+        )
+    print_plain(console, f"{place}: {len(found.bad_shards)} shards rebuilt; the set is complete")
 
 
 def _verify(

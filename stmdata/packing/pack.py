@@ -196,7 +196,7 @@ class Tally:
         self._samples += samples
         self._skipped += skipped
         if self._progress is not None:
-            note = f"{self._skipped} skipped" if self._skipped else ""
+            note = f"{self._skipped} skipped, listed at the end" if self._skipped else ""
             self._progress(self._samples, self._expected, note)
 
 

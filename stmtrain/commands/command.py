@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +28,21 @@ def show_tracebacks(on: bool) -> None:
     _debug = on
 
 
+def nothing_kept(**_options: object) -> str:
+    """Say what Ctrl-C has left of a command whose files are written at its end, or of none."""
+    return "nothing was written; run the same command again to start anew"
+
+
 def command(
-    parent: typer.Typer, name: str, again: str = "run the same command again to resume"
+    parent: typer.Typer, name: str, kept: Callable[..., str] = nothing_kept
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; its errors are printed in one line and set the exit code.
 
     Args:
         parent: The app that the command belongs to.
         name: Name of the command.
-        again: Advice to print after Ctrl-C.
+        kept: Called after Ctrl-C with the values of the options by name: what the command has
+            written by then, and how it is resumed.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -44,7 +51,7 @@ def command(
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
-                raise end(f"stopped; finished work is kept, {again}", 130) from None
+                raise end(f"stopped; {kept(**kwargs)}", 130) from None
             except (StmError, OSError) as error:
                 if _debug:
                     raise
@@ -107,6 +114,11 @@ def echo(line: object, err: bool = False) -> None:
 def print_plain(console: "Console", text: str) -> None:
     """Print text without line breaks, which would spoil paths."""
     console.print(text, soft_wrap=True)
+
+
+def print_next(console: "Console", *words: object) -> None:
+    """Print the command that people usually run after this one; UPPER CASE is theirs to fill in."""
+    print_plain(console, f"next: {' '.join(shlex.quote(str(word)) for word in words)}")
 
 
 def _one_line(error: Exception) -> str:

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console, print_plain, write_json
+from stmtrain.commands.command import command, open_console, print_next, print_plain, write_json
 from stmtrain.commands.options import (
     Checkpoint,
     Device,
     Json,
     Workers,
     inference_options,
+    named_videos,
     print_notes,
     share_options,
     truth_set,
@@ -21,6 +22,8 @@ from stmtrain.errors import StmError, UsageError
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from stmtrain.datasets.video_set import VideoSet
@@ -29,9 +32,21 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@command(app, "eval")
+def _kept(out: Path, overwrite: bool = False, **_options: object) -> str:
+    """Say after Ctrl-C how many videos are finished."""
+    from stmtrain.inference.results import finished_videos
+
+    count = len(finished_videos(out))
+    less = ", without --overwrite," if overwrite else ""
+    if not count:
+        return f"no video was finished yet; run the same command again{less} to start"
+    return f"{count} finished videos are kept in {out}; run the same command again{less} to resume"
+
+
+@command(app, "eval", _kept)
 @share_options(videos=video_set, options=inference_options)
 def evaluate(
+    context: typer.Context,
     videos: "VideoSet",
     options: "Inference",
     checkpoint: Checkpoint,
@@ -70,13 +85,20 @@ def evaluate(
             console.print(evaluation.scores.table())
         print_notes(console, evaluation.scores.notes)
     print_plain(console, evaluation.summary())
+    if evaluation.kept == len(videos.videos):
+        print_plain(console, f"{out}: already complete, no video was left to segment")
     if export is not None:
         print_plain(console, f"{export}: written")
+    if evaluation.scores is not None:
+        print_next(
+            console, "stm", "report", out, *named_videos(context.params), "--out", "report.html"
+        )
 
 
 @command(app, "score")
 @share_options(videos=truth_set)
 def score(
+    context: typer.Context,
     videos: "VideoSet",
     results: Annotated[Path | None, typer.Option(help="Folder with <video>/<frame>.png.")] = None,
     check_submission: Annotated[
@@ -105,11 +127,15 @@ def score(
         console.print(scores.table())
     if csv is not None:
         scores.write_csv(csv, videos.split)
+    print_next(
+        console, "stm", "report", results, *named_videos(context.params), "--out", "report.html"
+    )
 
 
 @command(app, "report")
 @share_options(videos=truth_set)
 def report(
+    context: typer.Context,
     videos: "VideoSet",
     results: Annotated[
         list[str], typer.Argument(help="Folders of PNGs; NAME=FOLDER to name one. First: baseline.")
@@ -137,10 +163,20 @@ def report(
         comparison = compare(folders, videos, resolve_workers(workers), progress, common=common)
     console.print(comparison_table(comparison, console.width, console.encoding))
     print_notes(console, comparison.notes())
-    if out is not None:
+    if out is None:
+        _suggest_report(console, results, context)
+    else:
         with progress_bar(console, "draw", "videos") as progress:
             size = write_report(out, comparison, progress)
         print_plain(console, f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser")
+
+
+def _suggest_report(
+    console: "Console", results: "Sequence[str | Path]", context: typer.Context
+) -> None:
+    """Name the command that shows frame by frame where results fail."""
+    videos = named_videos(context.params)
+    print_next(console, "stm", "report", *results, *videos, "--out", "report.html")
 
 
 def _check_submission(console: "Console", path: Path, videos: "VideoSet", json: str | None) -> None:

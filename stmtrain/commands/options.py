@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,51 @@ if TYPE_CHECKING:
     from stmtrain.datasets.video_set import VideoSet
     from stmtrain.inference.options import Inference
 
+BACKBONES = ("resnet50", "resnet18", "resnest101")
+"""Repeated here, because ``stmtrain.model`` imports torch and a shell completes at once."""
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def offer(values: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return what completes an option in the shell; ``values`` is called when it does."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def _layouts() -> Iterable[str]:
+    from stmtrain.datasets.dataset import DATASETS
+
+    return DATASETS
+
+
+def _splits() -> Iterable[str]:
+    from stmtrain.datasets.dataset import DATASETS
+
+    return dict.fromkeys(
+        split for dataset in DATASETS.values() for split in (*dataset.splits, dataset.scored_split)
+    )
+
+
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Workers = Annotated[str, typer.Option(help="Processes: a number, or auto for one per core.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda, cuda:1, mps.",
+        autocompletion=offer(lambda: ("auto", "cpu", "cuda", "mps")),
+    ),
+]
+Workers = Annotated[
+    str,
+    typer.Option(
+        help="Processes: a number, or auto for one per core.",
+        autocompletion=offer(lambda: ("auto",)),
+    ),
+]
 
 Checkpoint = Annotated[
     Path, typer.Option(help="Checkpoint of stm train, or published STM weights.")
@@ -48,8 +89,12 @@ Json = Annotated[
     ),
 ]
 
-Year = Annotated[int, typer.Option(help="DAVIS year: 2016 or 2017.")]
-Split = Annotated[str, typer.Option(help="Split: train, val, ...")]
+Year = Annotated[
+    int,
+    typer.Option(help="DAVIS year: 2016 or 2017.", autocompletion=offer(lambda: ("2016", "2017"))),
+]
+Split = Annotated[str, typer.Option(help="Split: train, val, ...", autocompletion=offer(_splits))]
+Layout = partial(typer.Option, autocompletion=offer(_layouts))
 _Inference = partial(typer.Option, rich_help_panel="Inference")
 
 
@@ -104,7 +149,9 @@ def inference_options(
     ] = None,
     flip: Annotated[bool, _Inference("--flip", help="Average with the mirrored video.")] = False,
     scales: Annotated[str, _Inference(help="Average over these sizes, such as 1,1.3.")] = "1",
-    precision: Annotated[str, _Inference(help="float32 or bfloat16.")] = "float32",
+    precision: Annotated[
+        str, _Inference(help="float32 or bfloat16.", autocompletion=offer(lambda: PRECISIONS))
+    ] = "float32",
 ) -> "Inference":
     """Build the options of inference.
 
@@ -142,13 +189,14 @@ def video_set(
     shards: Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")] = None,
     layout: Annotated[
         str | None,
-        typer.Option(help="With --videos: the data set of this name, such as davis2017."),
+        Layout(help="With --videos: the data set of this name, such as davis2017."),
     ] = None,
     year: Year = 2017,
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split: val, test-dev, ...; of YouTube-VOS: valid, train (public masks)."
+            help="Split: val, test-dev, ...; of YouTube-VOS: valid, train (public masks).",
+            autocompletion=offer(_splits),
         ),
     ] = None,
     protocol: Annotated[
@@ -233,6 +281,16 @@ def _open(
     if split is not None:
         raise UsageError(f"--split: {given[0]} has no splits; omit it, or name the --layout")
     return folder_set(videos) if videos is not None else packed_set(parse_location(str(shards)))
+
+
+def named_videos(given: Mapping[str, Any]) -> list[str]:
+    """Return the options of :func:`video_set` as the user wrote them, from all of a command's."""
+    words = []
+    for name in inspect.signature(video_set).parameters:
+        value = given.get(name)
+        if value is not None and (name != "year" or given.get("davis") is not None):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
 
 
 def print_notes(console: "Console", notes: Sequence[str], most: int = 8) -> None:

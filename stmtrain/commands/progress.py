@@ -1,7 +1,11 @@
 """The progress bar of all commands: rate, counts and remaining time."""
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -16,11 +20,11 @@ from rich.progress import (
 from rich.progress import Progress as ProgressDisplay
 from rich.text import Text
 
-from stmtrain.commands.command import safe_text
+from stmtrain.commands.command import print_plain, safe_text
 from stmtrain.processes import Progress
 
-_LINES = 10
-"""Lines printed in the course of a command if the output is not a terminal."""
+_PAUSE = 10.0
+"""Least time between two lines of progress if the output is not a terminal, seconds."""
 
 
 class _RateColumn(ProgressColumn):
@@ -38,7 +42,7 @@ class _RateColumn(ProgressColumn):
 
 @contextmanager
 def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
-    """Show progress as a bar on a terminal, elsewhere as about ten lines.
+    """Show progress as a bar on a terminal, elsewhere as lines.
 
     Args:
         console: Where to print.
@@ -49,7 +53,7 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
         The callback to be called with (done, total, note).
     """
     if not console.is_terminal:
-        yield _progress_lines(console, title, unit)
+        yield _Lines(console, title, unit)
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -69,16 +73,33 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
         yield progress
 
 
-def _progress_lines(console: Console, title: str, unit: str) -> Progress:
-    printed = -1
+@dataclass
+class _Lines:
+    """Progress as lines: at the start, at the end, and more and more rarely in between.
 
-    def progress(done: int, total: int, note: str) -> None:
-        nonlocal printed
-        tenth = done * _LINES // total if total else 0
-        if tenth != printed:
-            printed = tenth
-            count = f"{done}/{total}" if total else str(done)
-            text = f"{title}: {count} {unit}  {note}".rstrip()
-            console.print(text)
+    A line is due when ten seconds and a twentieth of the time so far have passed, so that minutes
+    give dozens of lines and days a few hundred.
+    """
 
-    return progress
+    console: Console
+    title: str
+    unit: str
+    began: float = 0.0
+    first: int = -1  # done at the first call: what an earlier run did says nothing about the speed
+    printed: float = -math.inf
+    ended: bool = False
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if self.first < 0:
+            self.began, self.first = now, done
+        ends = 0 < total <= done and not self.ended
+        if not ends and now - self.printed < max(_PAUSE, (now - self.began) / 20):
+            return
+        self.printed, self.ended = now, self.ended or ends
+        count = f"{done}/{total}" if total else str(done)
+        text = f"{self.title}: {count} {self.unit}"
+        left = (now - self.began) * (total - done) / max(1, done - self.first)
+        if done > self.first and left > 0:
+            text += f", {timedelta(seconds=round(left))} left"
+        print_plain(self.console, f"{text}  {note}".rstrip())

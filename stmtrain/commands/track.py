@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console, print_plain
+from stmtrain.commands.command import command, nothing_kept, open_console, print_plain
 from stmtrain.commands.options import Checkpoint, Device, inference_options, share_options
 from stmtrain.extras import has_extra, pip_install
 
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@command(app, "track", again="masks/ has the frames so far; use --overwrite to start again")
+def _kept(out: Path, **_options: object) -> str:
+    """Say after Ctrl-C which masks there are; the memory is lost, so it cannot be resumed."""
+    masks = sum(1 for _ in (out / "masks").glob("*.png"))
+    if not masks:
+        return nothing_kept()
+    return f"{out}/masks has the masks of {masks} frames; add --overwrite to start again"
+
+
+@command(app, "track", _kept)
 @share_options(options=partial(inference_options, memory_frames=40, size=480))
 def track(
     options: "Inference",

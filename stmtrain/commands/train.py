@@ -2,20 +2,52 @@
 
 import os
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import CacheFolder, CacheSize, Device, OnBad
+from stmtrain.commands.command import (
+    command,
+    nothing_kept,
+    open_console,
+    print_next,
+    print_plain,
+)
+from stmtrain.commands.options import BACKBONES, CacheFolder, CacheSize, Device, OnBad, offer
 from stmtrain.errors import UsageError
-from stmtrain.extras import has_extra, pip_install
+from stmtrain.extras import require
+from stmtrain.settings import to_toml
 
 app = typer.Typer()
 
 
-@command(app, "train", again="add --resume to continue with the next batch")
+def _recipes() -> Iterable[str]:
+    from stmtrain.training.recipe import RECIPES
+
+    return RECIPES
+
+
+def _fields() -> Iterable[str]:
+    from stmtrain.settings import to_mapping
+    from stmtrain.training.recipe import PRETRAIN
+
+    return [f"{name}=" for name in to_mapping(PRETRAIN)]
+
+
+def _kept(out: Path | None, replay: Path | None, **_options: object) -> str:
+    """Say after Ctrl-C which step is saved; the run may have ended before its first one."""
+    if replay is not None or out is None:
+        return nothing_kept()
+    checkpoint = out / "checkpoint.pt"
+    if not checkpoint.exists():
+        return "no step was done yet; run the same command again to start"
+    return f"{checkpoint} has every finished step; add --resume to continue with the next"
+
+
+@command(app, "train", _kept)
 def train(
     shards: Annotated[
         list[str] | None,
@@ -27,10 +59,25 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder: checkpoints, recipe, metrics, curves.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="pretrain, main, or FILE.toml.")] = "pretrain",
-    backbone: Annotated[str, typer.Option(help="resnet50, resnet18 or resnest101.")] = "resnet50",
+    recipe: Annotated[
+        str, typer.Option(help="pretrain, main, or FILE.toml.", autocompletion=offer(_recipes))
+    ] = "pretrain",
+    show_recipe: Annotated[
+        bool,
+        typer.Option("--show-recipe", help="Print the recipe as TOML, with --set, and stop."),
+    ] = False,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="resnet50, resnet18 or resnest101.", autocompletion=offer(lambda: BACKBONES)
+        ),
+    ] = "resnet50",
     backbone_weights: Annotated[
-        str, typer.Option(help="imagenet, none, or a file of that classification network.")
+        str,
+        typer.Option(
+            help="imagenet, none, or a file of that classification network.",
+            autocompletion=offer(lambda: ("imagenet", "none")),
+        ),
     ] = "imagenet",
     init: Annotated[Path | None, typer.Option(help="STM weights to start from.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, if not the recipe's.")] = None,
@@ -38,7 +85,12 @@ def train(
     size: Annotated[int | None, typer.Option(help="Side of the training crop, pixels.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam step size.")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any recipe field as field=value; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any recipe field as field=value; repeatable.",
+            autocompletion=offer(_fields),
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice.")] = None,
     device: Device = "auto",
@@ -64,22 +116,17 @@ def train(
         Path | None,
         typer.Option(help="Repeat the step of a replay.json, clip by clip."),
     ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="Also record on Weights & Biases, in this project.")
+    ] = None,
     cache: CacheFolder = None,
     cache_size: CacheSize = 50.0,
 ) -> None:
     """Train STM from shards."""
     if replay is not None:
         return _replay(replay, device)
-    if not shards or out is None:
-        raise UsageError("train: expected --shards and --out (or --replay FILE)")
-    from stmtrain.commands.progress import progress_bar
-    from stmtrain.shards.urls import parse_location
-    from stmtrain.train import train as train_model
-    from stmtrain.training.distributed import ranks_of
     from stmtrain.training.recipe import load_recipe
-    from stmtrain.training.setup import TrainOptions, parse_shards
 
-    locations, weights = parse_shards(shards)
     chosen = load_recipe(
         recipe,
         tuple(set_ or ()),
@@ -89,6 +136,20 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
+    if show_recipe:
+        typer.echo(to_toml(chosen), nl=False)
+        return
+    if not shards or out is None:
+        raise UsageError("train: expected --shards and --out (or --replay FILE)")
+    if wandb is not None:
+        require("wandb", "--wandb")
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.shards.urls import parse_location
+    from stmtrain.train import train as train_model
+    from stmtrain.training.distributed import ranks_of
+    from stmtrain.training.setup import TrainOptions, parse_shards
+
+    locations, weights = parse_shards(shards)
     options = TrainOptions(
         shards=locations,
         weights=weights,
@@ -106,19 +167,17 @@ def train(
         prefetch=prefetch,
         on_bad_sample=on_bad_sample.value,
         rank_timeout=rank_timeout,
+        wandb=wandb,
     )
     ranks = ranks_of(os.environ)
     if gpus > 1 and ranks.world == 1:
         return _train_on_several(gpus, device, chosen.batch_size)
     console = open_console(quiet=ranks.rank > 0)
     with progress_bar(console, f"train {chosen.name}", "steps") as progress:
-        path = train_model(
-            options, chosen, progress, ranks, lambda text: print_plain(console, f"note: {text}")
-        )
+        path = train_model(options, chosen, progress, ranks, partial(print_plain, console))
     print_plain(console, f"checkpoint: {path}")
-    if not has_extra("log"):
-        note = f"note: no curves.png or TensorBoard files; {pip_install('log')} adds them"
-        print_plain(console, note)
+    evaluate = ("stm", "eval", "--checkpoint", path, "--videos", "DIR", "--out", "RESULTS")
+    print_next(console, *evaluate)
 
 
 def _train_on_several(gpus: int, device: str, batch_size: int) -> None:

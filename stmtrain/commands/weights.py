@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from stmtrain.commands.command import command, echo, write_json
-from stmtrain.commands.options import Json
+from stmtrain.commands.command import command, echo, open_console, print_next, write_json
+from stmtrain.commands.options import BACKBONES, Json, offer
 
 app = typer.Typer(help="Inspect and convert files of weights.", no_args_is_help=True)
 
@@ -36,7 +36,11 @@ def convert(
     ],
     target: Annotated[Path, typer.Argument(help="New file: .pth, .pt or .safetensors.")],
     backbone: Annotated[
-        str | None, typer.Option(help="Expected backbone; recognised if not given.")
+        str | None,
+        typer.Option(
+            help="Expected backbone; recognised if not given.",
+            autocompletion=offer(lambda: BACKBONES),
+        ),
     ] = None,
     ema: Annotated[
         bool, typer.Option("--ema", help="Take the averaged weights of a checkpoint.")
@@ -49,3 +53,5 @@ def convert(
 
     most = None if verbose else _FEW
     convert(source, target, echo, most, backbone=backbone, ema=ema, overwrite=overwrite)
+    evaluate = ("stm", "eval", "--checkpoint", target, "--videos", "DIR", "--out", "RESULTS")
+    print_next(open_console(), *evaluate)

@@ -175,6 +175,12 @@ def write_json(path: Path, value: object) -> None:
     write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
+def finished_videos(folder: Path) -> dict[str, VideoCost]:
+    """Return the finished videos of an evaluation by name; none if it has not begun."""
+    path = folder / STATE_NAME
+    return _read_state(path)[1] if path.exists() else {}
+
+
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, VideoCost]]:
     """Read ``evaluation.json``: the settings, and the finished videos by name."""
     try:

@@ -104,6 +104,7 @@ class Loader:
         self._device, self._stop = torch.device(device), math.inf if stop is None else stop
         self._threads, self._prefetch, self._patience = threads, prefetch, patience
         self._running: Generator[Batch, None, None] | None = None
+        self._coming: deque[BatchJob] = deque()
         self.step = start
         self.waited = 0.0
         self.skipped: Counter[str] = Counter()
@@ -126,6 +127,11 @@ class Loader:
             self._running = None  # the next call starts again instead of ending at once
             raise
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next batch is complete, so that asking for it need not wait."""
+        return bool(self._coming) and self._coming[0].ready
+
     def close(self) -> None:
         """Stop the threads, after what each is working on; ``next`` would start them again."""
         running, self._running = self._running, None
@@ -140,7 +146,7 @@ class Loader:
         shape = (stream.plan.global_batch // stream.world, stream.recipe.frames)
         pinned = self._device.type == "cuda"
         free = deque(BatchArrays(*shape, pinned) for _ in range(self._prefetch + 1))
-        coming: deque[BatchJob] = deque()
+        coming = self._coming = deque[BatchJob]()
         upcoming = self.step
         try:
             while True:
@@ -160,6 +166,7 @@ class Loader:
                 yield making.arrays.copy_to(self._device, batch)
                 free.append(making.arrays)
         finally:
+            coming.clear()
             leave()
 
 

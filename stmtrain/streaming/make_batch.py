@@ -79,6 +79,11 @@ class BatchJob:
         self._active: set[int] = set()
         self._opening = threads.submit(self._open)
 
+    @property
+    def ready(self) -> bool:
+        """Whether every clip is there, so that :meth:`result` need not wait."""
+        return self._opening.done() and all(clip.done() for clip in self._opening.result())
+
     def result(self, patience: float) -> Batch:
         """Wait for every clip; raise the error of the first one in the plan's order that failed.
 

@@ -119,7 +119,9 @@ class TrainRecipe:
     )
 
     # Records
-    log_every: int = setting(20, "steps between lines in metrics.jsonl")
+    log_every: int = setting(
+        20, "most steps between lines in metrics.jsonl; a short run has at least a hundred"
+    )
     image_every: int = setting(500, "steps between TensorBoard pictures")
     save_every: int = setting(1000, "steps between checkpoints, each replacing the last")
     keep_every: int = setting(0, "steps between checkpoints that are kept; 0: none")

@@ -1,12 +1,13 @@
-"""The records of a run: ``metrics.jsonl``, TensorBoard, ``curves.png``."""
+"""The records of a run: ``metrics.jsonl``, ``curves.png``, and boards to watch it on."""
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -15,16 +16,21 @@ from stmtrain.files import whole_file, write_whole
 from stmtrain.images.draw import overlay, strip
 from stmtrain.streaming.batch import Batch
 from stmtrain.streaming.loader import Loader
+from stmtrain.training.boards import Board, open_boards
 from stmtrain.training.recipe import TrainRecipe, learning_rate
 from stmtrain.training.step import LastFrame, StepResult
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 _METRICS_NAME = "metrics.jsonl"
+
+_POINTS, _FEW_POINTS = 100, 20
 
 _PANELS = (("loss", "loss", 0.05), ("jaccard", "J", 0.05), ("learning_rate", "learning rate", 0.0))
 """Panels of ``curves.png``: metric, title, share of the points that the moving average covers."""
+
+
+def lines_every(recipe: TrainRecipe) -> int:
+    """Return the steps between lines: fewer in a short run, whose curves need points too."""
+    return min(recipe.log_every, max(1, recipe.steps // _POINTS))
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Journal:
 
     out: Path
     metrics: TextIO | None = None
-    board: "SummaryWriter | None" = None
+    boards: Sequence[Board] = ()
 
     def write(self, metrics: StepMetrics) -> None:
         """Record the numbers of a step."""
@@ -119,20 +125,21 @@ class Journal:
             extra["gpu_memory_bytes"] = metrics.gpu_memory
         if metrics.skipped:
             extra["skipped"] = dict(metrics.skipped)
-        self._write_line({"step": metrics.step, **scalars, **extra})
+        self._write_line(metrics.step, {**scalars, **extra})
         self._write_scalars("train", scalars, metrics.step)
 
     def write_validation(self, step: int, scores: Mapping[str, float]) -> None:
         """Record the scores of a validation, in [0, 1]."""
-        self._write_line({"step": step, "validation": {k: round(v, 5) for k, v in scores.items()}})
+        self._write_line(step, {"validation": {k: round(v, 5) for k, v in scores.items()}})
         self._write_scalars("validation", scores, step)
 
     def write_picture(self, step: int, last_frame: LastFrame) -> None:
         """Record a frame, its predicted and its true mask, side by side."""
-        if self.board is not None:
+        if self.boards:
             frame, predicted, truth = last_frame.pictures()
             sheet = strip([frame, overlay(frame, predicted), overlay(frame, truth)])
-            self.board.add_image("frame, prediction, truth", sheet, step, dataformats="HWC")
+            for board in self.boards:
+                board.add_image("frame, prediction, truth", sheet, step, dataformats="HWC")
 
     def draw_curves(self) -> None:
         """Draw ``curves.png`` from the metrics written so far, if matplotlib is installed."""
@@ -163,19 +170,26 @@ class Journal:
         with whole_file(self.out / "curves.png") as file:
             FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
 
-    def _write_line(self, value: Mapping[str, Any]) -> None:
+    def _write_line(self, step: int, value: Mapping[str, Any]) -> None:
         if self.metrics is not None:
-            self.metrics.write(json.dumps(value) + "\n")
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self.metrics.write(json.dumps({"step": step, "time": now, **value}) + "\n")
 
     def _write_scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
-        if self.board is not None:
+        for board in self.boards:
             for name, value in values.items():
-                self.board.add_scalar(f"{group}/{name}", value, step)
+                board.add_scalar(f"{group}/{name}", value, step)
 
 
 @contextmanager
 def open_journal(
-    out: Path, first: int, validated: int = 0, *, active: bool = True
+    out: Path,
+    first: int,
+    validated: int = 0,
+    *,
+    active: bool = True,
+    wandb: str | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Iterator[Journal]:
     """Open the records of a run for appending, without the lines of steps that will be repeated.
 
@@ -184,6 +198,11 @@ def open_journal(
         first: Steps done, according to the checkpoint.
         validated: Step of the last validation, according to the checkpoint.
         active: Whether this rank writes records.
+        wandb: Project of Weights & Biases, if the run is to be recorded there too.
+        config: The recipe, for Weights & Biases.
+
+    Raises:
+        UsageError: Weights & Biases cannot start.
     """
     if not active:
         yield Journal(out)
@@ -198,28 +217,19 @@ def open_journal(
                     kept.append(line)
     # Renamed into place: no line may be lost if the process is killed in between.
     write_whole(path, "".join(kept))
-    board = _open_board(out / "tensorboard", first)
-    try:
-        with path.open("a", encoding="utf-8", buffering=1) as file:
-            yield Journal(out, file, board)
-    finally:
-        if board is not None:
-            board.close()
-
-
-def _open_board(folder: Path, first: int) -> "SummaryWriter | None":
-    """Open TensorBoard's log if it is installed; steps after ``first`` will be repeated."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=first + 1)
+    with (
+        open_boards(out, first, wandb, config or {}) as boards,
+        path.open("a", encoding="utf-8", buffering=1) as file,
+    ):
+        yield Journal(out, file, boards)
 
 
 def _curve(panel: Any, steps: list[int], values: list[float], smooth: float) -> None:
     """Plot the values; with ``smooth`` > 0 faintly, and their moving average on top of them."""
     width = max(1, round(smooth * len(values)))
-    panel.plot(steps, values, alpha=0.3 if width > 1 else 1.0, color="C0", label="training clips")
+    style = "o-" if len(values) <= _FEW_POINTS else "-"  # a single point is no line
+    faint = 0.3 if width > 1 else 1.0
+    panel.plot(steps, values, style, alpha=faint, color="C0", label="training clips")
     if width > 1:
         means = np.convolve(values, np.ones(width) / width, mode="valid")
         panel.plot(steps[width - 1 :], means, color="C0")

@@ -6,12 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stmtrain.errors import UsageError
+from stmtrain.errors import CheckpointError, UsageError
 from stmtrain.files import locked, remove_temporaries, write_whole
 from stmtrain.settings import to_mapping, to_toml
 from stmtrain.training.distributed import Ranks
@@ -62,8 +62,8 @@ def checkpoint_to_resume(
         return None
     if not options.resume:
         raise UsageError(
-            f"{path}: this folder already contains a run; add --resume to resume it, "
-            "or choose another --out"
+            f"{path}: this folder already contains a run{_if_complete(path, recipe)}; add --resume "
+            "to resume it, or choose another --out"
         )
     checkpoint = load_training_state(path)
     there = {"backbone": checkpoint.backbone, "shards": list(checkpoint.shard_sets)}
@@ -84,6 +84,14 @@ def checkpoint_to_resume(
             f"--out{advice}"
         )
     return checkpoint
+
+
+def _if_complete(path: Path, recipe: TrainRecipe) -> str:
+    """Say that the run of a checkpoint is complete, if it is."""
+    with suppress(CheckpointError):
+        if load_training_state(path).step >= recipe.steps:
+            return f", already complete with {recipe.steps} steps"
+    return ""
 
 
 @dataclass

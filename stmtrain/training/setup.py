@@ -50,6 +50,7 @@ class TrainOptions:
         prefetch: Batches that the loader prepares ahead.
         on_bad_sample: ``raise`` or ``skip`` (see :class:`stmtrain.streaming.loader.Loader`).
         rank_timeout: Seconds until a rank that does not respond ends the run.
+        wandb: Project of Weights & Biases to record the run in, or ``None``.
     """
 
     shards: tuple[Path | str, ...]
@@ -68,6 +69,7 @@ class TrainOptions:
     prefetch: int = 2
     on_bad_sample: Literal["raise", "skip"] = "raise"
     rank_timeout: float = RANK_TIMEOUT
+    wandb: str | None = None
 
 
 def parse_shards(texts: Sequence[str]) -> tuple[tuple[Path | str, ...], tuple[float, ...]]:

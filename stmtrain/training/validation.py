@@ -1,6 +1,6 @@
 """Evaluation during training: a few complete videos, as ``stm eval`` and ``stm score`` do it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,19 @@ class Validation:
     out: Path
     ranks: Ranks
 
-    def run(self, model: STM) -> dict[str, float]:
-        """Return J, F and their mean over all objects, in [0, 1]; the model keeps its mode."""
+    def run(self, model: STM, show: Callable[[str], None] = lambda _: None) -> dict[str, float]:
+        """Return J, F and their mean over all objects, in [0, 1]; the model keeps its mode.
+
+        Args:
+            model: What is validated.
+            show: Called before each video of this rank with what is going on.
+        """
         training = model.training
         model.eval()
         objects: list[ObjectScore] = []
-        for video in self.videos[self.ranks.rank :: self.ranks.world]:
+        videos = self.videos[self.ranks.rank :: self.ranks.world]
+        for number, video in enumerate(videos, start=1):
+            show(f"validating, video {number} of {len(videos)}: {video.name}")
             for name, mask in predict_video(model, video, self.options):
                 write_mask(self.out / video.name / f"{name}.png", mask)
             objects += score_video(self.out, video, video.protocol).objects

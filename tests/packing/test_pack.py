@@ -28,7 +28,7 @@ from tests.paths import ROOT
 def test_a_set_is_what_its_manifest_says(tmp_path):
     seen = []
     manifest = pack(PLAN, tmp_path, progress=lambda *n: seen.append(n))
-    assert seen[-1] == (10, 12, "2 skipped")
+    assert seen[-1] == (10, 12, "2 skipped, listed at the end")
     assert manifest == Manifest.from_json((tmp_path / "manifest.json").read_bytes(), "m")
     assert manifest.config["recipe"] == {"size": 8, "frames": [2, 3]}
     assert manifest.skipped == {"holds no object": 2}

@@ -188,6 +188,21 @@ def test_shard_sets_are_mixed_and_max_skip_follows_the_step(samples):
     assert sorted(set(seen)) == [0, 1, 2]
 
 
+def test_a_batch_that_is_ready_needs_no_waiting(samples):
+    slow = threading.Event()
+    loader = load(Memory(samples, lambda _: slow.wait(9)), prefetch=2, stop=2)
+    with loader:
+        assert not loader.ready
+        slow.set()
+        next(loader)
+        deadline = time.monotonic() + 9
+        while not loader.ready and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert loader.ready
+        next(loader)
+        assert not loader.ready
+
+
 def test_only_as_much_is_read_as_the_ring_holds(samples):
     memory = Memory(samples)
     with load(memory, batch=4, prefetch=3) as loader:

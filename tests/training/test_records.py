@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from stmtrain.training.records import StepMetrics, open_journal
+from stmtrain.training.recipe import MAIN
+from stmtrain.training.records import StepMetrics, lines_every, open_journal
 from stmtrain.training.step import LastFrame, StepResult
 from tests.training.runs import metrics
 
@@ -17,6 +19,9 @@ def test_metrics_contain_every_number_of_every_step(done: Path) -> None:
     logged = [line for line in metrics(done) if "loss" in line]
     assert [line["step"] for line in logged] == [1, 2, 3, 4]
     assert all(0 <= line["jaccard"] <= 1 and line["grad_norm"] > 0 for line in logged)
+    times = [datetime.fromisoformat(line["time"]) for line in metrics(done)]
+    assert times == sorted(times)
+    assert times[0].tzinfo is not None
     assert all(line["clips_per_second"] > 0 <= line["waited_share"] <= 1 for line in logged)
 
 
@@ -39,6 +44,14 @@ def test_metrics_of_kept_steps_survive_a_kill_while_the_file_is_cut(
     with open_journal(tmp_path, 2):
         pass
     assert path.read_text() == "".join(lines[:2])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 40, 99, 110, 1999, 2000, 200_000])
+def test_a_short_run_has_lines_enough_for_its_curves(steps: int) -> None:
+    recipe = replace(MAIN, steps=steps)
+    every = lines_every(recipe)
+    assert steps // every >= min(steps, 100)
+    assert every <= recipe.log_every
 
 
 def test_the_note_of_a_step_names_what_is_unusual() -> None:
