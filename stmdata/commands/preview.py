@@ -47,7 +47,7 @@ def which_clips(
     return Choice(key or [], random, count, frames, seed)
 
 
-@command(app, "preview", again="run the same command again")
+@command(app, "preview")
 @share_options(choice=which_clips)
 def preview(
     choice: Choice,

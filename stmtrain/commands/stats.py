@@ -13,7 +13,7 @@ from stmtrain.processes import resolve_workers
 app = typer.Typer()
 
 
-@command(app, "stats", again="run the same command again, it starts anew")
+@command(app, "stats")
 def stats(
     shards: Annotated[
         list[str],
