@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all mutants check docs fix bench bench-stream clean
+.PHONY: help demo test test-all mutants check docs dist fix bench bench-stream clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: .venv/.installed  ## format, lint, types, import contracts, fast tests
 
 docs: .venv/.installed  ## the documentation as a site in site/, its links checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+dist: .venv/.installed  ## the sdist and the wheel, in dist/
+	$(BIN)/python -m build
 
 fix: .venv/.installed  ## apply the formatter and the automatic fixes of the linter
 	$(BIN)/ruff format .
