@@ -157,7 +157,7 @@ def _open_run(
             progress(state.step, recipe.steps, f"fetched {here} of the first {needed} shards")
 
         ranks.wait()  # rank 0 must not write before every rank has read the folder
-        with run_folder(options.out, recipe, ranks), prefetch, loader:
+        with run_folder(options, recipe, data.identity, ranks), prefetch, loader:
             prefetch.wait(state.step, fetched)  # signals are not caught yet, so Ctrl-C ends it
             saver = CheckpointSaver(options, recipe, data.identity, state, ranks)
             with open_journal(

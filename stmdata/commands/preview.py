@@ -1,18 +1,19 @@
 """``stm preview``. Options and wiring only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import CacheFolder, CacheSize, Seed, share_options
+from stmtrain.commands.options import CacheFolder, CacheSize, share_options
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
     from stmtrain.preview.clips import Clips
-    from stmtrain.shards.reader import ShardSet
 
 app = typer.Typer()
 
@@ -20,37 +21,96 @@ _CLIPS = 4
 _FRAMES = {".png": 6, ".gif": 40, ".mp4": 240}
 """Most clips, and most frames of each, that are saved or printed unless the user asks for more."""
 
+_Trained = partial(typer.Option, rich_help_panel="As trained")
+_Recipe = partial(typer.Option, rich_help_panel="Recipe, as trained or from still images")
+
 
 @dataclass(frozen=True)
 class Choice:
-    """Which clips are shown, and how much of them."""
+    """Which clips are shown, and how much of them; 0 clips or frames are all."""
 
     keys: list[str]
     random: bool
-    count: int | None
-    frames: int | None
-    seed: int
+    count: int
+    frames: int
+    seed: int | None
 
 
 def which_clips(
     key: Annotated[list[str] | None, typer.Option(help="Show this clip; repeatable.")] = None,
     random: Annotated[bool, typer.Option("--random", help="Shuffle the clips by --seed.")] = False,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Clips; 4, or all of them where they are played.")
+        int | None, typer.Option(min=1, help="Clips; a few, or all of them where they are played.")
     ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Frames of each clip, evenly spaced.")
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of every random choice; else 0, or the run's.")
+    ] = None,
 ) -> Choice:
     """Collect the options that choose clips."""
-    return Choice(key or [], random, count, frames, seed)
+    return Choice(key or [], random, count or 0, frames or 0, seed)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which recipe is used, with the values of some of its fields."""
+
+    name: str | None
+    size: int | None
+
+
+def recipe_options(
+    recipe: Annotated[
+        str | None,
+        _Recipe(help="pretrain or main; of still images default or classic; or FILE.toml."),
+    ] = None,
+    size: Annotated[int | None, _Recipe(help="Side of the clip, pixels.")] = None,
+) -> Recipe:
+    """Collect the options of a recipe."""
+    return Recipe(recipe, size)
+
+
+@dataclass(frozen=True)
+class AsTrained:
+    """Which step of which run is shown."""
+
+    step: int | None
+    run: Path | None
+    shards: list[str]
+    fields: list[str]
+    batch_size: int | None
+    beside: bool
+
+
+def training_step(
+    as_trained: Annotated[
+        int | None, _Trained(min=0, metavar="STEP", help="Show what training gets at this step.")
+    ] = None,
+    run: Annotated[Path | None, _Trained(help="Run folder: its recipe and shards.")] = None,
+    shards_: Annotated[
+        list[str] | None,
+        _Trained("--shards", help="As in stm train: LOCATION or LOCATION=WEIGHT; repeatable."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, _Trained("--set", help="A recipe field as field=value; repeatable.")
+    ] = None,
+    batch_size: Annotated[int | None, _Trained(help="Clips per step.")] = None,
+    beside: Annotated[
+        bool, _Trained("--beside", help="Show the stored frames next to it.")
+    ] = False,
+) -> AsTrained:
+    """Collect the options that choose a step of training."""
+    return AsTrained(as_trained, run, shards_ or [], set_ or [], batch_size, beside)
 
 
 @command(app, "preview")
-@share_options(choice=which_clips)
+@share_options(choice=which_clips, trained=training_step, recipe=recipe_options)
 def preview(
     choice: Choice,
+    trained: AsTrained,
+    recipe: Recipe,
     shards: Annotated[
         list[str] | None,
         typer.Argument(help="Shard folders or s3://, gs://, hf://, https:// URLs of them."),
@@ -72,14 +132,19 @@ def preview(
 
     console = open_console()
     asked, write = parse_protocol(protocol), None if save is None else saver(save)
-    if not shards:
-        raise UsageError("preview: expected the folder or URL of a shard set")
     playing = write is None and plays(console, still)
-    if not playing:
-        frames = _FRAMES.get(".png" if save is None else save.suffix.lower())
-        choice = replace(choice, count=choice.count or _CLIPS, frames=choice.frames or frames)
-    sets = _open(shards, cache, cache_size)
-    clips = _stored(sets, choice, masked=save is None or save.suffix.lower() == ".png")
+    kind = ".png" if save is None else save.suffix.lower()
+    if trained.step is not None:
+        clips, few = _as_trained(trained, recipe, choice, shards or [], cache, cache_size)
+    else:
+        _refuse("--as-trained", {"--run": trained.run, "--shards": trained.shards,
+                                 "--set": trained.fields, "--batch-size": trained.batch_size,
+                                 "--beside": trained.beside, "--recipe": recipe.name,
+                                 "--size": recipe.size})  # fmt: skip
+        if not playing and not choice.frames:
+            choice = replace(choice, frames=_FRAMES.get(kind, 0))
+        clips, few = _stored(shards or [], choice, kind == ".png", cache, cache_size), _CLIPS
+    clips = clips[: choice.count or (None if playing else few)]
     if save is None or write is None:
         show(clips, console, asked, still=still)
     else:
@@ -87,23 +152,66 @@ def preview(
         print_plain(console, f"saved: {save}")
 
 
-def _open(shards: list[str], cache: Path | None, cache_size: float) -> "list[ShardSet]":
-    from stmtrain.shards.cache import user_cache
-    from stmtrain.shards.reader import ShardSet
-    from stmtrain.shards.urls import parse_location
-
-    locations = [parse_location(text) for text in shards]
-    remote = any(isinstance(location, str) for location in locations)
-    store = user_cache(cache, cache_size) if remote else None
-    return [ShardSet.open(location, store) for location in locations]
-
-
-def _stored(sets: "list[ShardSet]", choice: Choice, masked: bool) -> "Clips":
+def _stored(
+    shards: list[str], choice: Choice, masked: bool, cache: Path | None, cache_size: float
+) -> "Clips":
     """Return stored samples: those with the keys, or all of them in order or shuffled."""
     import numpy as np
 
     from stmtrain.preview.stored import in_order, stored_clips, with_keys
+    from stmtrain.shards.cache import user_cache
+    from stmtrain.shards.reader import ShardSet
+    from stmtrain.shards.urls import parse_location
 
-    rng = np.random.default_rng(choice.seed) if choice.random else None
+    if not shards:
+        raise UsageError("preview: expected the folder or URL of a shard set")
+    locations = [parse_location(text) for text in shards]
+    remote = any(isinstance(location, str) for location in locations)
+    store = user_cache(cache, cache_size) if remote else None
+    sets = [ShardSet.open(location, store) for location in locations]
+    rng = np.random.default_rng(choice.seed or 0) if choice.random else None
     places = with_keys(sets, choice.keys) if choice.keys else in_order(sets, rng)
-    return stored_clips(sets, places[: choice.count], choice.frames, masked=masked)
+    return stored_clips(sets, places, choice.frames or None, masked=masked)
+
+
+def _as_trained(
+    trained: AsTrained,
+    recipe: Recipe,
+    choice: Choice,
+    shards: list[str],
+    cache: Path | None,
+    cache_size: float,
+) -> "tuple[Clips, int]":
+    """Return the clips of a step of training and those after it, and how many the step has."""
+    from stmtrain.training.as_trained import trained_clips
+    from stmtrain.training.data_file import check_data, read_data
+    from stmtrain.training.recipe import load_recipe
+    from stmtrain.training.run_folder import RECIPE_NAME
+    from stmtrain.training.setup import TrainOptions, open_data, parse_shards
+
+    _refuse("stored clips", {"--key": choice.keys, "--random": choice.random,
+                             "--frames": choice.frames})  # fmt: skip
+    locations, weights = parse_shards([*shards, *trained.shards])
+    options, identity, name = TrainOptions(locations, weights, Path()), None, recipe.name
+    if trained.run is not None:
+        _refuse("a run without --run", {"--recipe": recipe.name})
+        known, identity = read_data(trained.run)
+        name = str(trained.run / RECIPE_NAME)
+        options = replace(known, shards=locations, weights=weights) if locations else known
+    elif not locations:
+        raise UsageError("--as-trained: expected --run, or shard sets as in stm train")
+    values = {"batch_size": trained.batch_size, "size": recipe.size, "seed": choice.seed}
+    chosen = load_recipe(name or "pretrain", tuple(trained.fields), **values)
+    options = replace(options, cache=cache, cache_size=cache_size, prefetch=1)
+    data = open_data(options, chosen)
+    if trained.run is not None and identity is not None:
+        check_data(data, identity, trained.run)
+    clips = trained_clips(options, chosen, data, trained.step or 0, beside=trained.beside)
+    return clips, chosen.batch_size
+
+
+def _refuse(needs: str, given: Mapping[str, object]) -> None:
+    """Refuse options that only make sense with another one."""
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option}: needs {needs}")

@@ -42,7 +42,7 @@ def contact_sheet(views: Sequence[ClipView], height: int = 180, columns: int = 6
     for view in views:
         pairs = list(zip(view.frames, view.masks, strict=True))
         areas = area_texts(view.object_ids, [mask for _, mask in pairs])
-        named = [f"object {i} {area}" for i, area in zip(view.object_ids, areas, strict=True)]
+        named = [f"object {i}: {area}" for i, area in zip(view.object_ids, areas, strict=True)]
         fitted = _fit(replace(view, frames=[f for f, _ in pairs], masks=[m for _, m in pairs]),
                       height)  # fmt: skip
         steps = range(len(pairs))

@@ -16,6 +16,23 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class ClipOrigin:
+    """Where a clip of a batch comes from.
+
+    Attributes:
+        shard_set: Number of the shard set in the plan, from 0.
+        index: Index of the sample in the set.
+        frames: Names of its frames, in the order of the clip.
+        object_ids: Ids in the sample of the objects in slots 1, 2, ...
+    """
+
+    shard_set: int
+    index: int
+    frames: tuple[str, ...]
+    object_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Batch:
     """The clips of one step, decoded; :func:`stmtrain.streaming.augment.augment` warps them.
 
@@ -31,6 +48,7 @@ class Batch:
         sizes: (B, 2) int64, each clip's own height and width, pixels.
         matrices: (B, T, 3, 3) float32, output pixel centre to source point.
         colours: (B, T, 3, 4) float32, affine maps of RGB in [0, 1].
+        origins: Where each clip comes from.
     """
 
     step: int
@@ -41,6 +59,7 @@ class Batch:
     sizes: Tensor
     matrices: Tensor
     colours: Tensor
+    origins: tuple[ClipOrigin, ...] = ()
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return a copy on a device; copying pinned memory does not block."""
@@ -97,11 +116,12 @@ class BatchArrays:
         if height < frames.shape[1]:
             frames[:, height, : width + 1] = frames[:, height - 1, : width + 1]
 
-    def batch(self, step: int, keys: tuple[str, ...], num_objects: Tensor) -> Batch:
+    def batch(self, step: int, keys: tuple[str, ...], origins: tuple[ClipOrigin, ...]) -> Batch:
         """Return the arrays as a batch, without a copy."""
         self._matrices.numpy()[:] = np.linalg.inv(self.warps)
         numbers = (self._sizes, self._matrices, self._colours)
-        return Batch(step, keys, num_objects, self._frames, self._masks, *numbers)
+        counts = torch.tensor([len(origin.object_ids) for origin in origins])
+        return Batch(step, keys, counts, self._frames, self._masks, *numbers, origins)
 
     def copy_to(self, device: torch.device, batch: Batch) -> Batch:
         """Start the copy to the device; for the CPU, return the batch itself."""

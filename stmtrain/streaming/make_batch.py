@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stmtrain.errors import DataError, ShardError
@@ -22,7 +21,7 @@ from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask
 from stmtrain.images.masks import ids_to_slots
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample, SampleRecord
-from stmtrain.streaming.batch import Batch, BatchArrays
+from stmtrain.streaming.batch import Batch, BatchArrays, ClipOrigin
 from stmtrain.streaming.clips import NO_CLIP, ClipChoice, ClipRecipe, NoClipError, choose_clip
 from stmtrain.streaming.colour import colour_matrices, colour_numbers
 from stmtrain.streaming.plan import Plan, Ticket
@@ -56,6 +55,10 @@ class _Clip(NamedTuple):
     choice: ClipChoice
     numbers: NDArray[np.float64]  # random numbers for its colours
     rng: np.random.Generator
+
+    def origin(self) -> ClipOrigin:
+        ticket, choice = self.ticket, self.choice
+        return ClipOrigin(ticket.shard_set, ticket.index, choice.frames, choice.object_ids)
 
 
 class BatchJob:
@@ -97,8 +100,8 @@ class BatchJob:
                 self._skip(self._clips[slot].ticket.position, error)
             if not self._errors:
                 keys = tuple(clip.record.sample_key for clip in self._clips)
-                counts = torch.tensor([len(clip.choice.object_ids) for clip in self._clips])
-                return self.arrays.batch(self._step, keys, counts)
+                origins = tuple(clip.origin() for clip in self._clips)
+                return self.arrays.batch(self._step, keys, origins)
             self._opening = self._threads.submit(self._open)
 
     def _wait(self, calls: Sequence[Future[Any]], patience: float) -> None:

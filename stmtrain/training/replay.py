@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from stmtrain.errors import UsageError
 from stmtrain.files import read_regular
-from stmtrain.images.draw import ClipView
 from stmtrain.images.sheet import contact_sheet, save_png
 from stmtrain.settings import from_mapping
 from stmtrain.shards.urls import parse_location
 from stmtrain.streaming.augment import augment
 from stmtrain.streaming.batch import Batch
+from stmtrain.training.as_trained import batch_views
 from stmtrain.training.distributed import SINGLE, usable_device
 from stmtrain.training.recipe import TrainRecipe, bootstrap_share
 from stmtrain.training.setup import TrainOptions, build_loader, build_state, open_data
@@ -136,7 +136,7 @@ def replay(path: Path, device_name: str = "auto") -> Replay:
             for i in range(len(batch.keys))
         )
         picture = path.with_suffix(".png")
-        save_png(picture, contact_sheet(_views(batch, frames, masks)))
+        save_png(picture, contact_sheet(batch_views(batch, frames, masks, data, recipe)))
     return Replay(checkpoint.step, clips, picture)
 
 
@@ -191,19 +191,3 @@ def _find_non_finite(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _views(batch: Batch, frames: Tensor, masks: Tensor) -> list[ClipView]:
-    """Return the clips as the network receives them."""
-    pixels = (frames * 255).round().clamp(0, 255).byte().permute(0, 1, 3, 4, 2).cpu().numpy()
-    labels = masks.cpu().numpy()
-    return [
-        ClipView(
-            key,
-            [str(t) for t in range(len(pixels[i]))],
-            list(pixels[i]),
-            list(labels[i]),
-            list(range(1, int(batch.num_objects[i]) + 1)),
-        )
-        for i, key in enumerate(batch.keys)
-    ]

@@ -14,6 +14,7 @@ from typing import Any
 from stmtrain.errors import CheckpointError, UsageError
 from stmtrain.files import locked, remove_temporaries, write_whole
 from stmtrain.settings import to_mapping, to_toml
+from stmtrain.training.data_file import write_data
 from stmtrain.training.distributed import Ranks
 from stmtrain.training.recipe import FREE_ON_RESUME, TrainRecipe
 from stmtrain.training.setup import TrainOptions
@@ -21,23 +22,37 @@ from stmtrain.training.step import NonFiniteError, TrainState
 from stmtrain.weights.checkpoint import Checkpoint, keep_as, load_training_state, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
+RECIPE_NAME = "recipe.toml"
 _ONE_KEYSTROKE = 2.0  # seconds within which two signals count as one request to stop
 
 
 @contextmanager
-def run_folder(out: Path, recipe: TrainRecipe, ranks: Ranks) -> Iterator[None]:
-    """Create the folder, write the recipe, and lock the folder against other runs.
+def run_folder(
+    options: TrainOptions,
+    recipe: TrainRecipe,
+    shard_sets: Sequence[Mapping[str, Any]],
+    ranks: Ranks,
+) -> Iterator[None]:
+    """Create the folder, write recipe and data, and lock the folder against other runs.
+
+    Args:
+        options: Name the folder and the shard sets.
+        recipe: Written as ``recipe.toml``.
+        shard_sets: Identity of the data, written to ``data.json`` with its locations.
+        ranks: Only rank 0 writes.
 
     Raises:
         UsageError: Another run is writing into the folder.
     """
+    out = options.out
     out.mkdir(parents=True, exist_ok=True)
     if ranks.rank > 0:
         yield
         return
     with locked(out):
         remove_temporaries(out)
-        write_whole(out / "recipe.toml", to_toml(recipe))
+        write_whole(out / RECIPE_NAME, to_toml(recipe))
+        write_data(out, options, shard_sets)
         yield
 
 
