@@ -1,6 +1,5 @@
 """``stm preview``. Options and wiring only."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,8 @@ from stmtrain.commands.options import CacheFolder, CacheSize, share_options
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from stmtrain.preview.clips import Clips
 
 app = typer.Typer()
@@ -22,14 +23,18 @@ _FRAMES = {".png": 6, ".gif": 40, ".mp4": 240}
 """Most clips, and most frames of each, that are saved or printed unless the user asks for more."""
 
 _Trained = partial(typer.Option, rich_help_panel="As trained")
+_Still = partial(typer.Option, rich_help_panel="From still images, before anything is prepared")
 _Recipe = partial(typer.Option, rich_help_panel="Recipe, as trained or from still images")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which clips are shown, and how much of them; 0 clips or frames are all."""
+    """Which clips are shown, and how much of them; 0 clips or frames are all.
 
-    keys: list[str]
+    The fields of this class and those below are named as their options.
+    """
+
+    key: list[str]
     random: bool
     count: int
     frames: int
@@ -57,7 +62,7 @@ def which_clips(
 class Recipe:
     """Which recipe is used, with the values of some of its fields."""
 
-    name: str | None
+    recipe: str | None
     size: int | None
 
 
@@ -76,10 +81,10 @@ def recipe_options(
 class AsTrained:
     """Which step of which run is shown."""
 
-    step: int | None
+    as_trained: int | None
     run: Path | None
     shards: list[str]
-    fields: list[str]
+    set: list[str]
     batch_size: int | None
     beside: bool
 
@@ -105,11 +110,40 @@ def training_step(
     return AsTrained(as_trained, run, shards_ or [], set_ or [], batch_size, beside)
 
 
+@dataclass(frozen=True)
+class StillImages:
+    """Still images with objects, and the recipes to compare."""
+
+    images: Path | None
+    annotations: Path | None
+    masks: Path | None
+    compare: list[str]
+
+
+def still_images(
+    images: Annotated[Path | None, _Still(help="Folder of the images.")] = None,
+    annotations: Annotated[Path | None, _Still(help="COCO-format instances JSON.")] = None,
+    masks: Annotated[Path | None, _Still(help="Or a folder of masks, paired by name.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        _Still(
+            metavar="RECIPE...",
+            help="Recipes side by side, from the same seed: --compare classic default FILE.toml.",
+        ),
+    ] = None,
+) -> StillImages:
+    """Collect the options that name still images."""
+    return StillImages(images, annotations, masks, compare or [])
+
+
 @command(app, "preview")
-@share_options(choice=which_clips, trained=training_step, recipe=recipe_options)
+@share_options(
+    choice=which_clips, trained=training_step, stills=still_images, recipe=recipe_options
+)
 def preview(
     choice: Choice,
     trained: AsTrained,
+    stills: StillImages,
     recipe: Recipe,
     shards: Annotated[
         list[str] | None,
@@ -134,16 +168,18 @@ def preview(
     asked, write = parse_protocol(protocol), None if save is None else saver(save)
     playing = write is None and plays(console, still)
     kind = ".png" if save is None else save.suffix.lower()
-    if trained.step is not None:
-        clips, few = _as_trained(trained, recipe, choice, shards or [], cache, cache_size)
-    else:
-        _refuse("--as-trained", {"--run": trained.run, "--shards": trained.shards,
-                                 "--set": trained.fields, "--batch-size": trained.batch_size,
-                                 "--beside": trained.beside, "--recipe": recipe.name,
-                                 "--size": recipe.size})  # fmt: skip
-        if not playing and not choice.frames:
-            choice = replace(choice, frames=_FRAMES.get(kind, 0))
-        clips, few = _stored(shards or [], choice, kind == ".png", cache, cache_size), _CLIPS
+    with console.status("reading"):
+        if trained.as_trained is not None:
+            _refuse("--as-trained", stills)
+            clips, few = _as_trained(trained, recipe, choice, shards or [], cache, cache_size)
+        elif stills.images is not None:
+            _refuse("--images", trained)
+            clips, few = _synthesised(stills, recipe, choice, shards or [], cache), _CLIPS
+        else:
+            _refuse("stored clips", trained, stills, recipe)
+            if not playing and not choice.frames:
+                choice = replace(choice, frames=_FRAMES.get(kind, 0))
+            clips, few = _stored(shards or [], choice, kind == ".png", cache, cache_size), _CLIPS
     clips = clips[: choice.count or (None if playing else few)]
     if save is None or write is None:
         show(clips, console, asked, still=still)
@@ -170,7 +206,7 @@ def _stored(
     store = user_cache(cache, cache_size) if remote else None
     sets = [ShardSet.open(location, store) for location in locations]
     rng = np.random.default_rng(choice.seed or 0) if choice.random else None
-    places = with_keys(sets, choice.keys) if choice.keys else in_order(sets, rng)
+    places = with_keys(sets, choice.key) if choice.key else in_order(sets, rng)
     return stored_clips(sets, places, choice.frames or None, masked=masked)
 
 
@@ -189,29 +225,63 @@ def _as_trained(
     from stmtrain.training.run_folder import RECIPE_NAME
     from stmtrain.training.setup import TrainOptions, open_data, parse_shards
 
-    _refuse("stored clips", {"--key": choice.keys, "--random": choice.random,
-                             "--frames": choice.frames})  # fmt: skip
+    _refuse("--as-trained", replace(choice, count=0, seed=None))
     locations, weights = parse_shards([*shards, *trained.shards])
-    options, identity, name = TrainOptions(locations, weights, Path()), None, recipe.name
+    options, identity, name = TrainOptions(locations, weights, Path()), None, recipe.recipe
     if trained.run is not None:
-        _refuse("a run without --run", {"--recipe": recipe.name})
+        _refuse("--run", replace(recipe, size=None))
         known, identity = read_data(trained.run)
         name = str(trained.run / RECIPE_NAME)
         options = replace(known, shards=locations, weights=weights) if locations else known
     elif not locations:
         raise UsageError("--as-trained: expected --run, or shard sets as in stm train")
     values = {"batch_size": trained.batch_size, "size": recipe.size, "seed": choice.seed}
-    chosen = load_recipe(name or "pretrain", tuple(trained.fields), **values)
+    chosen = load_recipe(name or "pretrain", tuple(trained.set), **values)
     options = replace(options, cache=cache, cache_size=cache_size, prefetch=1)
     data = open_data(options, chosen)
     if trained.run is not None and identity is not None:
         check_data(data, identity, trained.run)
-    clips = trained_clips(options, chosen, data, trained.step or 0, beside=trained.beside)
+    clips = trained_clips(options, chosen, data, trained.as_trained or 0, beside=trained.beside)
     return clips, chosen.batch_size
 
 
-def _refuse(needs: str, given: Mapping[str, object]) -> None:
-    """Refuse options that only make sense with another one."""
-    for option, value in given.items():
-        if value:
-            raise UsageError(f"{option}: needs {needs}")
+def _synthesised(
+    stills: StillImages, recipe: Recipe, choice: Choice, more: list[str], cache: Path | None
+) -> "Clips":
+    """Return clips of still images as packing would make them, of one or several recipes."""
+    from stmdata.packing.clips import ClipOptions, prepare_coco, prepare_masks
+    from stmdata.packing.unpacked import unpacked_clips
+    from stmdata.synthesis.recipe import load_recipe
+
+    if stills.images is None or (stills.annotations is None) == (stills.masks is None):
+        raise UsageError("--images: expected --annotations or --masks with it, one of the two")
+    if choice.random:
+        raise UsageError("--random: clips of still images have a random order; change --seed")
+    if more and not stills.compare:
+        raise UsageError(f"{more[0]}: expected no shard set with --images; recipes: --compare")
+    if stills.compare and recipe.recipe:
+        raise UsageError("--recipe: name it after --compare")
+    plans = {}
+    for name in [*stills.compare, *more] or [recipe.recipe or "default"]:
+        options = ClipOptions(
+            load_recipe(name),
+            frames=choice.frames or 3,
+            size=recipe.size or 384,
+            seed=choice.seed or 0,
+            on_bad_image="skip",
+        )
+        if stills.annotations is not None:
+            plan = prepare_coco(stills.images, stills.annotations, options, cache=cache)
+        else:
+            plan = prepare_masks(stills.images, stills.masks or stills.images, options)
+        plans[Path(name).stem] = plan
+    return unpacked_clips(plans, choice.key)
+
+
+def _refuse(where: str, *groups: "DataclassInstance") -> None:
+    """Refuse options that are not used there."""
+    for group in groups:
+        for name, value in vars(group).items():
+            if value:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option}: is not used with {where}; omit it")

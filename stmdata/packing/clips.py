@@ -196,19 +196,30 @@ class ClipMaker:
     def __call__(self, job: Job) -> Iterator[Sample | Skipped]:
         """Yield the job's samples in order, and its skipped inputs."""
         cv2.setNumThreads(1)  # the workers share the cores already
-        clips: Sequence[ClipJob] = job.items
         pool: list[Cutout] = []
-        recipe, options = self.options.recipe, self.options
+        for cutout in self.cutouts(job.items):
+            if isinstance(cutout, Skipped):
+                yield cutout
+            else:
+                pool.append(cutout)
+        for clip in job.items:
+            yield from self.samples(clip, pool)
+
+    def cutouts(self, clips: Sequence[ClipJob]) -> Iterator[Cutout | Skipped]:
+        """Yield the cut-outs of the shard with these clips, and the images that give none."""
+        recipe = self.options.recipe
         # The pool's place in the seed sequence is the one after the shard's last sample.
-        rng = _generator(options.seed, clips[0].shard, len(clips))
+        rng = _generator(self.options.seed, clips[0].shard, len(clips))
         count = min(recipe.pool_size, 2 * len(clips))
         for cutout in self.source.cutouts(count, recipe.min_cutout_box, rng):
             if isinstance(cutout, Cutout):
-                pool.append(cutout)
+                yield cutout
             else:
                 yield self._skip(cutout.error, cutout.image, f"{UNREADABLE} (for cut-outs)")
-        for clip in clips:
-            yield from self._samples(clip, pool)
+
+    def key(self, job: ClipJob) -> str:
+        """Return the sample key of a clip."""
+        return f"{self.source.key(job.image)}_v{job.variant:03d}"
 
     def _skip(self, error: DataError, what: str, reason: str) -> Skipped:
         """Count an unreadable input, or stop at it, as the user chose."""
@@ -216,9 +227,14 @@ class ClipMaker:
             return Skipped(what, reason)
         raise DataError(f"{error}, or use --on-bad-image skip") from None
 
-    def _samples(self, job: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
-        """Yield the skipped parts of an image, then its clip, if there is one."""
-        key = f"{self.source.key(job.image)}_v{job.variant:03d}"
+    def samples(self, job: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
+        """Yield the skipped parts of an image, then its clip, if there is one.
+
+        Args:
+            job: The clip.
+            pool: The :meth:`cutouts` of its shard.
+        """
+        key = self.key(job)
         try:
             recipe = self.options.recipe
             picture = self.source.read(

@@ -1,6 +1,7 @@
 """Clips to look at: sequences whose clips are made when they are asked for, and their pace."""
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TypeVar, overload
 
 import numpy as np
@@ -36,6 +37,21 @@ class Lazy(Sequence[T]):
         if isinstance(places, range):
             return Lazy(len(places), lambda i: self._make(places[i]))
         return self._make(places)
+
+
+def captions(clip: Sequence[ClipView]) -> tuple[str, list[str]]:
+    """Return what the captions of views begin with, in whole words, and what is left of each.
+
+    Example:
+        >>> views = [ClipView(text, (), (), (), ()) for text in ("bear stored", "bear as trained")]
+        >>> captions(views)
+        ('bear', ['stored', 'as trained'])
+    """
+    words = [view.caption.split() for view in clip]
+    same = len(words[0])
+    if len(words) > 1:
+        same = len(list(takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))))
+    return " ".join(words[0][:same]), [" ".join(line[same:]) for line in words]
 
 
 def steps_of(clip: Sequence[ClipView]) -> int:

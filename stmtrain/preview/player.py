@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stmtrain.preview.cells import MaskStyle, Picture, draw_cells, fit_cells
-from stmtrain.preview.clips import Clips, frame_name, pace, steps_of
+from stmtrain.preview.clips import Clips, captions, frame_name, pace, steps_of
 from stmtrain.preview.keyboard import Keyboard
 from stmtrain.preview.labels import fill, legend, provenance, under
 from stmtrain.preview.protocol import Protocol, kitty_delete
@@ -85,6 +85,7 @@ def play(clips: Clips, console: Console, protocol: Protocol, keyboard: Keyboard)
     """
     screen, state, due = _Screen(clips, console, protocol), State(), time.monotonic()
     shown: tuple[object, ...] = ()
+    screen.busy()
     try:
         while True:
             now = (state, console.size)
@@ -117,6 +118,7 @@ class _Screen:
         self._clips, self._console, self._protocol = clips, console, protocol
         self._views = lru_cache(maxsize=8)(clips.__getitem__)
         self._drawn = lru_cache(maxsize=_KEPT)(self._draw)
+        self._layout: tuple[int, ...] = ()
 
     def length(self, clip: int) -> int:
         """Return the number of frames of the longest view of a clip."""
@@ -132,16 +134,21 @@ class _Screen:
             self._write(kitty_delete(_NUMBER))
 
     def show(self, state: State) -> None:
-        """Show a frame: texts and empty lines first, because they would erase a picture."""
+        """Show a frame; the screen is cleared only where its parts move."""
         width, height = self._console.size
         above, picture, below = self._drawn(state.clip, state.frame, state.style, width, height)
-        lines = [*self._text(self._title(state)), *above]
-        code = [f"\x1b[{row};1H{line}\x1b[K" for row, line in enumerate(lines, 1)]
-        code.append(f"\x1b[{len(lines) + 1};1H\x1b[J")
-        under_picture = len(lines) + len(picture) + 1
-        code += [f"\x1b[{row};1H{line}" for row, line in enumerate(below, under_picture)]
-        code += [f"\x1b[{row};1H{line}" for row, line in enumerate(picture, len(lines) + 1) if line]
-        self._write("".join(code))
+        lines = [*self._text(self._title(state)), *above, *picture, *below]
+        layout = (state.clip, width, height, len(above), len(picture))
+        code = "" if layout == self._layout else "\x1b[2J"
+        self._layout = layout
+        first = len(lines) - len(below) - len(picture) + 1
+        for row, line in enumerate(lines[:height], 1):
+            if not (self._protocol.is_image and first <= row < first + len(picture)):
+                # Not after the line: the cursor stays on the last column of a full one.
+                code += f"\x1b[{row};1H\x1b[K{line}"
+            elif line:
+                code += f"\x1b[{row};1H{line}"
+        self._write(code)
 
     def _draw(
         self, clip: int, frame: int, style: MaskStyle, width: int, height: int
@@ -151,12 +158,11 @@ class _Screen:
         steps = [frame % len(view.frames) for view in views]
         pictures = [Picture(v.frames[t], v.masks[t]) for v, t in zip(views, steps, strict=True)]
         about = list(dict.fromkeys(part for view in views for part in view.about))
+        labels = captions(views)[1]
         texts = []
-        for view, picture in zip(views, pictures, strict=True):
+        for view, label, picture in zip(views, labels, pictures, strict=True):
             items = legend(view.object_ids, [picture.mask], self._protocol)
-            if len(views) > 1:
-                items.insert(0, Text(view.caption, style="bold"))
-            texts += fill(items, width)[:_LEGEND]
+            texts += fill([Text(label, style="bold"), *items] if label else items, width)[:_LEGEND]
         above = self._text(provenance(about), wrap=True) + self._text(*texts)
         keys = self._text(
             *fill([Text.assemble((k, "bold"), (f" {m}", "dim")) for k, m in KEYS], width)
@@ -175,12 +181,12 @@ class _Screen:
         views, length = self._views(state.clip), self.length(state.clip)
         pace = f"{state.rate(length):.3g} frames/s" if state.playing else "paused"
         parts = [
-            *([views[0].caption] if len(views) == 1 else []),
+            captions(views)[0],
             f"clip {state.clip + 1} of {len(self._clips)}",
             f"frame {state.frame + 1} of {length}",
             pace,
         ]
-        return Text("  ".join(parts), style="bold")
+        return Text("  ".join(filter(None, parts)), style="bold")
 
     def _text(self, *texts: Text, wrap: bool = False) -> list[str]:
         """Return texts as lines that fit the screen, printed by the console."""

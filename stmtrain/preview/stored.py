@@ -73,9 +73,13 @@ def with_keys(sets: Sequence[ShardSet], keys: Sequence[str]) -> list[Place]:
     return [place for places in found.values() for place in places]
 
 
-def origin_texts(shard_set: ShardSet, index: int, record: SampleRecord) -> Iterator[str]:
-    """Say where a sample comes from: its shard, its data set and source, its original size."""
-    yield shard_set.where(index).partition(", sample ")[0]
+def shard_text(shard_set: ShardSet, index: int) -> str:
+    """Say in which set and shard a sample is."""
+    return shard_set.where(index).partition(", sample ")[0]
+
+
+def origin_texts(record: SampleRecord) -> Iterator[str]:
+    """Say where a sample comes from: its data set and source, its original size."""
     yield from (f"{name.replace('_', ' ')} {value}" for name, value in record.origin.items())
     height, width = record.original_size
     same = (height, width) == (record.height, record.width)
@@ -118,7 +122,7 @@ def _view(sets: Sequence[ShardSet], place: Place, limit: int | None, masked: boo
         Lazy(len(names), lambda step: decoded(step)[0]),
         Lazy(len(names), lambda step: decoded(step)[1]),
         record.object_ids,
-        (*origin_texts(shard_set, index, record), f"{shown} {first} to {last}"),
+        (shard_text(shard_set, index), *origin_texts(record), f"{shown} {first} to {last}"),
         Lazy(len(names), lambda t: shard_set.read(index, [names[t]], record).frames[names[t]]),
     )
 

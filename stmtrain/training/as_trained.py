@@ -11,7 +11,7 @@ from stmtrain.errors import UsageError
 from stmtrain.images.draw import ClipView
 from stmtrain.images.masks import ids_to_slots
 from stmtrain.preview.clips import Lazy
-from stmtrain.preview.stored import origin_texts
+from stmtrain.preview.stored import origin_texts, shard_text
 from stmtrain.shards.arrays import decode_sample
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import SampleRecord
@@ -83,7 +83,8 @@ def batch_views(
         record = shard_set.record(origin.index)
         about = (
             f"step {batch.step}, clip {place + 1} of {len(batch.keys)}",
-            *origin_texts(shard_set, origin.index, record),
+            shard_text(shard_set, origin.index),
+            *origin_texts(record),
             f"frames {' '.join(origin.frames)}",
             *_slots(record, origin.object_ids),
             f"recipe {recipe.name}",

@@ -79,10 +79,10 @@ def test_keys_are_shown_and_everything_fits(size: tuple[int, int]) -> None:
     out = io.StringIO()
     console = Console(width=size[0], height=size[1], file=out, force_terminal=True)
     play([(view(0), view(1))], console, Protocol.DIGITS, Keys([]))
+    written = out.getvalue().replace("\x1b[K", "")
     rows: dict[int, str] = {}
-    for row, text in re.findall(r"\x1b\[(\d+);1H([^\x1b]*(?:\x1b\[[0-9;]*m[^\x1b]*)*)",
-                                out.getvalue()):  # fmt: skip
-        rows[int(row)] = CODES.sub("", text) or rows.get(int(row), "")
+    for row, text in re.findall(r"\x1b\[(\d+);1H([^\x1b]*(?:\x1b\[[0-9;]*m[^\x1b]*)*)", written):
+        rows[int(row)] = CODES.sub("", text)
     assert max(rows) <= size[1]
     assert max(map(len, rows.values())) <= size[0]
     everything = "\n".join(rows.values())

@@ -172,9 +172,9 @@ def test_a_run_without_its_data_is_refused(straight: Path, clips: Path, tmp_path
     (here / "data.json").unlink()
     assert "--recipe" in refused(*words)
     assert "expected --run, or shard sets" in refused("--as-trained", 0)
-    assert "--recipe: needs" in refused(*words, "--recipe", "main")
-    assert "--key: needs stored clips" in refused(*words, "--key", "a")
-    assert "--beside: needs --as-trained" in refused(clips, "--beside")
+    assert "--recipe: is not used with --run" in refused(*words, "--recipe", "main")
+    assert "--key: is not used with --as-trained" in refused(*words, "--key", "a")
+    assert "--beside: is not used with stored clips" in refused(clips, "--beside")
 
 
 def test_secrets_in_urls_stay_out_of_the_run_folder(straight: Path, tmp_path: Path) -> None:
