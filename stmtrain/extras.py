@@ -21,6 +21,17 @@ EXTRAS = {
 }
 """Modules that each extra of pyproject.toml brings."""
 
+PURPOSES = {
+    "prep": "pseudo-videos from still images, resized videos",
+    "video": "video files as input, MP4 files as output",
+    "rerun": "recordings for the viewer of Rerun",
+    "log": "TensorBoard, curves.png",
+    "wandb": "Weights & Biases",
+    "remote": "shards from s3://, hf:// and https://",
+    "gcs": "shards from gs://",
+}
+"""What each extra is for."""
+
 
 def version() -> str:
     """Return the version: of the checkout that this file is in, else of the installation."""

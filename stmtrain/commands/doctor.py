@@ -1,0 +1,39 @@
+"""The command doctor. Options and wiring only."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stmtrain.commands.command import command, end, open_console, print_plain, write_json
+from stmtrain.commands.options import CacheFolder, Json, Layout
+
+app = typer.Typer()
+
+
+@command(app, "doctor")
+def doctor(
+    tree: Annotated[Path | None, typer.Option(help="Root of a data set to look through.")] = None,
+    layout: Annotated[
+        str | None, Layout(help="Name of that data set; else all that are known are tried.")
+    ] = None,
+    disk: Annotated[Path, typer.Option(help="Folder whose disk is measured.")] = Path(),
+    cache: CacheFolder = None,
+    json: Json = None,
+) -> None:
+    """Check versions, extras, GPU, codecs, cores, disk, cache and a data set, each with a cure."""
+    from stmtrain.doctor import machine, storage
+
+    console = open_console(json=json)
+    findings = [*machine.machine(), *storage.disk(disk), storage.cache(cache)]
+    if tree is not None:
+        findings += storage.tree(tree, layout)
+    bad = sum(finding.state == "bad" for finding in findings)
+    values = {"good": not bad, "findings": [finding.to_mapping() for finding in findings]}
+    if not write_json(json, values):
+        for finding in findings:
+            for line in finding.lines():
+                print_plain(console, line)
+    if bad:
+        raise end(f"doctor: {bad} of {len(findings)} checks are bad; see their cures", 1)
+    print_plain(console, f"{len(findings)} checks, none is bad")
