@@ -75,7 +75,7 @@ def train(
                     journal.write_picture(metrics.step, result.last_frame)
                 if result.stop or (ranks.world == 1 and stop.is_set()):
                     raise KeyboardInterrupt
-                if _due(metrics.step, recipe.save_every):
+                if last or _due(metrics.step, recipe.save_every):
                     run.save()
                 if _due(metrics.step, recipe.keep_every):
                     saver.keep()
@@ -86,7 +86,7 @@ def train(
             saver.write_replay(error)
             raise
         finally:
-            run.save()  # also after bad data or a signal: no step is lost
+            saver.save()  # also after bad data or a signal: no step is lost
         journal.draw_curves()
     return saver.path
 

@@ -45,7 +45,8 @@ def which_clips(
     key: Annotated[list[str] | None, typer.Option(help="Show this clip; repeatable.")] = None,
     random: Annotated[bool, typer.Option("--random", help="Shuffle the clips by --seed.")] = False,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Clips; a few, or all of them where they are played.")
+        int | None,
+        typer.Option("--limit", min=1, help="Clips; a few, or all of them where they are played."),
     ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Frames of each clip, evenly spaced.")

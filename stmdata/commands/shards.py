@@ -69,7 +69,7 @@ def shards_verify(
 
 
 def _kept_index(**_options: object) -> str:
-    return "the tars are as before, without an index; run the same command again to write it"
+    return "the tars are unchanged; run the same command again to index them"
 
 
 def _kept_repair(folder: str, **_options: object) -> str:

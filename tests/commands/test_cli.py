@@ -77,10 +77,10 @@ def test_prepare_verify_preview_info(coco: Tree, tmp_path: Path) -> None:
     assert stm("shards", "verify", out).output.endswith("intact\n")
     assert "variants" in stm("shards", "info", out).output
     picture = tmp_path / "sheet.png"
-    assert stm("preview", out, "--count", 2, "--save", picture).exit_code == 0
+    assert stm("preview", out, "--limit", 2, "--save", picture).exit_code == 0
     with Image.open(picture) as image:
         assert image.width > 100
-    assert stm("preview", out, "--count", 1).exit_code == 0
+    assert stm("preview", out, "--limit", 1).exit_code == 0
 
 
 def test_pack_train_eval_score(packed: Path, davis_tree: Path, tmp_path: Path) -> None:

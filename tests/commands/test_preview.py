@@ -26,10 +26,10 @@ def test_samples_are_printed(shards):
     for word in ("clip-0", "set/drawn-000000.tar", "00000", "00007", "[1]", "[c=12]"):
         assert word in shown
     assert "clip-1" not in shown
-    assert [key for key in KEYS if key in preview(shards, "--count", 3).stdout] == KEYS[:3]
-    drawn = preview(shards, "--count", 3, "--random", "--seed", 1).stdout
+    assert [key for key in KEYS if key in preview(shards, "--limit", 3).stdout] == KEYS[:3]
+    drawn = preview(shards, "--limit", 3, "--random", "--seed", 1).stdout
     assert sum(key in drawn for key in KEYS) == 3
-    assert drawn == preview(shards, "--count", 3, "--random", "--seed", 1).stdout
+    assert drawn == preview(shards, "--limit", 3, "--random", "--seed", 1).stdout
     assert len({preview(shards, "--random", "--seed", seed).stdout for seed in range(4)}) > 1
 
 
@@ -40,11 +40,11 @@ def test_several_sets_and_keys_are_shown(shards):
 
 def test_a_pipe_gets_few_clips_unless_more_are_asked_for(shards):
     assert sum(key in preview(shards).stdout for key in KEYS) == 4
-    assert sum(key in preview(shards, "--count", 9).stdout for key in KEYS) == 6
+    assert sum(key in preview(shards, "--limit", 9).stdout for key in KEYS) == 6
 
 
 def test_saved_sheet_and_animation(shards, tmp_path):
-    saved = preview(shards, "--count", 2, "--save", tmp_path / "a.PNG")
+    saved = preview(shards, "--limit", 2, "--save", tmp_path / "a.PNG")
     assert "".join(saved.stdout.split()) == f"saved:{tmp_path / 'a.PNG'}"
     with Image.open(tmp_path / "a.PNG") as image:
         assert image.format == "PNG"
@@ -58,9 +58,9 @@ def test_saved_sheet_and_animation(shards, tmp_path):
 
 
 def test_pictures_are_sent_as_asked(shards):
-    shown = preview(shards, "--count", 1, "--protocol", "blocks").stdout
+    shown = preview(shards, "--limit", 1, "--protocol", "blocks").stdout
     assert "\x1b[38;2;" in shown
-    assert "\x1b[38;5;" in preview(shards, "--count", 1, "--protocol", "blocks256").stdout
+    assert "\x1b[38;5;" in preview(shards, "--limit", 1, "--protocol", "blocks256").stdout
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_pictures_are_sent_as_asked(shards):
     [
         (["--save", "a.jpg"], "expected a name that ends in one of .png, .gif"),
         (["--save", "a"], "found ''"),
-        (["--count", 0], "--count"),
+        (["--limit", 0], "--limit"),
         (["--frames", 0], "--frames"),
         (["--protocol", "sixel"], "--protocol: expected one of kitty"),
         (["--key", "nope"], "no sample 'nope'"),
