@@ -1,5 +1,6 @@
 """Options that several offline commands share."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,3 +17,10 @@ OnBadVideo = Annotated[
 Resize = Annotated[
     int | None, typer.Option(help="Short side in pixels; without it JPEG bytes pass untouched.")
 ]
+
+
+def clip_recipes() -> Iterable[str]:
+    """Return the names of the recipes of pseudo-videos, for the shell."""
+    from stmdata.synthesis.recipe import RECIPES
+
+    return RECIPES

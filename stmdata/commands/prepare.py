@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.options import Annotations, Images, Overwrite
+from stmdata.commands.options import Annotations, Images, Overwrite, clip_recipes
 from stmdata.commands.run import kept_shards, run_packing
 from stmtrain.commands.command import command
 from stmtrain.commands.options import OnBad, Out, Seed, Workers, offer, share_options
@@ -22,12 +22,6 @@ app = typer.Typer()
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")]
 
 
-def _recipes() -> Iterable[str]:
-    from stmdata.synthesis.recipe import RECIPES
-
-    return RECIPES
-
-
 def _appearances() -> Iterable[str]:
     from stmdata.synthesis.appearance_policy import POLICIES
 
@@ -37,7 +31,7 @@ def _appearances() -> Iterable[str]:
 def clip_options(
     recipe: Annotated[
         str,
-        typer.Option(help="default, classic, or FILE.toml.", autocompletion=offer(_recipes)),
+        typer.Option(help="default, classic, or FILE.toml.", autocompletion=offer(clip_recipes)),
     ] = "default",
     appearance: Annotated[
         str | None,

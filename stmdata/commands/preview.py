@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stmdata.commands.options import clip_recipes
 from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import CacheFolder, CacheSize, share_options
+from stmtrain.commands.options import CacheFolder, CacheSize, offer, share_options, train_recipes
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Recipe:
 def recipe_options(
     recipe: Annotated[
         str | None,
-        _Recipe(help="pretrain or main; of still images default or classic; or FILE.toml."),
+        _Recipe(
+            help="pretrain or main; of still images default or classic; or FILE.toml.",
+            autocompletion=offer(lambda: [*train_recipes(), *clip_recipes()]),
+        ),
     ] = None,
     size: Annotated[int | None, _Recipe(help="Side of the clip, pixels.")] = None,
 ) -> Recipe:

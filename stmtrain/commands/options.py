@@ -35,6 +35,13 @@ def offer(values: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     return complete
 
 
+def train_recipes() -> Iterable[str]:
+    """Return the names of the recipes of training, for the shell."""
+    from stmtrain.training.recipe import RECIPES
+
+    return RECIPES
+
+
 def _layouts() -> Iterable[str]:
     from stmtrain.datasets.dataset import DATASETS
 

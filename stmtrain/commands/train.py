@@ -16,18 +16,20 @@ from stmtrain.commands.command import (
     print_next,
     print_plain,
 )
-from stmtrain.commands.options import BACKBONES, CacheFolder, CacheSize, Device, OnBad, offer
+from stmtrain.commands.options import (
+    BACKBONES,
+    CacheFolder,
+    CacheSize,
+    Device,
+    OnBad,
+    offer,
+    train_recipes,
+)
 from stmtrain.errors import UsageError
 from stmtrain.extras import require
 from stmtrain.settings import to_toml
 
 app = typer.Typer()
-
-
-def _recipes() -> Iterable[str]:
-    from stmtrain.training.recipe import RECIPES
-
-    return RECIPES
 
 
 def _fields() -> Iterable[str]:
@@ -60,7 +62,7 @@ def train(
         Path | None, typer.Option(help="Run folder: checkpoints, recipe, metrics, curves.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="pretrain, main, or FILE.toml.", autocompletion=offer(_recipes))
+        str, typer.Option(help="pretrain, main, or FILE.toml.", autocompletion=offer(train_recipes))
     ] = "pretrain",
     show_recipe: Annotated[
         bool,

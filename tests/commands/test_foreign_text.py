@@ -75,7 +75,7 @@ def commands(tmp_path: Path, clips: Path, davis_tree: Path) -> dict[str, list[ob
         "pack-videos": ["--root", root, "--layout", "davis2017", *made],
         "demo": ["--out", root],
         "stats": [shards, "--workers", 1],
-        "preview": [shards, "--count", 1, "--save", root / "p.png"],
+        "preview": [shards, "--limit", 1, "--save", root / "p.png"],
         "train": ["--shards", root / "none", "--out", root / "run"],
         "eval": [*weights, "--videos", own, "--out", root / "results"],
         "score": ["--results", own / "Annotations", "--videos", own, "--workers", 1],

@@ -76,6 +76,7 @@ def cases(
         Case(["shards", "verify", shards, *WORK]),
         Case(["shards", "repair", shards, *WORK]),
         Case(["shards", "index", str(tmp / "foreign"), *WORK]),
+        Case(["doctor", "--tree", davis, "--disk", str(tmp)]),
         Case(["preview", shards, "--save", str(tmp / "p.png")]),
         Case(["preview", shards, "--save", str(tmp / "p.mp4")], "video"),
         Case(["preview", shards, "--save", str(tmp / "p.rrd")], "rerun"),

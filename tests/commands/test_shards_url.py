@@ -69,7 +69,7 @@ def test_no_more_workers_than_the_cache_holds_shards(
 
 
 def test_preview(server: Server, folder: Path, tmp_path: Path) -> None:
-    show = partial(stm, "preview", "--count", 1, "--seed", 1)
+    show = partial(stm, "preview", "--limit", 1, "--seed", 1)
     here, there = show(folder), show(server.url, "--cache", tmp_path / "cache")
     assert there.exit_code == here.exit_code == 0
     pictures = [
