@@ -162,9 +162,9 @@ def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -
     """Decode a label map: palette or grey PNG, with or without an alpha channel.
 
     The colours of the palette are ignored; its indices are the ids. RGB counts as grey if its
-    channels are equal. An alpha channel is ignored
-    where it is opaque (a file of DAVIS 2016 has one), and is the mask where everything that is not
-    transparent has one colour.
+    channels are equal. An alpha channel is ignored where it is opaque (a file of DAVIS 2016 has
+    one), and is the mask where everything that is not transparent has one colour. More than 8 bits
+    are refused: they may hold ids that no palette PNG can.
 
     Args:
         data: PNG bytes (or BMP, GIF, TIFF).
@@ -202,6 +202,13 @@ def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:
         image: Image.Image = opened
         _check_pixels(*image.size, where)
         _check_tile(opened, where)
+        if image.mode.startswith("I"):
+            top = int(np.asarray(image).max())
+            advice = "save it with 8 bits" if top <= VOID else "number its objects from 1"
+            raise DataError(
+                f"{where}: expected a mask of 8 bits per pixel, found mode {image.mode}, "
+                f"16 bits or more, up to {top}; {advice}, as a palette or grey PNG"
+            )
         if image.mode in ("LA", "PA", "RGBA"):
             image = _without_alpha(image, where)
         if image.mode == "1" or (image.mode == "RGB" and _is_grey(np.asarray(image))):

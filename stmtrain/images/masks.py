@@ -19,8 +19,11 @@ _FEW = 5  # up to so many missing ids, passes over the image are faster than a t
 _SMOOTH, _RINGING = 8, 4
 """Fewest values that are taken for smooth edges, and for JPEG's ringing about 0 and 255."""
 
-_MIXED = 0.7
-"""Least share of their pixels that lies between others; see :func:`smooth_levels`."""
+_MIXED, _BLENDED = 0.7, 0.6
+"""Least shares of their pixels that lie between others, and near the mean of their neighbours."""
+
+_MEAN = 0.3
+"""Distance from that mean, as a share of the neighbours' contrast, up to which a pixel is near."""
 
 _NEAR = 15
 """Distance from 0 or 255 up to which a value may be that level after JPEG compression."""
@@ -162,10 +165,13 @@ def smooth_levels(mask: NDArray[np.uint8]) -> list[int]:
     """Return the levels of a mask with smooth edges; empty for a label map.
 
     Resizing, anti-aliasing and JPEG compression leave grey values along edges, which are no
-    objects: they fill no 3x3 pixels, and nearly all of their pixels lie between a darker and a
-    brighter one, or next to other values of this kind. Thin and tiny objects lie on one background
-    instead. There must be many such values, or a few that cover the edge of the brightest level.
-    JPEG's ringing about 0 and 255 is scattered, but no object is there that fills 3x3 pixels.
+    objects: they fill no 3x3 pixels. Either most of their pixels are near the mean of their
+    neighbours, and at least as many as pixels of abrupt edges if values other than 0 and 255 have
+    areas. Or there are many such values, or they cover the edges of 255, and most of their pixels
+    lie between a darker and a brighter one, or next to other values of this kind. Thin and tiny
+    objects are neither: they lie on one background, and small ids between 0 and 255 are far from
+    the mean. JPEG's ringing about 0 and 255 is scattered, but no object is there that fills 3x3
+    pixels.
 
     Args:
         mask: (H, W) uint8.
@@ -175,24 +181,53 @@ def smooth_levels(mask: NDArray[np.uint8]) -> list[int]:
         object, or values close to these after JPEG compression.
     """
     counts = areas(mask)
-    top = int(np.flatnonzero(counts)[-1])
-    if top <= _NEAR or np.count_nonzero(counts) < 3 or min(mask.shape) < 3:
+    if not counts[_NEAR + 1 :].any() or np.count_nonzero(counts) < 3 or min(mask.shape) < 3:
         return []
     inner = mask[1:-1, 1:-1]
     around = [mask[y : y + inner.shape[0], x : x + inner.shape[1]] for y, x in np.ndindex(3, 3)]
     low, high = np.minimum.reduce(around), np.maximum.reduce(around)
     filled = areas(inner[low == high]) > 0
-    values = np.flatnonzero((counts > 0) & ~filled)
     levels: list[int] = np.flatnonzero(filled).tolist()
+    values = np.flatnonzero((counts > 0) & ~filled)
+    few = len(levels) <= _SMOOTH and levels[:1] < [_NEAR]
+    if not len(values) or not few or 4 * counts[levels].sum() < 3 * mask.size:
+        return []
+    both = values[0] <= _NEAR and values[-1] >= VOID - _NEAR
+    if levels == [0, VOID] and both and (len(values) >= _RINGING or _in_edge_blocks(mask)):
+        return levels
     edge = ~filled[inner]
-    mixed = (low < inner) & (inner < high)
-    for near in around:
-        mixed |= ~filled[near] & (near != inner)
-    direct = np.count_nonzero((inner == top) & (low < top) & filled[low])
     edges = np.count_nonzero(edge)
-    covers = filled[top] and edges >= direct and (top == VOID or len(values) >= 3)
-    blurred = covers or len(values) >= max(_SMOOTH, 4 * len(levels))
-    if blurred and len(levels) <= _SMOOTH and 0 < edges * _MIXED <= np.count_nonzero(edge & mixed):
-        return levels if levels[:1] < [_NEAR] and 4 * counts[levels].sum() >= 3 * mask.size else []
-    ringing = len(values) >= _RINGING and values[0] <= _NEAR and values[-1] >= VOID - _NEAR
-    return levels if ringing and levels == [0, VOID] else []
+    between = edge & (low < inner) & (inner < high)
+    abrupt = np.count_nonzero(filled[inner] & (low < inner) & filled[low])
+    blended = np.count_nonzero(between & _near_mean(inner, around, high - low))
+    if blended >= _BLENDED * edges > 0 and (levels == [0, VOID] or edges >= abrupt):
+        return levels
+    covers = edges >= abrupt and filled[VOID]
+    if not covers and len(values) < max(_SMOOTH, 4 * len(levels)):
+        return []
+    for near in around:
+        between |= edge & ~filled[near] & (near != inner)
+    return levels if 0 < edges * _MIXED <= np.count_nonzero(between) else []
+
+
+def _in_edge_blocks(mask: NDArray[np.uint8]) -> bool:
+    """Return whether all values are close to 0 and 255, and exact in blocks that have one of both.
+
+    JPEG of the best quality rounds only in those blocks of 8x8 pixels that an edge crosses.
+    """
+    height, width = (n // 8 * 8 for n in mask.shape)
+    blocks = mask[:height, :width].reshape(height // 8, 8, width // 8, 8)
+    low, high = blocks.min((1, 3)), blocks.max((1, 3))
+    exact = (low == high) & ((low == 0) | (low == VOID))
+    return bool((exact | (low <= _NEAR) & (high >= VOID - _NEAR)).all()) and not (
+        areas(mask)[_NEAR + 1 : VOID - _NEAR].any()
+    )
+
+
+def _near_mean(
+    inner: NDArray[np.uint8], around: list[NDArray[np.uint8]], contrast: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Return where a pixel differs from its 8 neighbours' mean by little of their contrast."""
+    total = np.add.reduce(around, dtype=np.int16)
+    near: NDArray[np.bool_] = np.abs(9 * inner.astype(np.int16) - total) <= 8 * _MEAN * contrast
+    return near

@@ -353,3 +353,13 @@ def test_a_tiff_with_tiles_beyond_the_limit_is_refused_whatever_its_name(read):
     data += struct.pack("<H", len(tags)) + entries + bytes(4)
     with pytest.raises(DataError, match=r"a\.png: 40000x40000 exceeds"):
         read(data, "a.png")
+
+
+@pytest.mark.parametrize(
+    ("top", "advice"), [(2, "save it with 8 bits"), (300, "number its objects from 1")]
+)
+def test_masks_of_16_bits_are_refused_with_the_advice_that_fits(top, advice):
+    stream = io.BytesIO()
+    Image.fromarray(np.array([[0, top]], np.uint16)).save(stream, "PNG")
+    with pytest.raises(DataError, match=rf"m.png: .* found .*16 bits.* up to {top}; {advice}"):
+        decode_mask(stream.getvalue(), "m.png")

@@ -25,6 +25,7 @@ from stmtrain.images.masks import (
     slot_table,
     smooth_levels,
 )
+from tests.paths import REAL, real_data
 
 label_maps = arrays(
     np.uint8,
@@ -174,13 +175,29 @@ def test_one_resized_object_is_thresholded(seed, method, side, level):
     assert ((mask > 0) != exact).mean() < 0.02
 
 
-@given(st.integers(0, 10**6), st.integers(40, 92))
+@given(st.integers(0, 10**6), st.integers(40, 100))
 def test_one_object_that_was_a_jpeg_is_thresholded(seed, quality):
     (blob,) = blobs(np.random.default_rng(seed), side=160)
     mask, smooth = sharpen(through_jpeg(blob * 255, quality), "m.png")
     assert smooth
     assert np.unique(mask).tolist() == [0, VOID]
     assert ((mask > 0) != blob).mean() < 0.01
+
+
+@given(st.integers(0, 10**6), st.sampled_from([2, 3, 4, 8]), st.booleans())
+def test_one_anti_aliased_object_is_thresholded(seed, scale, rectangle):
+    """Few values between, only along edges: supersampled, with straight edges at half pixels."""
+    rng = np.random.default_rng(seed)
+    if rectangle:
+        top, left = rng.integers(4, 60, 2) * scale + rng.integers(1, scale, 2)
+        blob = np.zeros((SIDE * scale, SIDE * scale), bool)
+        blob[top : top + 30 * scale, left : left + 22 * scale] = True
+    else:
+        (blob,) = blobs(rng, side=SIDE * scale)
+    soft = np.asarray(Image.fromarray(blob * np.uint8(255)).reduce(scale))
+    mask, smooth = sharpen(soft, "m.png")
+    assert smooth
+    np.testing.assert_array_equal(mask, np.where(soft > 127, 255, 0))
 
 
 @pytest.mark.parametrize(
@@ -236,3 +253,42 @@ def test_label_maps_are_left_alone(seed, count, void):
 )
 def test_noise_and_empty_masks_are_left_alone(mask):
     assert sharpen(mask, "")[0] is mask
+
+
+@given(st.integers(0, 10**6), st.integers(1, 14), st.integers(1, 3))
+def test_thin_objects_beside_others_and_void_are_left_alone(seed, thin, width):
+    """A line of a small id along the edge of a larger object, and along its outline of void."""
+    rng = np.random.default_rng(seed)
+    top, left = (int(n) for n in rng.integers(8, 40, 2))
+    mask = np.zeros((96, 96), np.uint8)
+    mask[top - 3 : top + 43, left - 3 : left + 43] = VOID
+    mask[top - width : top + 40, left : left + 40] = thin
+    mask[top : top + 40, left : left + 40] = 15 + thin
+    assert sharpen(mask, "")[0] is mask
+
+
+@real_data
+def test_real_masks_are_told_from_their_jpegs_and_resized_copies():
+    files = sorted((REAL / "davis2016" / "Annotations" / "480p").glob("*/*.png"))[::200]
+    for file in files:
+        exact = np.asarray(Image.open(file).convert("L"))
+        assert sharpen(exact, "")[0] is exact
+        for soft in (
+            through_jpeg(exact, 60),
+            through_jpeg(exact, 100),
+            np.asarray(Image.fromarray(exact).resize((400, 225), Image.BOX)),
+            np.asarray(Image.fromarray(exact).resize((845, 475), Image.BILINEAR)),
+        ):
+            mask, smooth = sharpen(soft, "")
+            assert smooth
+            np.testing.assert_array_equal(mask, np.where(soft > soft.max() // 2, VOID, 0))
+
+
+@real_data
+def test_real_label_maps_are_left_alone_at_every_size():
+    for file in sorted((REAL / "late_objects" / "Annotations").glob("*/*.png")):
+        with Image.open(file) as image:
+            for size in (image.size, (213, 120), (427, 240)):
+                ids = np.asarray(image.resize(size, Image.NEAREST))
+                for spread in (ids, ids * np.uint8(40), np.where(ids == 1, 255, ids)):
+                    assert sharpen(spread, "")[0] is spread
