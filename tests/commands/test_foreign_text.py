@@ -74,6 +74,7 @@ def commands(tmp_path: Path, clips: Path, davis_tree: Path) -> dict[str, list[ob
         "pack-youtube-vos": ["--root", root, *made],
         "pack-videos": ["--root", root, "--layout", "davis2017", *made],
         "demo": ["--out", root],
+        "doctor": ["--tree", davis, "--layout", "davis2017", "--disk", root],
         "stats": [shards, "--workers", 1],
         "preview": [shards, "--limit", 1, "--save", root / "p.png"],
         "train": ["--shards", root / "none", "--out", root / "run"],
