@@ -187,7 +187,7 @@ def decode_mask(data: bytes, where: str, out: NDArray[np.uint8] | None = None) -
     except _OPEN_ERRORS as error:
         raise DataError(f"{where}: expected a mask PNG ({error}); replace the file") from None
     if out is None:
-        return mask.copy()
+        return mask if mask.flags.writeable else mask.copy()
     _check_size(mask.shape, out, where)
     out[:] = mask
     return out

@@ -59,7 +59,7 @@ def read_result(
                 f"{path}: expected one object, since each has a folder, found the values "
                 f"{some(map(str, np.unique(mask)[1:]))}; write each object to its own folder"
             )
-        return (mask > 0).astype(np.uint8)
+        return (mask > 0).view(np.uint8)
     scaled = len(object_ids) == 1 and objects in _SCALED and mask.max() == VOID
     if scaled and is_binary(mask):
         mask[mask == VOID] = object_ids[0]

@@ -48,7 +48,8 @@ def test_what_is_not_plain_is_left_to_pillow():
     header = PLAIN[8:33]
     assert read_plain_png(PLAIN[:8] + header + PLAIN[8:], 35) is None  # two headers
     assert read_plain_png(PLAIN, 34) is None
-    assert read_plain_png(grey(b"\1" + ROWS[1:]), 35) is None  # a row filter
+    for mixed in (b"\3", b"\4", b"\5", b"\xff"):  # Average, Paeth, and what does not exist
+        assert read_plain_png(grey(mixed + ROWS[1:]), 35) is None
 
 
 @pytest.mark.parametrize(
