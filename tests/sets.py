@@ -5,7 +5,7 @@ from typing import Any
 
 from stmdata.packing.clips import ClipOptions, prepare_coco
 from stmdata.packing.pack import pack
-from stmdata.packing.videos import SHARD_BYTES, OnBadVideo, prepare_videos
+from stmdata.packing.videos import prepare_videos
 from stmtrain.shards.manifest import Manifest
 
 __all__ = ["pack_coco", "pack_davis", "pack_videos", "pack_youtube_vos"]
@@ -22,19 +22,17 @@ def pack_coco(
 def pack_videos(
     dataset: str,
     root: Path,
-    split: str,
+    split: str | None,
     out: Path,
     resize: int | None = None,
     *,
-    shard_bytes: int = SHARD_BYTES,
-    on_bad_video: OnBadVideo = "raise",
+    workers: int = 1,
+    overwrite: bool = False,
     **more: Any,
 ) -> Manifest:
-    """Pack a split of a data set; ``more`` as for ``pack``."""
-    plan = prepare_videos(
-        dataset, root, split, resize, shard_bytes=shard_bytes, on_bad_video=on_bad_video
-    )
-    return pack(plan, out, **more)
+    """Pack a split of a data set, or all; ``more`` as for ``prepare_videos``."""
+    plan = prepare_videos(dataset, root, split, resize, **more)
+    return pack(plan, out, workers=workers, overwrite=overwrite)
 
 
 def pack_davis(

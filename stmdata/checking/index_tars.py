@@ -37,7 +37,7 @@ from stmtrain.shards.sample import (
     sidecar_name,
 )
 
-_MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{1,24}\.(?:jpg|png)|json)")
+_MEMBER = re.compile(r"([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{1,48}\.(?:jpg|png)|json)")
 Places = dict[str, tuple[int, int]]
 """Member suffix to (byte of its data, bytes)."""
 

@@ -15,7 +15,8 @@ from typing import Any
 from stmdata.checking.verify import Verification
 from stmdata.packing.config import SetConfig
 from stmdata.packing.pack import SetPlan, ShardSummary, manifest_of, pack
-from stmdata.packing.videos import OnBadVideo, prepare_videos
+from stmdata.packing.video_samples import OnBadVideo
+from stmdata.packing.videos import prepare_videos
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.errors import ShardError, UsageError
 from stmtrain.files import locked, read_regular, remove, write_if_changed
@@ -178,6 +179,9 @@ def _plan_videos(config: Mapping[str, Any], root: Path, on_bad_video: OnBadVideo
         root,
         config["split"],
         config["resize"],
+        overlap=config.get("overlap", "smaller"),
+        frames=config.get("frames", "all"),
+        many_objects=config.get("many_objects", "refuse"),
         options={name: config[name] for name in dataset.options},
         shard_bytes=config["shard_bytes"],
         on_bad_video=on_bad_video,

@@ -14,6 +14,7 @@ from stmdata.drawn.trees import draw_coco, draw_davis
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import StmError, UsageError
 from stmtrain.extras import EXTRAS, require
+from stmtrain.images.encode import encode_mask
 
 _STM = "stmdata.commands.main"
 SIZE = 96
@@ -133,7 +134,7 @@ def _compare(steps: _Steps, davis: Path, out: Path) -> None:
         *("--out", results),
     )
     for video in find_dataset("davis2017").videos(davis, "val"):
-        first = next(iter(video.masks.values())).read_bytes()
+        first = encode_mask(video.read_mask(next(iter(video.masks))))
         (still / video.name).mkdir(parents=True)
         for name in video.frames:
             (still / video.name / f"{name}.png").write_bytes(first)

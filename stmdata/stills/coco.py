@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from stmdata.stills.coco_index import REASONS
 from stmdata.stills.coco_json import parse_id
 from stmdata.stills.index_file import open_index
-from stmdata.stills.rle import draw_runs, polygon_rle, read_runs
+from stmdata.stills.rle import polygon_rle
 from stmtrain.errors import DataError
+from stmtrain.images.rle import draw_runs, read_runs
 
 
 @dataclass(frozen=True)

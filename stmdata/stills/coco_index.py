@@ -39,9 +39,10 @@ from stmdata.stills.coco_json import (
     read_document,
 )
 from stmdata.stills.image_path import unique_tails
-from stmdata.stills.rle import compress_rle, draw_runs, polygon_rle, read_runs, round_outline
+from stmdata.stills.rle import compress_rle, polygon_rle, round_outline
 from stmtrain.errors import DataError
 from stmtrain.files import open_regular
+from stmtrain.images.rle import draw_runs, read_runs
 
 INDEX_VERSION = 2
 _FLUSH = 1 << 20

@@ -45,7 +45,7 @@ def train_recipes() -> Iterable[str]:
 def _layouts() -> Iterable[str]:
     from stmtrain.datasets.dataset import DATASETS
 
-    return DATASETS
+    return ("auto", *DATASETS)
 
 
 def _splits() -> Iterable[str]:
@@ -191,12 +191,12 @@ def video_set(
         Path | None, typer.Option(help="Or a YouTube-VOS root (holds the splits).")
     ] = None,
     videos: Annotated[
-        Path | None, typer.Option(help="Or any JPEGImages/VIDEO/*.jpg, Annotations/VIDEO/*.png.")
+        Path | None, typer.Option(help="Or the root of any data set that pack-videos reads.")
     ] = None,
     shards: Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")] = None,
     layout: Annotated[
         str | None,
-        Layout(help="With --videos: the data set of this name, such as davis2017."),
+        Layout(help="With --videos: its layout, such as davis2017; else it is recognised."),
     ] = None,
     year: Year = 2017,
     split: Annotated[
@@ -224,9 +224,12 @@ def video_set(
             protocol.
         DataError: The set is incomplete.
     """
+    from stmtrain.datasets.dataset import DATASETS
+
     rules = _rules(protocol, as_meant)
     if rules is not None and layout is None and videos is not None:
-        layout = rules.base or rules.name.removesuffix("-as-meant")
+        named = rules.base or rules.name.removesuffix("-as-meant")
+        layout = named if named in DATASETS else None
     opened = _open(davis, youtube_vos, videos, shards, layout, year, split)
     return opened if rules is None else opened.scored_by(rules)
 
@@ -267,9 +270,8 @@ def _open(
     year: int,
     split: str | None,
 ) -> "VideoSet":
-    from stmtrain.datasets.dataset import find_dataset
-    from stmtrain.datasets.folder import folder_set
     from stmtrain.datasets.packed import packed_set
+    from stmtrain.datasets.tree import AUTO, open_dataset
     from stmtrain.shards.urls import parse_location
 
     named = {"--davis": davis, "--youtube-vos": youtube_vos, "--videos": videos, "--shards": shards}
@@ -283,11 +285,11 @@ def _open(
     elif youtube_vos is not None:
         layout = "youtube-vos"
     root = davis or youtube_vos or videos
-    if root is not None and layout is not None:
-        return find_dataset(layout).open(root, split)
+    if root is not None:
+        return open_dataset(root, layout or AUTO).open(split)
     if split is not None:
-        raise UsageError(f"--split: {given[0]} has no splits; omit it, or name the --layout")
-    return folder_set(videos) if videos is not None else packed_set(parse_location(str(shards)))
+        raise UsageError("--split: --shards has no splits; omit it")
+    return packed_set(parse_location(str(shards)))
 
 
 def named_videos(given: Mapping[str, Any]) -> list[str]:

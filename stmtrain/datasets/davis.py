@@ -3,68 +3,77 @@
 A tree that is incomplete or contradicts itself is refused with the name of the missing file.
 """
 
-import re
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from stmtrain.datasets.files import find_folder, list_all, pair_files, plain_name, some
+from stmtrain.datasets.files import find_folder, list_names, pair_files, plain_name, some
+from stmtrain.datasets.listing import Entry, Listing
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
-from stmtrain.files import read_file
 
 _MASKED_SPLITS = ("train", "val", "trainval")
 """Splits in which every frame has a mask; in the others only the first frame has one."""
+_SPLITS = ("train", "val", "test-dev", "test-challenge")
 
 
-def davis_videos(root: Path, split: str, *, year: int, resolution: str) -> list[Video]:
-    """List the videos of a DAVIS tree (``JPEGImages``, ``Annotations``, ``ImageSets``).
+@dataclass(frozen=True)
+class DavisTree:
+    """A DAVIS tree (``JPEGImages``, ``Annotations``, ``ImageSets``).
 
-    Args:
-        root: The folder that holds those three.
-        split: Name of a list in ``ImageSets``; ``trainval`` may be missing, it is train and val.
-        year: 2016 or 2017, whose lists are used. A tree of 2017 serves both.
-        resolution: Subfolder of ``JPEGImages`` and ``Annotations``: ``480p``, ``Full-Resolution``.
-
-    Returns:
-        Videos in the order of the split's list. Every frame has a mask, except in the test
-        splits, where the first one has.
-
-    Raises:
-        DataError: A folder, split list, sequence, frame or mask is missing.
+    Attributes:
+        year: Whose lists are used: 2016, 2017 or 2019. A tree of 2017 serves 2016 too.
+        masks: The folder of the masks.
+        resolution: Subfolder of frames and masks: ``480p``, ``Full-Resolution``.
     """
-    names = split_names(root, year, split)
-    flat = root / "JPEGImages" / names[0]
-    if flat.is_dir() and not (flat.parent / resolution).is_dir():
-        raise DataError(
-            f"{flat.parent / resolution}: expected a folder, found {flat} instead; evaluate and "
-            f"score a tree without resolutions with --videos {root}"
-        )
-    frames_root = find_folder(root, "JPEGImages", resolution)
-    masks_root = find_folder(root, "Annotations", resolution)
 
-    def video(name: str) -> Video:
-        plain_name(name, f"{root}: list of {split}")
-        frames, masks = pair_files(frames_root / name, masks_root / name)
-        needed = frames if split in _MASKED_SPLITS else [next(iter(frames))]
-        bare = [frame for frame in needed if frame not in masks]
-        if bare:
+    year: int
+    masks: str = "Annotations"
+    resolution: str = "480p"
+    overlaps: bool = False
+
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """Return the splits that have a list; see :class:`Form`."""
+        folders = _lists(root, self.year)
+        found = [s for s in _SPLITS if any((f / f"{s}.txt").is_file() for f in folders)]
+        return tuple(found) or ("train",)
+
+    def listing(self, root: Path, split: str) -> Listing:
+        """List the videos in the order of a split's list.
+
+        Every frame has a mask, except in the test splits, where the first one has.
+
+        Args:
+            root: The folder of the tree.
+            split: Name of a list in ``ImageSets``; ``trainval`` may be missing, it is train and
+                val.
+
+        Raises:
+            DataError: A folder or the split list is missing.
+        """
+        names = split_names(root, self.year, split)
+        flat = root / "JPEGImages" / names[0]
+        if flat.is_dir() and not (flat.parent / self.resolution).is_dir():
             raise DataError(
-                f"{masks_root / name}: expected a mask for each of {len(needed)} frames, found "
-                f"none for {some(bare)}; add them, or take {name} out of the list of {split}"
+                f"{flat.parent / self.resolution}: expected a folder, found {flat} instead; pack, "
+                "evaluate and score a tree without resolutions with --layout own-frames-and-masks"
             )
-        return Video(name, frames, masks)
-
-    return list_all(names, video)
+        frames = find_folder(root, "JPEGImages", self.resolution)
+        masks = find_folder(root, self.masks, self.resolution)
+        return Listing(
+            tuple(Entry(n, split, partial(_open, n, frames / n, masks / n, split)) for n in names)
+        )
 
 
 def split_names(root: Path, year: int, split: str) -> list[str]:
     """Read a split's list; the 2016 release has lists of paths in ``ImageSets/480p``."""
-    sets = find_folder(root, "ImageSets")
-    for folder in [sets / str(year)] + ([sets / "480p"] if year == 2016 else []):
+    for folder in _lists(root, year):
         if (folder / f"{split}.txt").is_file():
             return list_names(folder / f"{split}.txt")
         halves = [folder / "train.txt", folder / "val.txt"]
         if split == "trainval" and all(half.is_file() for half in halves):
             return [name for half in halves for name in list_names(half)]
+    sets = root / "ImageSets"
     found = sorted(path.relative_to(sets).as_posix() for path in sets.glob("*/*.txt"))
     raise DataError(
         f"{sets}: expected {year}/{split}.txt, found {', '.join(found) or 'no split lists'}; "
@@ -72,19 +81,19 @@ def split_names(root: Path, year: int, split: str) -> list[str]:
     )
 
 
-def list_names(path: Path) -> list[str]:
-    """Read the sequence of each line: its name, or a path to its folder or to one of its frames."""
-    try:
-        lines = read_file(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected text ({error}); replace the file") from None
-    names = []
-    for line in filter(None, map(str.strip, lines)):
-        # A line of DAVIS 2016 has two paths, of a frame and of its mask.
-        *folders, name = re.split(r"\s+/", line.replace("\\", "/").strip("/"))[0].split("/")
-        if folders and name.lower().endswith((".jpg", ".jpeg", ".png")):
-            name = folders[-1]
-        names.append(name)
-    if not names:
-        raise DataError(f"{path}: expected sequence names, found an empty list; replace the file")
-    return list(dict.fromkeys(names))
+def _lists(root: Path, year: int) -> list[Path]:
+    sets = find_folder(root, "ImageSets")
+    return [sets / str(year)] + ([sets / "480p"] if year == 2016 else [])
+
+
+def _open(name: str, frames_folder: Path, masks_folder: Path, split: str) -> Video:
+    plain_name(name, f"{frames_folder}: list of {split}")
+    frames, masks = pair_files(frames_folder, masks_folder)
+    needed = frames if split in _MASKED_SPLITS else [next(iter(frames))]
+    bare = [frame for frame in needed if frame not in masks]
+    if bare:
+        raise DataError(
+            f"{masks_folder}: expected a mask for each of {len(needed)} frames, found none for "
+            f"{some(bare)}; add them, or take {name} out of the list of {split}"
+        )
+    return Video(name, frames, masks)

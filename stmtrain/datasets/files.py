@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stmtrain.errors import DataError
+from stmtrain.files import read_file
 
 T = TypeVar("T")
 
 _MOST = 20
 """Most faulty videos that an error describes; it counts all of them."""
+
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+MASK_SUFFIXES = (".png",)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _JUNK = re.compile(r"[.@$].*|__MACOSX|lost\+found|System Volume Information")
@@ -80,10 +84,12 @@ def describe_faults(faults: Mapping[str, str]) -> str:
     return f"{len(faults)} videos cannot be used: {listed}{more}"
 
 
-def pair_files(frames_folder: Path, masks_folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def pair_files(
+    frames_folder: Path, masks_folder: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg")
+) -> tuple[dict[str, Path], dict[str, Path]]:
     """Return a video's frames and masks by name; every mask must have its frame."""
-    frames = list_images(frames_folder, (".jpg", ".jpeg"))
-    masks = list_images(masks_folder, (".png",))
+    frames = list_images(frames_folder, suffixes)
+    masks = list_images(masks_folder, MASK_SUFFIXES)
     orphans = [name for name in masks if name not in frames]
     if orphans:
         raise DataError(
@@ -140,3 +146,21 @@ def some(names: Iterable[str], most: int = 5) -> str:
     listed = list(names)
     text = ", ".join(listed[:most])
     return f"{text} and {len(listed) - most} more" if len(listed) > most else text
+
+
+def list_names(path: Path) -> list[str]:
+    """Read the sequence of each line: its name, or a path to its folder or to one of its frames."""
+    try:
+        lines = read_file(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected text ({error}); replace the file") from None
+    names = []
+    for line in filter(None, map(str.strip, lines)):
+        # A line of DAVIS 2016 has two paths, of a frame and of its mask.
+        *folders, name = re.split(r"\s+/", line.replace("\\", "/").strip("/"))[0].split("/")
+        if folders and name.lower().endswith((".jpg", ".jpeg", ".png")):
+            name = folders[-1]
+        names.append(name)
+    if not names:
+        raise DataError(f"{path}: expected sequence names, found an empty list; replace the file")
+    return list(dict.fromkeys(names))

@@ -4,15 +4,18 @@ Frames that were packed without a resize are the data set's own JPEG bytes, so t
 equal to the byte. Free of torch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.dataset import DATASETS, Dataset
+from stmtrain.datasets.dataset import DATASETS
+from stmtrain.datasets.definition import Dataset
 from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import ShardError
@@ -31,18 +34,23 @@ class ShardVideo:
         index: Position of the sample in the set.
         record: The sample's record.
         shards: The open set, not part of a pickle.
+        by_key: Whether the sample key is its name, because two videos of the set have one name.
     """
 
     location: Path | str
     index: int
     record: SampleRecord
     shards: ShardSet = field(compare=False, repr=False)
+    by_key: bool = False
     misfits: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The sample key, which is the data set's name of the sequence."""
-        return self.record.sample_key
+        """The data set's name of the sequence."""
+        name = self.record.origin.get("video", self.record.sample_key)
+        if self.by_key or not isinstance(name, str):
+            return self.record.sample_key
+        return self._harmless(name)
 
     @property
     def dataset(self) -> Dataset | None:
@@ -52,24 +60,26 @@ class ShardVideo:
     @property
     def protocol(self) -> Protocol:
         """How results are exported and scored."""
-        if self.dataset is not None:
+        if self.dataset is not None and self.dataset.protocol is not None:
             return self.dataset.protocol
         return LATE_OBJECTS if self.first_seen else OWN_VIDEOS
 
     @property
     def frames(self) -> Mapping[str, str]:
-        """Frame name to tar member."""
-        return {name: f"{self.name}.{name}.jpg" for name in self.record.frames}
+        """The data set's frame names to the names in the shard."""
+        return self._names
 
     @property
     def masks(self) -> Mapping[str, str]:
-        """Frame name to tar member of its mask."""
-        return {name: f"{self.name}.{name}.png" for name in self.record.mask_frames}
+        """The data set's names of the frames that have a mask to the names in the shard."""
+        masked = set(self.record.mask_frames)
+        return {name: packed for name, packed in self._names.items() if packed in masked}
 
     @property
     def binary(self) -> bool:
-        """Whether the data set has one object per video."""
-        return self.dataset is not None and self.dataset.binary
+        """Whether any non-zero pixel of a mask belonged to the one object."""
+        known = self.dataset is not None and self.dataset.binary
+        return known or self.record.origin.get("binary") is True
 
     @property
     def first_seen(self) -> Mapping[int, str]:
@@ -81,14 +91,16 @@ class ShardVideo:
         record = self.record
         if "first_seen" in record.origin:
             return self._origin_table("first_seen", str)
-        if self.dataset is not None and not self.dataset.protocol.late_objects:
+        rules = self.dataset.protocol if self.dataset is not None else None
+        if rules is not None and not rules.late_objects:
             return {}
+        masked = list(self.masks)
         seen = {
-            object_id: record.mask_frames[next(t for t, area in enumerate(areas) if area)]
+            object_id: masked[next(t for t, area in enumerate(areas) if area)]
             for object_id, areas in zip(record.object_ids, record.areas, strict=True)
             if any(areas)
         }
-        return seen if set(seen.values()) != {record.frames[0]} else {}
+        return seen if set(seen.values()) != {next(iter(self.frames))} else {}
 
     @property
     def required(self) -> Mapping[int, tuple[str, ...]]:
@@ -110,20 +122,43 @@ class ShardVideo:
 
     def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a frame to (H, W, 3) uint8 RGB."""
-        sample = self.shards.read(self.index, [frame_name], self.record)
-        return decode_frame(sample.frames[frame_name], self._where(frame_name, "jpg"))
+        packed = self._names[frame_name]
+        sample = self.shards.read(self.index, [packed], self.record)
+        return decode_frame(sample.frames[packed], self._where(packed, "jpg"))
 
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a mask to (H, W) uint8 ids."""
-        sample = self.shards.read(self.index, [frame_name], self.record)
-        where = self._where(frame_name, "png")
-        if frame_name not in sample.masks:
+        packed = self._names[frame_name]
+        sample = self.shards.read(self.index, [packed], self.record)
+        where = self._where(packed, "png")
+        if packed not in sample.masks:
             raise ShardError(f"{where}: there is no mask for this frame; pack the set again")
-        return decode_mask(sample.masks[frame_name], where)
+        return decode_mask(sample.masks[packed], where)
 
     def is_smooth(self, _frame_name: str) -> bool:
         """Return False: packed masks are label maps."""
         return False
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """The data set's frame names, which the record states if they are not the packed ones."""
+        packed = self.record.frames
+        own = self.record.origin.get("frames", packed)
+        if not isinstance(own, list | tuple) or len(set(map(str, own))) != len(packed):
+            raise ShardError(
+                f"{self.shards.where(self.index)}: frames are malformed; pack it again"
+            )
+        return {self._harmless(str(name)): x for name, x in zip(own, packed, strict=True)}
+
+    def _harmless(self, name: str) -> str:
+        """Return a name that files are called by; refuse one that leads out of a folder."""
+        parts = name.split("/")
+        if any(part in ("", ".", "..") for part in parts) or not name.isprintable() or "\\" in name:
+            raise ShardError(
+                f"{self.shards.where(self.index)}: names a video or frame {name!r}, which is no "
+                "name of a file; pack it again"
+            )
+        return name
 
     def _where(self, frame_name: str, suffix: str) -> str:
         return f"{self.shards.where(self.index)}, member {frame_name}.{suffix}"
@@ -137,7 +172,7 @@ class ShardVideo:
             raise ShardError(
                 f"{self.shards.where(self.index)}: {key} is malformed ({error!r}); pack it again"
             ) from None
-        absent = sorted(set(names) - set(self.record.frames))
+        absent = sorted(set(names) - set(self._names))
         if absent:
             raise ShardError(
                 f"{self.shards.where(self.index)}: {key} lists frame {absent[0]!r}, which the "
@@ -145,8 +180,8 @@ class ShardVideo:
             )
         return dict(sorted(table.items()))
 
-    def __reduce__(self) -> tuple[Callable[..., "ShardVideo"], tuple[Path | str, int]]:
-        return _reopen, (self.location, self.index)
+    def __reduce__(self) -> tuple[Callable[..., "ShardVideo"], tuple[Path | str, int, bool]]:
+        return _reopen, (self.location, self.index, self.by_key)
 
 
 def shard_videos(location: Path | str) -> list[ShardVideo]:
@@ -161,7 +196,9 @@ def shard_videos(location: Path | str) -> list[ShardVideo]:
     shards = ShardSet.open(location)
     if not len(shards):
         raise ShardError(f"{shards.name}: expected videos, found an empty set; pack it again")
-    return [ShardVideo(location, i, shards.record(i), shards) for i in range(len(shards))]
+    videos = [ShardVideo(location, i, shards.record(i), shards) for i in range(len(shards))]
+    counts = Counter(video.name for video in videos)
+    return [replace(video, by_key=counts[video.name] > 1) for video in videos]
 
 
 def packed_set(location: Path | str) -> VideoSet:
@@ -175,8 +212,9 @@ def packed_set(location: Path | str) -> VideoSet:
     """
     videos = shard_videos(location)
     first = videos[0]
-    if first.dataset is not None:
-        title = first.dataset.title_of(str(first.record.origin.get("split", "")))
+    if first.dataset is not None and first.dataset.title:
+        splits = {str(video.record.origin.get("split", "")) for video in videos}
+        title = first.dataset.title_of(splits.pop() if len(splits) == 1 else "")
     else:
         title = shown(location) if isinstance(location, str) else location.name
     resized = sum(video.resized for video in videos)
@@ -188,9 +226,9 @@ def packed_set(location: Path | str) -> VideoSet:
     return VideoSet(title, tuple(videos), protocol, notes)
 
 
-def _reopen(location: Path | str, index: int) -> ShardVideo:
+def _reopen(location: Path | str, index: int, by_key: bool) -> ShardVideo:
     shards = ShardSet.open(location)
-    return ShardVideo(location, index, shards.record(index), shards)
+    return ShardVideo(location, index, shards.record(index), shards, by_key)
 
 
 def _names(value: str | tuple[str, ...]) -> tuple[str, ...]:

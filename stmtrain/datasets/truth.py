@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stmtrain.datasets.davis import list_names, split_names
+from stmtrain.datasets.davis import split_names
 from stmtrain.datasets.files import (
     find_folder,
     list_all,
     list_images,
+    list_names,
     natural_key,
     plain_name,
     some,
@@ -140,7 +141,7 @@ def _lvos(root: Path, split: str, protocol: Protocol) -> VideoSet:
     return VideoSet("", tuple(videos), protocol, _lines(note), split, unseen=unseen)
 
 
-def lvos_frames(stated: Any, masks: Mapping[str, Path], where: str) -> tuple[str, ...]:
+def lvos_frames(stated: Any, masks: Mapping[str, object], where: str) -> tuple[str, ...]:
     """Return the names of an object's frames, the first and the last included."""
     try:
         start, end, count = (int(stated["frame_range"][k]) for k in ("start", "end", "frame_nums"))

@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.files import some
+from stmtrain.datasets.ids import ObjectId, rank_values, read_wide
+from stmtrain.datasets.misfit import is_misfit, mask_size
+from stmtrain.datasets.shapes import Overlap, Shape, paint
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
-from stmtrain.images.decode import decode_frame, decode_mask, frame_size
-from stmtrain.images.masks import resample_mask, sharpen
+from stmtrain.images.decode import decode_frame, decode_mask, decode_still, frame_size
+from stmtrain.images.masks import MAX_OBJECT_ID, resample_mask, sharpen
 from stmtrain.images.png import png_header
-from stmtrain.images.upright import fit_annotation, jpeg_orientation, size_distance, turned_size
-
-MISFIT = 2
-"""Most pixels by which a mask's sides may differ from its frame's: some tools round so."""
+from stmtrain.images.upright import fit_annotation, jpeg_orientation, turned_size
+from stmtrain.images.video_file import VideoFile
 
 
 class VideoSource(Protocol):
@@ -79,13 +81,25 @@ class VideoSource(Protocol):
 
 
 @dataclass(frozen=True)
+class FilmFrame:
+    """A frame of a video file, by its number in presentation order from 0."""
+
+    path: Path
+    number: int
+
+
+@dataclass(frozen=True)
 class Video:
     """A video in the files of a data set; frames and masks are paired by name.
 
     Attributes:
         name: The data set's name of the sequence.
-        frames: Frame name (``00000``) to JPEG file, in time order, never empty.
-        masks: Frame name to mask PNG, in time order; its names are among those of ``frames``.
+        frames: Frame name (``00000``) to image file, or frame of a video file, in time order, never
+            empty.
+        masks: Frame name to mask, in time order: a PNG of ids, or the objects of the frame, none if
+            the frame was annotated and shows none. Its names are among those of ``frames``; a frame
+            that is absent was not annotated.
+        split: The split that it belongs to; empty if the data set has none.
         binary: Whether any non-zero pixel of a mask belongs to the one object (DAVIS 2016).
         first_seen: Object id to the name of the frame that gives its mask; empty if the first
             frame gives all masks.
@@ -96,17 +110,32 @@ class Video:
         misfits: Names of the masks that :func:`fit_masks` found to differ from their frames' size
             by a pixel or two; they are resampled when they are read.
         notes: What a reader of the packed video must know.
+        id_map: The data set's object ids to the ids in label maps, 1..254; empty if they are equal.
+            Objects that it lacks are background.
+        wide: Whether masks are PNGs of more than 8 bits; without ``id_map`` their values get ids
+            from 1 in ascending order.
+        void: The value of wide masks that is void.
+        overlap: What is on top where objects overlap.
+        sources: Files that hold annotations of this video alone.
+        where: The file that holds its annotations; opens error messages.
     """
 
     name: str
-    frames: Mapping[str, Path]
-    masks: Mapping[str, Path]
+    frames: Mapping[str, Path | FilmFrame]
+    masks: Mapping[str, Path | Mapping[ObjectId, Shape]]
+    split: str = ""
     binary: bool = False
     first_seen: Mapping[int, str] = field(default_factory=dict)
     required: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
     misfits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    id_map: Mapping[ObjectId, int] = field(default_factory=dict)
+    wide: bool = False
+    void: int | None = None
+    overlap: Overlap = "smaller"
+    sources: tuple[Path, ...] = ()
+    where: str = ""
 
     @property
     def resized(self) -> bool:
@@ -114,16 +143,26 @@ class Video:
         return False
 
     def size(self) -> tuple[int, int]:
-        """Return (height, width) of the frames in pixels, from the header of the first frame.
+        """Return (height, width) of the frames in pixels, from the first frame.
 
         A frame with an EXIF orientation is turned upright, unless the masks only fit it as stored.
         """
-        path = next(iter(self.frames.values()))
-        data = read_file(path)
+        return self._size
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        first = next(iter(self.frames.values()))
+        if isinstance(first, FilmFrame):
+            height, width, _ = self._film.read(first.number).shape
+            return height, width
+        data = read_file(first)
+        header = png_header(data)
+        if header is not None:
+            return header.height, header.width
         turned = jpeg_orientation(data)
-        masks = self.masks.values() if turned >= 5 else ()
+        masks = (mask for mask in self.masks.values() if isinstance(mask, Path) and turned >= 5)
         annotated = next((mask_size(mask) for mask in masks), None)
-        return turned_size(frame_size(data, str(path)), turned, annotated)
+        return turned_size(frame_size(data, str(first)), turned, annotated)
 
     def original_size(self) -> tuple[int, int]:
         """Return :meth:`size`: these are the data set's own frames."""
@@ -131,16 +170,23 @@ class Video:
 
     def read_frame(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a frame to (H, W, 3) uint8 RGB; :class:`DataError` if missing or damaged."""
-        path = self._path(self.frames, frame_name, "frame")
-        data, like = read_file(path), next(iter(self.frames.values())).name
-        pixels = decode_frame(data, str(path))
-        return fit_annotation(pixels, jpeg_orientation(data), self.size(), like, str(path))
+        frame = self._at(self.frames, frame_name, "frame")
+        first = next(iter(self.frames.values()))
+        if isinstance(frame, FilmFrame) or isinstance(first, FilmFrame):
+            return self._film.read(frame.number)
+        data = read_file(frame)
+        if frame.suffix.lower() == ".png":
+            pixels, turned = decode_still(data, str(frame), scale=False), 1
+        else:
+            pixels, turned = decode_frame(data, str(frame)), jpeg_orientation(data)
+        return fit_annotation(pixels, turned, self.size(), first.name, str(frame))
 
     def read_mask(self, frame_name: str) -> NDArray[np.uint8]:
         """Decode a mask to (H, W) uint8 object ids; :class:`DataError` if missing or damaged.
 
-        Ids are as stored, 255 is void; in a binary video every non-zero pixel becomes 1. A mask of
-        one object with smooth edges is thresholded; one of several is refused.
+        Ids are those of ``labels``, or as stored; 255 is void. In a binary video every non-zero
+        pixel becomes 1. A mask of one object with smooth edges is thresholded; one of several is
+        refused.
         """
         return self.load_mask(frame_name)[0]
 
@@ -150,19 +196,70 @@ class Video:
 
     def load_mask(self, frame_name: str) -> tuple[NDArray[np.uint8], bool]:
         """Return what :meth:`read_mask` and :meth:`is_smooth` return."""
-        path = self._path(self.masks, frame_name, "mask")
-        mask, smooth = sharpen(decode_mask(read_file(path), str(path)), str(path))
+        source = self._at(self.masks, frame_name, "mask")
+        if not isinstance(source, Path):
+            return self._paint(source, frame_name), False
+        if self.wide:
+            known = {i: self._label(i) for i in self.labels}
+            return read_wide(source, known, self.void), False
+        mask, smooth = sharpen(decode_mask(read_file(source), str(source)), str(source))
         if frame_name in self.misfits:
             mask = resample_mask(mask, self.size())
         return (mask > 0).astype(np.uint8) if self.binary else mask, smooth
 
-    def _path(self, files: Mapping[str, Path], frame_name: str, kind: str) -> Path:
-        if frame_name not in files:
+    @cached_property
+    def labels(self) -> Mapping[ObjectId, int]:
+        """The data set's object ids to the ids in label maps; empty if they are equal.
+
+        In masks of more than 8 bits, all of them are read to find the ids.
+        """
+        if self.id_map or not self.wide:
+            return self.id_map
+        paths = [path for path in self.masks.values() if isinstance(path, Path)]
+        return rank_values(paths, self.void)
+
+    @cached_property
+    def _film(self) -> VideoFile:
+        first = next(iter(self.frames.values()))
+        assert isinstance(first, FilmFrame)
+        return VideoFile(first.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_film"}
+
+    def _paint(self, shapes: Mapping[ObjectId, Shape], frame_name: str) -> NDArray[np.uint8]:
+        objects = {}
+        for object_id, draw in shapes.items():
+            if object_id not in self.labels:
+                continue
+            try:
+                objects[self._label(object_id)] = draw(self.size())
+            except (ValueError, KeyError, TypeError, OverflowError, DataError) as error:
+                raise DataError(
+                    f"{self._where()}, frame {frame_name!r}, object {object_id!r}: {error}; "
+                    "restore the original file"
+                ) from None
+        return paint(objects, self.size(), self.overlap)
+
+    def _label(self, object_id: ObjectId) -> int:
+        label = self.labels[object_id]
+        if label > MAX_OBJECT_ID:
+            raise DataError(
+                f"{self._where()}: expected up to {MAX_OBJECT_ID} objects, found "
+                f"{len(self.labels)}; split it in packing, with --many-objects split"
+            )
+        return label
+
+    def _where(self) -> str:
+        return f"{self.where}: video {self.name!r}" if self.where else f"video {self.name!r}"
+
+    def _at(self, places: Mapping[str, Any], frame_name: str, kind: str) -> Any:
+        if frame_name not in places:
             raise DataError(
                 f"video {self.name!r}: expected a {kind} for frame {frame_name!r}, found none; "
-                f"there are {len(files)}: {some(files)}"
+                f"there are {len(places)}: {some(places)}"
             )
-        return files[frame_name]
+        return places[frame_name]
 
 
 def fit_masks(video: Video) -> Video:
@@ -175,34 +272,6 @@ def fit_masks(video: Video) -> Video:
         DataError: A mask's side differs by more than :data:`MISFIT` pixels.
     """
     size = video.size()
-    misfits = [n for n, path in video.masks.items() if is_misfit(path, mask_size(path), size)]
+    paths = {n: path for n, path in video.masks.items() if isinstance(path, Path)}
+    misfits = [n for n, path in paths.items() if is_misfit(path, mask_size(path), size)]
     return replace(video, misfits=tuple(misfits))
-
-
-def mask_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of a mask in pixels, from its header if it is a PNG."""
-    header = png_header(read_file(path, most=26))
-    if header:
-        return header.height, header.width
-    height, width = decode_mask(read_file(path), str(path)).shape
-    return height, width
-
-
-def is_misfit(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> bool:
-    """Return whether a mask must be resampled to the size of its frame.
-
-    Args:
-        path: File of the mask.
-        found: Its (height, width), pixels.
-        size: (height, width) of the frame.
-
-    Raises:
-        DataError: A side differs by more than :data:`MISFIT` pixels.
-    """
-    if size_distance(found, size) > MISFIT:
-        raise DataError(
-            f"{path}: expected a mask of {size[1]}x{size[0]} pixels like its frame, found "
-            f"{found[1]}x{found[0]}; create the mask at the frame's size, upright if the frame has "
-            "an EXIF orientation"
-        )
-    return found != size

@@ -6,17 +6,12 @@ A tree that is incomplete or contradicts itself is refused with the name of the 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stmtrain.datasets.files import (
-    find_folder,
-    list_all,
-    pair_files,
-    plain_name,
-    some,
-    video_folders,
-)
+from stmtrain.datasets.files import find_folder, pair_files, plain_name, some, video_folders
+from stmtrain.datasets.listing import Entry, Listing, in_order
 from stmtrain.datasets.video import Video
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
@@ -26,47 +21,68 @@ ALL_FRAMES = "_all_frames"
 """Suffix of the folder that holds a split's frames at the videos' own frame rate."""
 
 
-def youtube_vos_videos(root: Path, split: str) -> list[Video]:
-    """List the videos of a YouTube-VOS tree.
+@dataclass(frozen=True)
+class YoutubeVosTree:
+    """A YouTube-VOS tree: a folder of each split with ``JPEGImages`` and ``Annotations``.
 
-    A split's folder holds ``JPEGImages``, ``Annotations`` and ``meta.json``. Without ``meta.json``,
-    as in MOSE and LVOS, nothing is known of the videos but their masks.
-
-    Args:
-        root: The folder that holds the splits.
-        split: ``train``, ``valid`` or ``test``. ``valid_all_frames`` and the like take masks and
-            ``meta.json`` from ``valid`` if they have none of their own.
-
-    Returns:
-        Videos in the order of their names. Not every frame has a mask: in ``valid`` only those
-        have one in which an object first appears.
-
-    Raises:
-        DataError: A folder, video, frame or mask is missing, or ``meta.json`` does not fit.
+    ``meta.json`` lists its videos and objects. Without it nothing is known of the videos but their
+    masks.
     """
-    own, base = root / split, root / split.removesuffix(ALL_FRAMES)
-    frames_root = find_folder(root, split, "JPEGImages")
-    masks_root = own / "Annotations"
-    if not masks_root.is_dir():
-        masks_root = find_folder(root, base.name, "Annotations")
-    found = video_folders(frames_root)
-    meta_path = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
-    if not meta_path.is_file():
-        return list_all(found, lambda v: _video_of_masks(frames_root / v, masks_root / v))
-    listed = read_meta(meta_path)
-    filled = [name for name in found if name in listed or any((frames_root / name).iterdir())]
 
-    def video(name: str) -> Video:
-        plain_name(name, str(meta_path))
-        if name not in listed:
-            raise DataError(
-                f"{frames_root / name}: expected only videos of {meta_path}, which does not list "
-                "this one; use the meta.json that lists it, or remove it"
-            )
-        objects = read_objects(listed[name], f"{meta_path}: video {name!r}")
-        return _video(frames_root / name, masks_root / name, objects, meta_path)
+    overlaps: bool = False
 
-    return list_all(sorted({*listed, *filled}), video)
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """Return the folders that have frames and masks; see :class:`Form`."""
+        if not root.is_dir():
+            find_folder(root, "train", "JPEGImages")
+        folders = ("JPEGImages", "Annotations")
+        found = {n for n in video_folders(root) if all((root / n / f).is_dir() for f in folders)}
+        if not found:
+            find_folder(root, "train", "JPEGImages")
+        return in_order(found)
+
+    def listing(self, root: Path, split: str) -> Listing:
+        """List the videos of a split in the order of their names.
+
+        Not every frame has a mask: in ``valid`` only those have one in which an object first
+        appears.
+
+        Args:
+            root: The folder that holds the splits.
+            split: ``train``, ``valid`` or ``test``. ``valid_all_frames`` and the like take masks
+                and ``meta.json`` from ``valid`` if they have none of their own.
+
+        Raises:
+            DataError: A folder is missing, or ``meta.json`` is not of the expected form.
+        """
+        own, base = root / split, root / split.removesuffix(ALL_FRAMES)
+        frames = find_folder(root, split, "JPEGImages")
+        masks = own / "Annotations"
+        if not masks.is_dir():
+            masks = find_folder(root, base.name, "Annotations")
+        found = video_folders(frames)
+        meta = own / "meta.json" if (own / "meta.json").is_file() else base / "meta.json"
+        listed = read_meta(meta) if meta.is_file() else None
+        if listed is None:
+            opened = {n: partial(_video_of_masks, frames / n, masks / n) for n in found}
+        else:
+            filled = [n for n in found if n in listed or any((frames / n).iterdir())]
+            opened = {
+                n: partial(_open, frames, masks, n, listed.get(n), meta)
+                for n in sorted({*listed, *filled})
+            }
+        return Listing(tuple(Entry(name, split, open_) for name, open_ in opened.items()))
+
+
+def _open(frames: Path, masks: Path, name: str, stated: Any, meta: Path) -> Video:
+    plain_name(name, str(meta))
+    if stated is None:
+        raise DataError(
+            f"{frames / name}: expected only videos of {meta}, which does not list this one; use "
+            "the meta.json that lists it, or remove it"
+        )
+    objects = read_objects(stated, f"{meta}: video {name!r}")
+    return _video(frames / name, masks / name, objects, meta)
 
 
 @dataclass(frozen=True)

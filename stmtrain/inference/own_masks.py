@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stmtrain.datasets.video import is_misfit, mask_size
+from stmtrain.datasets.misfit import is_misfit, mask_size
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask

@@ -1,8 +1,7 @@
 """The frames of the user's own video: a folder of images, or a video file.
 
-A video file is decoded by PyAV (the extra ``video``), in presentation order. Frames are turned as
-EXIF data or the display matrix of the video state, unless the masks only fit them as stored. One
-frame is held at a time, whatever the length. Free of torch.
+Frames are turned as EXIF data or the display matrix of the video state, unless the masks only fit
+them as stored. One frame is held at a time, whatever the length. Free of torch.
 """
 
 import re
@@ -11,27 +10,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
-from stmtrain.extras import has_extra, pip_install
-from stmtrain.files import open_regular, read_file
-from stmtrain.images.decode import MAX_PIXELS, decode_stored
+from stmtrain.files import read_file
+from stmtrain.images.decode import decode_stored
 from stmtrain.images.upright import fit_annotation, turned_size
+from stmtrain.images.video_file import Frame, decode_video, read_header
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
-_NO_NETWORK = {"protocol_whitelist": "file"}
-"""FFmpeg opens whatever a playlist names: allow only files of this machine."""
-
-_TURNS = (1, 8, 3, 6)
-"""EXIF orientations that turn a picture left by 0, 90, 180 and 270 degrees."""
-
-Frame = NDArray[np.uint8]
 _Stored = tuple[str, str, Frame, int]
 """Name, place for error messages, pixels as stored, and EXIF orientation of a frame."""
 
@@ -90,16 +78,9 @@ def open_frames(path: Path) -> OwnFrames:
         return OwnFrames(path, names, len(names), None, partial(_turned, stored))
     if not path.is_file():
         raise DataError(f"{path}: expected a folder of frames or a video file, found neither")
-    if not has_extra("video"):
-        raise UsageError(
-            f"{path}: a video file needs PyAV, which is not installed; "
-            f"{pip_install('video')}, or give a folder of frames"
-        )
-    with _opened(path) as container:
-        stream = container.streams.video[0]
-        length, rate = stream.frames or None, stream.average_rate or stream.guessed_rate
-    stored = partial(_decode_video, path)
-    return OwnFrames(path, None, length, Fraction(rate or 25), partial(_turned, stored))
+    header = read_header(path)
+    stored = partial(_number_frames, path)
+    return OwnFrames(path, None, header.length, header.rate, partial(_turned, stored))
 
 
 def _turned(
@@ -120,43 +101,6 @@ def _read_images(images: dict[str, Path]) -> Iterator[_Stored]:
         yield name, str(path), *decode_stored(read_file(path), str(path), scale=False)
 
 
-def _decode_video(path: Path) -> Iterator[_Stored]:
-    import av
-
-    with _opened(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        number = -1
-        try:
-            for number, frame in enumerate(container.decode(stream)):
-                pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-                # Phones film sideways, and the display matrix says how to rotate, in degrees.
-                turned = _TURNS[round(frame.rotation / 90) % 4]
-                yield f"{number:05d}", f"{path}, frame {number}", pixels, turned
-        except av.FFmpegError as error:
-            raise DataError(
-                f"{path}: cannot be decoded after frame {number} ({error}); convert it again"
-            ) from None
-    if number < 0:
-        raise DataError(f"{path}: expected frames, found none; the file is empty or damaged")
-
-
-def _opened(path: Path) -> Any:
-    """Open a container that has a video stream of a size that can be decoded."""
-    import av
-
-    try:
-        open_regular(path).close()
-        container = av.open(str(path.resolve()), options=_NO_NETWORK)
-    except (OSError, av.FFmpegError) as error:
-        raise DataError(
-            f"{path}: expected a video that FFmpeg can read ({error}); convert it to MP4"
-        ) from None
-    if not container.streams.video:
-        container.close()
-        raise DataError(f"{path}: expected a video stream, found none; convert it to MP4")
-    context = container.streams.video[0].codec_context
-    if context is None or context.width * context.height > MAX_PIXELS:
-        container.close()
-        raise DataError(f"{path}: cannot be decoded, or exceeds {MAX_PIXELS} pixels per frame")
-    return container
+def _number_frames(path: Path) -> Iterator[_Stored]:
+    for number, (pixels, turned) in enumerate(decode_video(path)):
+        yield f"{number:05d}", f"{path}, frame {number}", pixels, turned

@@ -23,9 +23,14 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 CONFIG_NAME = "config.json"
 
+MAX_SAMPLE_KEY, MAX_FRAME_NAME = 64, 48
+"""Longest names, characters."""
+MAX_MEMBER = 100
+"""Longest name of a member of a plain tar; the names of its parts are as long as that allows."""
+
 _SAMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}\.tar")
-_FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,24}")
+_FRAME_NAME = re.compile(r"[A-Za-z0-9_-]{1,48}")
 
 MAX_JSON = 32 << 20
 """Size of the largest manifest or sidecar that is read, bytes. It lists 100,000 shards, or the
@@ -112,7 +117,7 @@ class SampleRecord:
         if bad:
             raise ShardError(
                 f"{where}: frame name {bad[0]!r} has characters other than letters, digits, '_', "
-                "'-' or is longer than 24; rename the frame"
+                "'-' or is longer than {MAX_FRAME_NAME}; rename the frame"
             )
         if not self.frames or len(set(self.frames)) != len(self.frames):
             raise ShardError(f"{where}: expected distinct frame names, found {self.frames!r}")

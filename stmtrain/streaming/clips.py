@@ -5,6 +5,7 @@ warps and colours of a clip, and ``augment.py`` applies them.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
@@ -21,7 +22,12 @@ REFERENCE_SIZE = 384
 NO_CLIP = "no training clip"
 """How the notes on samples begin from which no clip can be cut."""
 
+MASK_STRIDE = "mask_stride"
+"""Key of a record's ``origin`` that states :func:`mask_stride`."""
+
 _TRIES = 8
+_NUMBERED = re.compile(r"(|.*[^0-9])([0-9]{1,12})")
+"""A frame name that ends in a number, of fewer digits than a time stamp in nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -196,21 +202,33 @@ def sample_frames(
 def mask_stride(record: SampleRecord) -> int:
     """Return the median distance from one mask to the next, in frames of the video.
 
-    Frame names are frame numbers in all supported data sets, even where the frames between the
-    masks are not distributed. The distance of other names is that of their positions in
-    ``record.frames``.
+    It is stated where only frames with a mask were packed. Otherwise it is that of
+    :func:`median_stride`.
 
     Example:
         >>> names = ("00000", "00005", "00010")
         >>> mask_stride(SampleRecord("a", 9, 9, names, names, (), (), (9, 9)))
         5
     """
-    names = record.mask_frames
-    if all(name.isdecimal() for name in names):
-        places = [int(name) for name in names]
+    stated = record.origin.get(MASK_STRIDE)
+    if isinstance(stated, int) and stated >= 1:
+        return stated
+    return median_stride(record.mask_frames, record.frames)
+
+
+def median_stride(masked: Sequence[str], frames: Sequence[str]) -> int:
+    """Return the median distance from one masked frame to the next, at least 1.
+
+    Names that differ in one number at their end are frame numbers, even where the frames between
+    the masks are not distributed. The distance of other names, time stamps among them, is that of
+    their positions in ``frames``.
+    """
+    found = [_NUMBERED.fullmatch(name) for name in masked]
+    if all(found) and len({match[1] for match in found if match}) == 1:
+        places = [int(match[2]) for match in found if match]
     else:
-        place = {name: i for i, name in enumerate(record.frames)}
-        places = [place[name] for name in names]
+        place = {name: i for i, name in enumerate(frames)}
+        places = [place[name] for name in masked]
     gaps = sorted(later - earlier for earlier, later in pairwise(places))
     return max(1, gaps[len(gaps) // 2]) if gaps else 1
 

@@ -188,7 +188,7 @@ def test_shards_that_come_out_otherwise_are_named(
     folder, places = copy("davis")
     bad = sorted(folder.glob("*.tar"))[1]
     flip(bad)
-    monkeypatch.setattr("stmdata.packing.videos.encode_mask", _slower_png)
+    monkeypatch.setattr("stmdata.packing.video_samples.encode_mask", _slower_png)
     assert repair(folder, verify(folder), places) == [bad.name]
     assert verify(folder).faults == ()
 

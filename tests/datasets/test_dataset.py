@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ import pytest
 from stmdata.checking.repair import options_needed
 from stmdata.packing.pack import pack
 from stmdata.packing.videos import prepare_videos
-from stmtrain.datasets.dataset import DATASETS, Dataset, find_dataset
+from stmtrain.datasets.dataset import DATASETS, find_dataset
+from stmtrain.datasets.definition import Dataset
 from stmtrain.datasets.files import pair_files
+from stmtrain.datasets.listing import Entry, Listing
 from stmtrain.datasets.packed import packed_set
 from stmtrain.datasets.protocol import LATE_OBJECTS, YOUTUBE_VOS, Protocol
 from stmtrain.datasets.video import Video
@@ -38,9 +42,22 @@ def test_no_name_of_a_data_set_is_compared_outside_the_table() -> None:
             assert not compared.search(path.read_text()), path
 
 
-def list_mine(root: Path, split: str, variant: str) -> list[Video]:
-    frames, masks = pair_files(root / split / "JPEGImages/clip", root / split / "Annotations/clip")
-    return [Video("clip", frames, masks, origin={"variant": variant})]
+@dataclass(frozen=True)
+class MyForm:
+    """One video in a folder of its split."""
+
+    variant: str = "a"
+    overlaps: bool = False
+
+    def splits(self, root: Path) -> tuple[str, ...]:
+        return tuple(folder.name for folder in root.iterdir())
+
+    def listing(self, root: Path, split: str) -> Listing:
+        return Listing((Entry("clip", split, partial(self.clip, root / split)),))
+
+    def clip(self, folder: Path) -> Video:
+        frames, masks = pair_files(folder / "JPEGImages/clip", folder / "Annotations/clip")
+        return Video("clip", frames, masks, origin={"variant": self.variant})
 
 
 @pytest.mark.parametrize("protocol", [Protocol("mine"), LATE_OBJECTS])
@@ -50,7 +67,7 @@ def test_a_line_of_the_table_is_all_that_a_new_data_set_needs(
     mine = Dataset(
         name="mine",
         title="My set",
-        list_videos=list_mine,
+        form=MyForm(),
         protocol=protocol,
         splits=("fine",),
         scored_split="fine",

@@ -163,7 +163,7 @@ def test_davis_points_at_the_nested_folder(davis):
     with pytest.raises(DataError, match=r"ImageSets: expected a folder, found none; pass .*DAVIS$"):
         DAVIS_2017.videos(nested, "val")
     with pytest.raises(DataError, match=r"JPEGImages has 480p; use one of these"):
-        DAVIS_2017.videos(nested / "DAVIS", "val", resolution="1080p")
+        DAVIS_2017.videos(nested / "DAVIS", "val", options={"resolution": "1080p"})
 
 
 def test_davis_years_and_splits_are_named(davis):
@@ -188,7 +188,9 @@ def test_a_tree_without_resolutions_is_sent_to_the_option_that_reads_it(tmp_path
     (tmp_path / "ImageSets/2017/val.txt").write_text("cat\n")
     for kind in ("JPEGImages", "Annotations"):
         (tmp_path / kind / "cat").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"480p: expected a folder, found .*cat .* --videos "):
+    with pytest.raises(
+        DataError, match=r"480p: expected a folder, found .*cat .* --layout own-frames-and-masks"
+    ):
         DAVIS_2017.videos(tmp_path, "val")
 
 

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from stmtrain.datasets.youtube_vos import youtube_vos_videos
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.errors import DataError
 from tests.datasets.trees import numbered, touch
+
+YOUTUBE = find_dataset("youtube-vos")
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def write_meta(split, videos):
 
 
 def test_youtube_knows_objects_and_required_frames(youtube):
-    videos = youtube_vos_videos(youtube, "valid")
+    videos = YOUTUBE.videos(youtube, "valid")
     assert [v.name for v in videos] == ["0a1b", "ff-_"]
     for video in videos:
         assert list(video.frames) == ["00000", "00005", "00010", "00015"]
@@ -43,7 +45,7 @@ def test_youtube_required_frames_are_in_time_order(tmp_path):
     for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
         touch(split / folder / "v", [f"{i}.{suffix}" for i in (9, 10, 100)])
     write_meta(split, {"v": {"objects": {"1": {"frames": ["100", "10", "9"]}}}})
-    (video,) = youtube_vos_videos(tmp_path, "train")
+    (video,) = YOUTUBE.videos(tmp_path, "train")
     assert video.required == {1: ("9", "10", "100")}
     assert video.first_seen == {1: "9"}
 
@@ -51,9 +53,9 @@ def test_youtube_required_frames_are_in_time_order(tmp_path):
 def test_youtube_all_frames_borrow_masks_and_meta(youtube):
     for name in ("0a1b", "ff-_"):
         touch(youtube / "valid_all_frames/JPEGImages" / name, numbered(16, "jpg"))
-    videos = youtube_vos_videos(youtube, "valid_all_frames")
+    videos = YOUTUBE.videos(youtube, "valid_all_frames")
     assert [len(v.frames) for v in videos] == [16, 16]
-    assert videos[0].masks == youtube_vos_videos(youtube, "valid")[0].masks
+    assert videos[0].masks == YOUTUBE.videos(youtube, "valid")[0].masks
 
 
 @pytest.mark.parametrize(
@@ -87,20 +89,23 @@ def test_youtube_all_frames_borrow_masks_and_meta(youtube):
 def test_broken_youtube_trees_say_what_is_missing(youtube, breakage, message):
     breakage(youtube / "valid")
     with pytest.raises(DataError, match=message) as caught:
-        youtube_vos_videos(youtube, "valid")
+        YOUTUBE.videos(youtube, "valid")
     assert "\n" not in str(caught.value)
 
 
 def test_junk_and_empty_folders_between_the_videos_are_no_videos(youtube):
     for junk in ("__MACOSX/0a1b", ".git", "@eaDir/0a1b", "empty"):
         (youtube / "valid/JPEGImages" / junk).mkdir(parents=True)
-    assert [v.name for v in youtube_vos_videos(youtube, "valid")] == ["0a1b", "ff-_"]
+    assert [v.name for v in YOUTUBE.videos(youtube, "valid")] == [
+        "0a1b",
+        "ff-_",
+    ]
 
 
 def test_without_meta_the_masks_say_all_and_the_videos_carry_a_note(youtube):
     (youtube / "valid/meta.json").unlink()
     (youtube / "valid/JPEGImages/__MACOSX").mkdir()
-    videos = youtube_vos_videos(youtube, "valid")
+    videos = YOUTUBE.videos(youtube, "valid")
     assert [(v.name, v.first_seen, len(v.masks)) for v in videos] == [
         ("0a1b", {}, 2),
         ("ff-_", {}, 2),
@@ -110,4 +115,4 @@ def test_without_meta_the_masks_say_all_and_the_videos_carry_a_note(youtube):
 
 def test_the_folder_of_a_split_is_told_from_the_folder_of_all(youtube):
     with pytest.raises(DataError, match=f"pass {youtube}$"):
-        youtube_vos_videos(youtube / "valid", "valid")
+        YOUTUBE.videos(youtube / "valid", "valid")

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stmtrain.datasets.tree import open_dataset
+from stmtrain.datasets.video_set import VideoSet
 from stmtrain.images.encode import encode_mask
 
 SIZE = (48, 64)
@@ -38,3 +40,8 @@ def box(object_id: int, left: int, size: tuple[int, int] = SIZE) -> NDArray[np.u
     mask = np.zeros(size, np.uint8)
     mask[10:40, left : left + 16] = object_id
     return mask
+
+
+def open_folder(root: Path) -> VideoSet:
+    """Open a plain tree of frames and masks."""
+    return open_dataset(root, "own-frames-and-masks").open()

@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stmtrain.datasets.folder import folder_set
 from stmtrain.datasets.packed import packed_set
 from stmtrain.datasets.protocol import YOUTUBE_VOS
 from stmtrain.datasets.video_set import given_objects
@@ -19,7 +18,7 @@ from stmtrain.images.encode import encode_mask
 from stmtrain.inference.evaluate import Timing, predict_video
 from stmtrain.inference.options import Inference
 from stmtrain.model import STM
-from tests.datasets.trees import SIZE, box, draw_folder
+from tests.datasets.trees import SIZE, box, draw_folder, open_folder
 from tests.inference.evaluating import DAVIS_2016, DAVIS_2017, YOUTUBE, ids_in, pngs, run
 from tests.paths import REAL, real_data
 from tests.sets import pack_davis, pack_youtube_vos
@@ -89,7 +88,7 @@ def test_an_object_is_given_by_the_first_mask_that_shows_it(model: STM, tmp_path
     late = box(5, 40)
     late[box(1, 4) > 0] = 1
     root = draw_folder(tmp_path / "t", {"00000": box(1, 4), "00002": late, "00004": box(200, 20)})
-    (video,) = folder_set(root).videos
+    (video,) = open_folder(root).videos
     assert dict(video.first_seen) == {1: "00000", 5: "00002", 200: "00004"}
     assert given_objects(video) == ({0: (1,), 2: (5,), 4: (200,)}, [])
     masks = dict(predict_video(model, video))
@@ -106,7 +105,7 @@ def test_masks_that_a_method_may_not_see_change_nothing(model: STM, tmp_path: Pa
     all_of_them = {f"{t:05d}": box(1, 4 + 6 * t) for t in range(6)}
     many = draw_folder(tmp_path / "many", all_of_them)
     results = [
-        [mask for _, mask in predict_video(model, folder_set(root).videos[0])]
+        [mask for _, mask in predict_video(model, open_folder(root).videos[0])]
         for root in (few, many)
     ]
     assert all((a == b).all() for a, b in zip(*results, strict=True))
@@ -114,12 +113,12 @@ def test_masks_that_a_method_may_not_see_change_nothing(model: STM, tmp_path: Pa
 
 def test_a_fully_annotated_plain_tree_is_scored(checkpoint: Path, tmp_path: Path) -> None:
     root = draw_folder(tmp_path / "t", {f"{t:05d}": box(3, 4 + t) for t in range(6)})
-    scored = run(checkpoint, folder_set(root), tmp_path / "a").scores
+    scored = run(checkpoint, open_folder(root), tmp_path / "a").scores
     assert scored is not None
     assert [(s.object_id, len(s.frames)) for s in scored.objects] == [(3, 4)]
     late = {f"{t:05d}": box(3, 4) + box(8, 30) * (t > 2) for t in range(6)}
     root = draw_folder(tmp_path / "u", late)
-    scored = run(checkpoint, folder_set(root), tmp_path / "b").scores
+    scored = run(checkpoint, open_folder(root), tmp_path / "b").scores
     assert scored is not None
     assert [(s.object_id, len(s.frames)) for s in scored.objects] == [(3, 5), (8, 2)]
     assert len(pngs(tmp_path / "b")) == 6
@@ -131,7 +130,7 @@ def test_a_mask_a_pixel_off_is_mended_and_named(
 ) -> None:
     off = box(2, 40, (SIZE[0] - cut[0], SIZE[1] - cut[1]))
     root = draw_folder(tmp_path / "t", {"00000": box(1, 4), "00003": off})
-    evaluation = run(checkpoint, folder_set(root), tmp_path / "out")
+    evaluation = run(checkpoint, open_folder(root), tmp_path / "out")
     assert "clip/00003" in evaluation.warnings[0]
     assert "warning: 1 masks differ" in evaluation.summary()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -181,13 +180,13 @@ def test_frames_of_two_sizes_are_refused(checkpoint: Path, tmp_path: Path) -> No
     odd = root / "JPEGImages" / "clip" / "00002.jpg"
     Image.new("RGB", (60, 48)).save(odd)
     with pytest.raises(DataError, match=r"00002.jpg: expected 64x48 .* found 60x48"):
-        run(checkpoint, folder_set(root), tmp_path / "out")
+        run(checkpoint, open_folder(root), tmp_path / "out")
     assert not (tmp_path / "out" / "clip").exists()
     assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_waiting_for_frames_is_not_the_networks_time(model: STM, tmp_path: Path) -> None:
-    (video,) = folder_set(draw_folder(tmp_path / "t", {"00000": box(1, 4)})).videos
+    (video,) = open_folder(draw_folder(tmp_path / "t", {"00000": box(1, 4)})).videos
 
     class Slow:
         def __getattr__(self, name: str) -> object:
@@ -208,7 +207,7 @@ def test_waiting_for_frames_is_not_the_networks_time(model: STM, tmp_path: Path)
 
 @real_data
 def test_real_late_objects(checkpoint: Path, tmp_path: Path) -> None:
-    videos = folder_set(REAL / "late_objects")
+    videos = open_folder(REAL / "late_objects")
     assert videos.misfits == ("judo/00005",)
     evaluation = run(checkpoint, videos, tmp_path / "out", options=Inference(size=32))
     assert evaluation.protocol["videos_with_late_objects"] == 1

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import cli
 from stmtrain.errors import DataError, UsageError
-from stmtrain.images import mp4
+from stmtrain.images import mp4, video_file
 from stmtrain.inference import own_video as own_frames
 from stmtrain.inference import track
 from stmtrain.inference.options import Inference
@@ -162,7 +162,7 @@ def test_odd_sizes_can_be_filmed(tmp_path: Path) -> None:
 def test_without_pyav_the_overlay_is_pictures(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_frames, "has_extra", lambda _: False)
+    monkeypatch.setattr(video_file, "has_extra", lambda _: False)
     monkeypatch.setattr(track, "has_extra", lambda _: False)
     first = str(save(tmp_path / "m.png", box(1, 4)))
     run(folder, [first], tmp_path / "out")

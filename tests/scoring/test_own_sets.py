@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stmtrain.datasets.folder import folder_set
 from stmtrain.errors import DataError
 from stmtrain.images.encode import encode_frame
 from stmtrain.report.comparison import compare
 from stmtrain.scoring.score import score_results
+from tests.datasets.trees import open_folder
 from tests.profiles import examples
 
 SIZE = (24, 32)
@@ -70,10 +70,10 @@ def test_every_video_is_scored_or_named_with_a_reason(
             expected += len(ids)
     if not names:
         with pytest.raises(DataError, match=r"of \d videos cannot be scored; v\d: ") as caught:
-            score_results(root / "results", folder_set(root))
+            score_results(root / "results", open_folder(root))
         assert "server" not in str(caught.value)
         return
-    scores = score_results(root / "results", folder_set(root))
+    scores = score_results(root / "results", open_folder(root))
     assert set(scores.videos()) == names
     assert len(scores.objects) == expected
     assert set(scores.unscored) == {f"v{i}" for i in range(len(drawn))} - names
@@ -81,7 +81,7 @@ def test_every_video_is_scored_or_named_with_a_reason(
     assert f"{len(names)} of {len(drawn)} videos scored, {expected} objects" in scores.extent()
     assert sum(": not scored, " in note for note in scores.notes) == len(scores.unscored)
     assert scores.protocol()["videos_not_scored"] == dict(scores.unscored)
-    report = compare({"r": root / "results"}, folder_set(root))
+    report = compare({"r": root / "results"}, open_folder(root))
     assert {video.name for video in report.videos} == names
 
 
@@ -92,9 +92,9 @@ def test_what_cannot_be_scored_says_why(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"3 of 3 .* cannot be scored; blank: .*; bare: .*; short: "
     ):
-        score_results(tmp_path / "results", folder_set(tmp_path))
+        score_results(tmp_path / "results", open_folder(tmp_path))
     draw(tmp_path, "long", (3, 4), 5, {0, 2, 4})
-    scores = score_results(tmp_path / "results", folder_set(tmp_path))
+    scores = score_results(tmp_path / "results", open_folder(tmp_path))
     assert scores.objects[0].frames == ("00002",)
     assert dict(scores.unscored) == {
         "blank": "no mask shows an object",
@@ -106,7 +106,7 @@ def test_what_cannot_be_scored_says_why(tmp_path: Path) -> None:
 
 def test_results_that_are_the_ground_truth_are_pointed_out(tmp_path: Path) -> None:
     draw(tmp_path, "v", (1, 2), 5, set(range(5)))
-    scores = score_results(tmp_path / "Annotations", folder_set(tmp_path))
+    scores = score_results(tmp_path / "Annotations", open_folder(tmp_path))
     assert scores.j_and_f == 1
     assert "equals the ground truth; check that" in scores.notes[0]
-    assert not score_results(tmp_path / "results", folder_set(tmp_path)).notes
+    assert not score_results(tmp_path / "results", open_folder(tmp_path)).notes

@@ -82,7 +82,7 @@ def test_the_bounds_themselves_are_allowed(fields):
         ({"sample_key": "k" * 65}, "expected a key"),
         ({"sample_key": ""}, "expected a key"),
         ({"sample_key": "a.b"}, "expected a key"),
-        ({"frames": ("0", "1", "2", "f" * 25)}, "frame name"),
+        ({"frames": ("0", "1", "2", "f" * 49)}, "frame name"),
         ({"frames": ("0", "1", "2", "a.b")}, "frame name"),
         ({"frames": (), "mask_frames": (), "areas": ((), ())}, "distinct frame names"),
         ({"frames": ("0", "1", "2", "2")}, "distinct frame names"),

@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stmdata.stills import rle
+from stmtrain.images.rle import draw_runs, read_runs
 from tests.profiles import examples
 
 
@@ -27,7 +28,7 @@ def test_a_bad_compressed_rle_never_reaches_pycocotools(data: bytes, h: int, w: 
     accepted = rle.compress_rle(data.decode("latin-1"), (h, w), (h, w))
     assert data not in (b"0", b"`0P") or accepted is None
     if accepted is not None:
-        lengths = rle.read_runs(accepted)
+        lengths = read_runs(accepted)
         assert lengths.min() >= 0
         assert lengths.sum() == h * w
 
@@ -46,7 +47,7 @@ def compressed(runs: list[int]) -> bytes:
 
 @given(st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=9))
 def test_runs_are_read_as_coco_writes_them(runs: list[int]) -> None:
-    assert rle.read_runs(compressed(runs)).tolist() == runs
+    assert read_runs(compressed(runs)).tolist() == runs
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_only_runs_that_fill_the_image_are_accepted(runs: list[int], fills: bool
 
 @pytest.mark.parametrize("data", [b"", b"`0P", b"`0 ", b"`0\xff", b"PPPPPPP0"])
 def test_an_unfinished_rle_is_no_rle(data: bytes) -> None:
-    np.testing.assert_array_equal(rle.read_runs(b"`0"), [16])
+    np.testing.assert_array_equal(read_runs(b"`0"), [16])
     with pytest.raises(ValueError, match="not a compressed RLE"):
-        rle.read_runs(data)
+        read_runs(data)
 
 
 def digits(value: int) -> bytes:
@@ -88,21 +89,21 @@ def digits(value: int) -> bytes:
 def test_runs_of_every_length_are_read(run: int) -> None:
     counts = [run, 3, run + 2, 1, 7]  # from the fourth run on, differences to the run two before
     text = b"".join(map(digits, [run, 3, run + 2, 1 - 3, 7 - (run + 2)]))
-    np.testing.assert_array_equal(rle.read_runs(text), counts)
+    np.testing.assert_array_equal(read_runs(text), counts)
 
 
 def test_a_number_of_eight_digits_is_refused() -> None:
     with pytest.raises(ValueError, match="not a compressed RLE"):
-        rle.read_runs(digits(2**35))
+        read_runs(digits(2**35))
 
 
 def test_a_box_is_drawn_around_its_pixels() -> None:
-    box, corner = rle.draw_runs(np.array([7, 2, 4, 1, 16]), height=5)
+    box, corner = draw_runs(np.array([7, 2, 4, 1, 16]), height=5)
     assert corner == (2, 1)
     full = np.repeat(np.arange(5) % 2, [7, 2, 4, 1, 16]).reshape(6, 5).T
     np.testing.assert_array_equal(full[2 : 2 + box.shape[0], 1 : 1 + box.shape[1]], box)
     assert box.sum() == 3
-    empty, corner = rle.draw_runs(np.array([30]), height=5)
+    empty, corner = draw_runs(np.array([30]), height=5)
     assert (empty.shape, corner) == ((0, 0), (0, 0))
 
 

@@ -1,0 +1,114 @@
+"""Every data set of the table, packed: frames, masks, ids and names are those of the tree."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stmdata.packing.pack import pack
+from stmdata.packing.videos import prepare_videos
+from stmtrain.datasets.annotation_files import AnnotationFiles
+from stmtrain.datasets.dataset import DATASETS, find_dataset
+from stmtrain.datasets.image_tree import ImageTree
+from stmtrain.datasets.json_set import JsonSet
+from stmtrain.errors import DataError
+from stmtrain.images.decode import decode_frame, decode_mask
+from stmtrain.shards.reader import ShardSet
+from tests.datasets.drawn import draw, frame, grey, painted
+from tests.paths import ROOT
+from tests.sets import pack_videos
+from tests.truth import differences
+
+MAKE_TREES = ROOT.parent / "shared" / "layouts" / "make_trees.py"
+FORMS = (ImageTree, JsonSet, AnnotationFiles)
+DRAWN = [name for name, dataset in DATASETS.items() if isinstance(dataset.form, FORMS)]
+
+
+@pytest.mark.parametrize("layout", DRAWN)
+def test_a_packed_video_has_the_objects_of_its_tree(tmp_path: Path, layout: str) -> None:
+    dataset = find_dataset(layout)
+    masks = draw(dataset, tmp_path / "tree")
+    for overlap in ("smaller", "higher", "lower")[: 3 if dataset.form.overlaps else 1]:
+        manifest = pack_videos(layout, tmp_path / "tree", None, tmp_path / overlap, overlap=overlap)
+        assert manifest.totals["samples"] == 1
+        assert manifest.config.get("overlap", "smaller") == overlap
+        shards = ShardSet.open(tmp_path / overlap)
+        sample = shards.read(0)
+        record = sample.record
+        assert list(record.mask_frames) == list(masks)
+        for name, objects in masks.items():
+            label = decode_mask(sample.masks[name], name)
+            np.testing.assert_array_equal(label, painted(objects, overlap))
+        assert record.origin["dataset"] == layout
+        assert shards.notes() == {}
+
+
+@pytest.mark.parametrize("layout", ["sav-train", "mose-v2"])
+def test_only_frames_with_a_mask_are_packed_on_request(tmp_path: Path, layout: str) -> None:
+    masks = draw(find_dataset(layout), tmp_path / "tree")
+    pack_videos(layout, tmp_path / "tree", None, tmp_path / "out", frames="masked")
+    sample = ShardSet.open(tmp_path / "out").read(0)
+    assert sample.record.frames == sample.record.mask_frames == tuple(masks)
+    assert sample.record.origin["mask_stride"] == (4 if layout == "sav-train" else 2)
+    for name, data in sample.frames.items():
+        pixels = decode_frame(data, name)
+        if layout == "sav-train":
+            assert abs(float(pixels.mean()) - grey(int(name))) < 20
+        else:
+            assert abs(pixels.astype(int) - frame(int(name[-6:]))).mean() < 5
+
+
+# --- trees of other people's drawing --------------------------------------------------------------
+
+shared = pytest.mark.skipif(not MAKE_TREES.exists(), reason=f"needs {MAKE_TREES}")
+REFUSED = ("cvat-segmentation-mask", "label-studio-png", "tao")
+
+
+def shared_layouts() -> list[str]:
+    if not MAKE_TREES.exists():
+        return ["none"]
+    text = MAKE_TREES.read_text()
+    return [line.split('"')[1] for line in text.splitlines() if line.startswith('@layout("')]
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Draws all trees of a seed, once."""
+
+    @cache
+    def draw_all(seed: int) -> Path:
+        out = tmp_path_factory.mktemp(f"seed{seed}")
+        command = [sys.executable, str(MAKE_TREES), str(out), "--seed", str(seed)]
+        subprocess.run(command, check=True, capture_output=True)
+        return out
+
+    return draw_all
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (7, 23))]
+)
+@pytest.mark.parametrize("layout", shared_layouts())
+@shared
+def test_every_layout_is_read_as_its_truth_states(
+    tmp_path: Path, trees: Callable[[int], Path], layout: str, seed: int
+) -> None:
+    root = trees(seed) / layout / "tree"
+    if layout in REFUSED:
+        with pytest.raises(DataError):
+            prepare_videos(layout, root)
+        return
+    truth = json.loads((root.parent / "truth.json").read_text())
+    overlaps = any(m["overlap"] for v in truth["videos"] for m in v["mask_frames"].values())
+    for overlap in ("smaller", "higher", "lower")[: 3 if overlaps else 1]:
+        out = tmp_path / overlap
+        pack(prepare_videos(layout, root, overlap=overlap), out)
+        assert list(differences(out, truth, overlap)) == []
+    notes = ShardSet.open(tmp_path / "smaller").notes()
+    named = {name for inputs in notes.values() for name in inputs}
+    assert {left["video"] for left in truth["unmasked"]} <= named
