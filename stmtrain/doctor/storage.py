@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from stmtrain.datasets.dataset import DATASETS, Dataset, find_dataset
+from stmtrain.datasets.dataset import DATASETS
+from stmtrain.datasets.tree import AUTO, Tree, open_dataset
 from stmtrain.doctor.finding import Finding
 from stmtrain.errors import DataError, UsageError
 from stmtrain.shards.cache import DEFAULT_GIGABYTES, default_folder, user_cache
@@ -84,46 +85,53 @@ def tree(root: Path, layout: str | None) -> Iterator[Finding]:
 
     Args:
         root: Root folder of the data set.
-        layout: Its name; without it every known data set is tried.
+        layout: Its name; without it the data set is recognised.
 
     Raises:
         UsageError: There is no data set of that name.
     """
-    if layout is not None:
-        yield from _splits(find_dataset(layout), root)
+    try:
+        found = open_dataset(root, layout or AUTO)
+    except (DataError, UsageError) as error:
+        if layout is not None and layout not in DATASETS:
+            raise
+        yield Finding("tree", str(error), "bad", f"check --tree {root}, or name its --layout")
         return
-    found = [
-        finding
-        for dataset in DATASETS.values()
-        for finding in _splits(dataset, root)
-        if finding.state != "bad"
-    ]
-    if found:
-        yield from found
-        return
-    cure = (
-        "name it with --layout to see what is missing; frames and masks in another layout are read "
-        "with --videos"
-    )
-    yield Finding("tree", f"{root}: none of {', '.join(DATASETS)}", "bad", cure)
+    if found.why:
+        yield Finding("tree", f"{root}: {found.why}")
+    yield from _splits(found)
 
 
-def _splits(dataset: Dataset, root: Path) -> Iterator[Finding]:
+def _splits(tree: Tree) -> Iterator[Finding]:
     """List the videos of each split; of a split that is not there, say what is missing."""
     reasons, some = [], False
-    for split in dataset.splits or ("train", dataset.scored_split):
-        check = f"tree, {dataset.name} {split}"
+    for split in _names(tree):
+        check = f"tree, {tree.dataset.name} {split}".rstrip()
         try:
-            videos = dataset.videos(root, split)
+            count = _count(tree, split)
         except (DataError, UsageError, OSError) as error:
             reasons.append((check, str(error)))
             continue
         some = True
-        frames, masks = (sum(len(v.frames) for v in videos), sum(len(v.masks) for v in videos))
-        text = f"{len(videos)} videos, {frames} frames, {masks} masks"
-        yield Finding(
-            check, text, numbers={"videos": len(videos), "frames": frames, "masks": masks}
-        )
+        yield Finding(check, ", ".join(f"{n} {what}" for what, n in count.items()), numbers=count)
     for check, reason in reasons:
-        cure = "needed only if you use this split" if some else f"check --tree {root}"
+        cure = "needed only if you use this split" if some else f"check --tree {tree.root}"
         yield Finding(check, f"absent: {reason}", "note" if some else "bad", cure)
+
+
+def _names(tree: Tree) -> tuple[str, ...]:
+    """Return the splits that the data set may have, or those that are there."""
+    try:
+        return tree.dataset.splits or tree.dataset.form.splits(tree.root)
+    except DataError:
+        return (tree.dataset.scored_split,)
+
+
+def _count(tree: Tree, split: str) -> dict[str, int]:
+    """Count what a split has, video by video."""
+    listing, frames, masks = tree.listing(split), 0, 0
+    for entry in listing.entries:
+        video = entry.open()
+        frames, masks = frames + len(video.frames), masks + len(video.masks)
+    left_out = {"videos without masks": len(listing.left_out)} if listing.left_out else {}
+    return {"videos": len(listing.entries), "frames": frames, "masks": masks, **left_out}

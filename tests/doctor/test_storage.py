@@ -44,8 +44,10 @@ def test_a_tree_is_recognised_and_counted(davis_tree: Path, youtube_vos_tree: Pa
     checks = {finding.check: finding for finding in storage.tree(davis_tree, None)}
     assert checks["tree, davis2017 train"].numbers == {"videos": 2, "frames": 16, "masks": 16}
     assert all(finding.state == "good" for finding in checks.values() if "train" in finding.check)
-    names = {finding.check for finding in storage.tree(youtube_vos_tree, None)}
+    names = {finding.check for finding in storage.tree(youtube_vos_tree, "youtube-vos")}
     assert names == {"tree, youtube-vos train", "tree, youtube-vos valid"}
+    (unclear,) = storage.tree(youtube_vos_tree, None)
+    assert "youtube-vos-2018 or youtube-vos-2019" in unclear.found
 
 
 def test_what_is_missing_of_a_named_data_set_is_said(davis_tree: Path, tmp_path: Path) -> None:
