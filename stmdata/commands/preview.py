@@ -1,144 +1,38 @@
 """``stm preview``. Options and wiring only."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.options import clip_recipes
+from stmdata.commands.preview_options import (
+    AsTrained,
+    Choice,
+    Recipe,
+    StillImages,
+    recipe_options,
+    still_images,
+    training_step,
+    which_clips,
+)
 from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import CacheFolder, CacheSize, offer, share_options, train_recipes
+from stmtrain.commands.options import CacheFolder, CacheSize, share_options
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from rich.console import Console
 
     from stmtrain.preview.clips import Clips
+    from stmtrain.shards.reader import ShardSet
 
 app = typer.Typer()
 
 _CLIPS = 4
 _FRAMES = {".png": 6, ".gif": 40, ".mp4": 240}
 """Most clips, and most frames of each, that are saved or printed unless the user asks for more."""
-
-_Trained = partial(typer.Option, rich_help_panel="As trained")
-_Still = partial(typer.Option, rich_help_panel="From still images, before anything is prepared")
-_Recipe = partial(typer.Option, rich_help_panel="Recipe, as trained or from still images")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which clips are shown, and how much of them; 0 clips or frames are all.
-
-    The fields of this class and those below are named as their options.
-    """
-
-    key: list[str]
-    random: bool
-    count: int
-    frames: int
-    seed: int | None
-
-
-def which_clips(
-    key: Annotated[list[str] | None, typer.Option(help="Show this clip; repeatable.")] = None,
-    random: Annotated[bool, typer.Option("--random", help="Shuffle the clips by --seed.")] = False,
-    count: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, help="Clips; a few, or all of them where they are played."),
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of each clip, evenly spaced.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed of every random choice; else 0, or the run's.")
-    ] = None,
-) -> Choice:
-    """Collect the options that choose clips."""
-    return Choice(key or [], random, count or 0, frames or 0, seed)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Which recipe is used, with the values of some of its fields."""
-
-    recipe: str | None
-    size: int | None
-
-
-def recipe_options(
-    recipe: Annotated[
-        str | None,
-        _Recipe(
-            help="pretrain or main; of still images default or classic; or FILE.toml.",
-            autocompletion=offer(lambda: [*train_recipes(), *clip_recipes()]),
-        ),
-    ] = None,
-    size: Annotated[int | None, _Recipe(help="Side of the clip, pixels.")] = None,
-) -> Recipe:
-    """Collect the options of a recipe."""
-    return Recipe(recipe, size)
-
-
-@dataclass(frozen=True)
-class AsTrained:
-    """Which step of which run is shown."""
-
-    as_trained: int | None
-    run: Path | None
-    shards: list[str]
-    set: list[str]
-    batch_size: int | None
-    beside: bool
-
-
-def training_step(
-    as_trained: Annotated[
-        int | None, _Trained(min=0, metavar="STEP", help="Show what training gets at this step.")
-    ] = None,
-    run: Annotated[Path | None, _Trained(help="Run folder: its recipe and shards.")] = None,
-    shards_: Annotated[
-        list[str] | None,
-        _Trained("--shards", help="As in stm train: LOCATION or LOCATION=WEIGHT; repeatable."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None, _Trained("--set", help="A recipe field as field=value; repeatable.")
-    ] = None,
-    batch_size: Annotated[int | None, _Trained(help="Clips per step.")] = None,
-    beside: Annotated[
-        bool, _Trained("--beside", help="Show the stored frames next to it.")
-    ] = False,
-) -> AsTrained:
-    """Collect the options that choose a step of training."""
-    return AsTrained(as_trained, run, shards_ or [], set_ or [], batch_size, beside)
-
-
-@dataclass(frozen=True)
-class StillImages:
-    """Still images with objects, and the recipes to compare."""
-
-    images: Path | None
-    annotations: Path | None
-    masks: Path | None
-    compare: list[str]
-
-
-def still_images(
-    images: Annotated[Path | None, _Still(help="Folder of the images.")] = None,
-    annotations: Annotated[Path | None, _Still(help="COCO-format instances JSON.")] = None,
-    masks: Annotated[Path | None, _Still(help="Or a folder of masks, paired by name.")] = None,
-    compare: Annotated[
-        list[str] | None,
-        _Still(
-            metavar="RECIPE...",
-            help="Recipes side by side, from the same seed: --compare classic default FILE.toml.",
-        ),
-    ] = None,
-) -> StillImages:
-    """Collect the options that name still images."""
-    return StillImages(images, annotations, masks, compare or [])
 
 
 @command(app, "preview")
@@ -173,7 +67,7 @@ def preview(
     asked, write = parse_protocol(protocol), None if save is None else saver(save)
     playing = write is None and plays(console, still)
     kind = ".png" if save is None else save.suffix.lower()
-    with console.status("reading"):
+    with nullcontext() if choice.worst else console.status("reading"):
         if trained.as_trained is not None:
             _refuse("--as-trained", stills)
             clips, few = _as_trained(trained, recipe, choice, shards or [], cache, cache_size)
@@ -184,8 +78,9 @@ def preview(
             _refuse("stored clips", trained, stills, recipe)
             if not playing and not choice.frames:
                 choice = replace(choice, frames=_FRAMES.get(kind, 0))
-            clips, few = _stored(shards or [], choice, kind == ".png", cache, cache_size), _CLIPS
-    clips = clips[: choice.count or (None if playing else few)]
+            sets = _open(shards or [], cache, cache_size)
+            clips, few = _stored(sets, choice, kind == ".png", console), _CLIPS
+    clips = clips[: choice.limit or (None if playing else few)]
     if save is None or write is None:
         show(clips, console, asked, still=still)
     else:
@@ -193,13 +88,7 @@ def preview(
         print_plain(console, f"saved: {save}")
 
 
-def _stored(
-    shards: list[str], choice: Choice, masked: bool, cache: Path | None, cache_size: float
-) -> "Clips":
-    """Return stored samples: those with the keys, or all of them in order or shuffled."""
-    import numpy as np
-
-    from stmtrain.preview.stored import in_order, stored_clips, with_keys
+def _open(shards: list[str], cache: Path | None, cache_size: float) -> "list[ShardSet]":
     from stmtrain.shards.cache import user_cache
     from stmtrain.shards.reader import ShardSet
     from stmtrain.shards.urls import parse_location
@@ -209,10 +98,32 @@ def _stored(
     locations = [parse_location(text) for text in shards]
     remote = any(isinstance(location, str) for location in locations)
     store = user_cache(cache, cache_size) if remote else None
-    sets = [ShardSet.open(location, store) for location in locations]
-    rng = np.random.default_rng(choice.seed or 0) if choice.random else None
-    places = with_keys(sets, choice.key) if choice.key else in_order(sets, rng)
-    return stored_clips(sets, places, choice.frames or None, masked=masked)
+    return [ShardSet.open(location, store) for location in locations]
+
+
+def _stored(sets: "list[ShardSet]", choice: Choice, masked: bool, console: "Console") -> "Clips":
+    """Return stored samples: those with the keys, the worst, or all in order or shuffled."""
+    import numpy as np
+
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.preview.stored import in_order, stored_clips, with_keys
+    from stmtrain.preview.worst import MOST_MEASURED, parse_worst, worst_places
+
+    limit = choice.frames or None
+    if choice.key:
+        _refuse("--key", replace(choice, key=[], limit=0, frames=0, seed=None))
+        return stored_clips(sets, with_keys(sets, choice.key), limit, masked=masked)
+    rng = np.random.default_rng(choice.seed or 0)
+    places = in_order(sets, rng if choice.random or choice.worst else None)
+    if choice.worst is None:
+        return stored_clips(sets, places, limit, masked=masked)
+    worst = parse_worst(choice.worst)
+    with progress_bar(console, f"--worst {worst}", "clips") as progress:
+        found = worst_places(sets, places, worst, progress)
+    if len(places) > MOST_MEASURED:
+        note = f"note: the worst of {MOST_MEASURED} clips out of {len(places)}; --seed draws others"
+        print_plain(console, note)
+    return stored_clips(sets, list(found), limit, masked=masked, notes=found)
 
 
 def _as_trained(
@@ -230,7 +141,7 @@ def _as_trained(
     from stmtrain.training.run_folder import RECIPE_NAME
     from stmtrain.training.setup import TrainOptions, open_data, parse_shards
 
-    _refuse("--as-trained", replace(choice, count=0, seed=None))
+    _refuse("--as-trained", replace(choice, limit=0, seed=None))
     locations, weights = parse_shards([*shards, *trained.shards])
     options, identity, name = TrainOptions(locations, weights, Path()), None, recipe.recipe
     if trained.run is not None:
@@ -260,8 +171,11 @@ def _synthesised(
 
     if stills.images is None or (stills.annotations is None) == (stills.masks is None):
         raise UsageError("--images: expected --annotations or --masks with it, one of the two")
-    if choice.random:
-        raise UsageError("--random: clips of still images have a random order; change --seed")
+    if choice.random or choice.worst:
+        raise UsageError(
+            "--random, --worst: are not used with --images; clips of still images have a random "
+            "order, which --seed changes"
+        )
     if more and not stills.compare:
         raise UsageError(f"{more[0]}: expected no shard set with --images; recipes: --compare")
     if stills.compare and recipe.recipe:

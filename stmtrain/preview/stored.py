@@ -1,6 +1,7 @@
 """The clips of shard sets as they are stored: which are shown, in which order, and their frames."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 
@@ -19,7 +20,12 @@ Place = tuple[int, int]
 
 
 def stored_clips(
-    sets: Sequence[ShardSet], places: Sequence[Place], limit: int | None, *, masked: bool = False
+    sets: Sequence[ShardSet],
+    places: Sequence[Place],
+    limit: int | None,
+    *,
+    masked: bool = False,
+    notes: Mapping[Place, str] = {},
 ) -> Lazy[tuple[ClipView]]:
     """Return samples of shard sets as clips to show; they are read when they are asked for.
 
@@ -28,8 +34,16 @@ def stored_clips(
         places: The samples.
         limit: Most frames of each, evenly spaced; ``None`` for all.
         masked: Choose frames with a mask before others.
+        notes: What else is to be said of some samples.
     """
-    return Lazy(len(places), lambda i: (_view(sets, places[i], limit, masked),))
+
+    def clip(number: int) -> tuple[ClipView]:
+        place = places[number]
+        view = _view(sets, place, limit, masked)
+        note = (notes[place],) if place in notes else ()
+        return (replace(view, about=(*note, *view.about)),)
+
+    return Lazy(len(places), clip)
 
 
 def in_order(sets: Sequence[ShardSet], rng: np.random.Generator | None = None) -> Lazy[Place]:

@@ -172,24 +172,36 @@ class MeasureClips:
     def _measure(self, index: int) -> _Measured:
         record = self._shards.record(index)
         size = (record.height, record.width)
-        values = measure_clip(record.areas, size, self._pairs(index, record))
+        pairs = mask_pairs(self._shards, index, record, self.skip)
+        values = measure_clip(record.areas, size, pairs)
         values["frames"] = [float(len(record.frames))]
         parts = [str(record.origin[key]) for key in _SOURCE if key in record.origin]
         return _Measured(" ".join(parts) or "unknown", values)
 
-    def _pairs(self, index: int, record: SampleRecord) -> Iterator[Pair]:
-        """Decode the masks that motion is measured between; each of them once."""
-        names = neighbours(record.mask_frames, self.skip)
-        wanted = list(dict.fromkeys(name for pair in names for name in pair))
-        data = dict(zip(wanted, self._shards.read_masks(index, wanted), strict=True))
-        where = self._shards.where(index)
-        masks: dict[str, Masks] = {}
-        for pair in names:
-            masks = {
-                name: masks[name] if name in masks else decode_mask(data[name], f"{where}, {name}")
-                for name in pair
-            }
-            yield masks[pair[0]], masks[pair[1]]
+
+def mask_pairs(shard_set: ShardSet, index: int, record: SampleRecord, skip: int) -> Iterator[Pair]:
+    """Decode the masks that motion is measured between, as :func:`neighbours`; each of them once.
+
+    Args:
+        shard_set: An open set.
+        index: Sample index.
+        record: The sample's record.
+        skip: Frames skipped between the two of a pair.
+
+    Raises:
+        DataError: A mask is damaged.
+    """
+    names = neighbours(record.mask_frames, skip)
+    wanted = list(dict.fromkeys(name for pair in names for name in pair))
+    data = dict(zip(wanted, shard_set.read_masks(index, wanted), strict=True))
+    where = shard_set.where(index)
+    masks: dict[str, Masks] = {}
+    for pair in names:
+        masks = {
+            name: masks[name] if name in masks else decode_mask(data[name], f"{where}, {name}")
+            for name in pair
+        }
+        yield masks[pair[0]], masks[pair[1]]
 
 
 def neighbours(names: Sequence[str], skip: int) -> list[tuple[str, str]]:

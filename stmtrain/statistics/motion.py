@@ -78,7 +78,7 @@ def measure_clip(
             _add(values, "leaves", float(np.count_nonzero(changes < 0)))
             _add(values, "returns", float(np.count_nonzero(changes > 0)))
     for before, after in pairs:
-        edge = set(ids_present(_border(before)))
+        edge = set(ids_present(border(before)))
         for object_id, motion in object_motion(before, after).items():
             _add(values, "iou", motion.iou)
             _add(values, "shift", motion.shift / min(size))
@@ -91,7 +91,7 @@ def _add(values: dict[str, list[float]], name: str, *more: float) -> None:
     values.setdefault(name, []).extend(map(float, more))
 
 
-def _border(mask: Masks) -> Masks:
+def border(mask: Masks) -> Masks:
     """Return the outermost pixels of a label map, flat."""
     return np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
 

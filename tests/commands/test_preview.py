@@ -38,6 +38,14 @@ def test_several_sets_and_keys_are_shown(shards):
     assert both.count("sparse") == both.count("clip-2") == 2
 
 
+def test_the_hardest_clips_come_first(shards):
+    shown = preview(shards, "--worst", "small", "--limit", 1).stdout.replace("\n", " ")
+    assert "6/6 clips" in shown
+    assert "of a frame at most, set/drawn" in shown
+    assert "--key" in preview(shards, "--worst", "small", "--key", "clip-1").stderr
+    assert "--worst: expected one of" in preview(shards, "--worst", "far").stderr
+
+
 def test_a_pipe_gets_few_clips_unless_more_are_asked_for(shards):
     assert sum(key in preview(shards).stdout for key in KEYS) == 4
     assert sum(key in preview(shards, "--limit", 9).stdout for key in KEYS) == 6

@@ -85,10 +85,10 @@ def preview(*words: object) -> tuple[int, str]:
 def test_the_command_shows_and_compares(coco_tree: Path) -> None:
     images = ("--images", coco_tree / "train2017", "--size", 64)
     coco = (*images, "--annotations", coco_tree / "annotations/instances_train2017.json")
-    code, shown = preview(*coco, "--compare", "classic", "default", "--count", 2)
+    code, shown = preview(*coco, "--compare", "classic", "default", "--limit", 2)
     assert code == 0
     assert shown.count("_v000 classic") == shown.count("_v000 default") == 2
-    code, shown = preview(*coco, "--frames", 5, "--count", 1, "--seed", 7)
+    code, shown = preview(*coco, "--frames", 5, "--limit", 1, "--seed", 7)
     assert "00004" in shown
     assert "seed 7" in shown.replace("\n", " ")
     assert "64x64 px" in shown.replace("\n", " ")
@@ -105,7 +105,7 @@ def test_the_command_shows_images_with_mask_files(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / f"{number}.jpg")
         Image.fromarray(mask).save(tmp_path / f"{number}.png")
     assert len(unpacked_clips({"default": prepare_masks(tmp_path, tmp_path, OPTIONS)})) == 6
-    code, shown = preview("--images", tmp_path, "--masks", tmp_path, "--count", 1)
+    code, shown = preview("--images", tmp_path, "--masks", tmp_path, "--limit", 1)
     assert code == 0
     assert "masks_" in shown
 
@@ -118,7 +118,7 @@ def test_the_command_shows_images_with_mask_files(tmp_path: Path) -> None:
         (["--annotations", "b", "shards"], "--annotations: is not used with stored clips"),
         (["--images", "a", "--masks", "b", "shards"], "expected no shard set with --images"),
         (["--images", "a", "--masks", "b", "--compare", "classic", "--recipe", "x"], "--recipe"),
-        (["--images", "a", "--masks", "b", "--random"], "change --seed"),
+        (["--images", "a", "--masks", "b", "--random"], "which --seed changes"),
         (["--images", "a", "--masks", "b", "--beside"], "--beside: is not used with --images"),
         (["--images", "a", "--as-trained", "1"], "--images: is not used with --as-trained"),
         (["--images", "a", "--masks", "b", "--frames", "99"], "--frames: expected 2 to 16"),
