@@ -46,7 +46,7 @@ def test_the_distribution_has_no_module_beside_its_packages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
-    distribution = Distribution()
+    distribution = Distribution({"long_description": "by setup.py"})
     apply_configuration(distribution, "pyproject.toml")
     distribution.set_defaults()
     assert not distribution.py_modules
