@@ -33,7 +33,7 @@ class _Steps:
     def stm(self, made: str, *arguments: object) -> None:
         """Run one ``stm`` command in its own process, as a user would."""
         words = [str(argument) for argument in arguments]
-        self.console.print(f"\n$ stm {' '.join(words)}", style="bold")
+        self.console.print(f"\n$ stm {' '.join(words)}", style="bold", soft_wrap=True)
         began = time.perf_counter()
         code = subprocess.run([sys.executable, "-m", _STM, *words], check=False).returncode
         if code:
