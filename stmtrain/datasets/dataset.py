@@ -26,7 +26,7 @@ _davis = partial(
     Dataset,
     protocol=protocol.DAVIS,
     options={"resolution": "480p"},
-    licence="CC BY-NC",
+    licence="CC BY-NC 4.0",
     url="https://davischallenge.org",
 )
 _davis_2017 = "ImageSets/2017/train.txt|ImageSets/2017/val.txt"
@@ -104,7 +104,6 @@ _BENCHMARKS = (
             lack=("ImageSets/2017",),
         ),
         protocol=protocol.as_meant(protocol.DAVIS_2016),
-        licence="CC BY-NC 4.0",
         splits=_SPLITS,
         binary=True,
     ),

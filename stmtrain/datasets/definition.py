@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from stmtrain.datasets.files import describe_faults, folder_name, some
+from stmtrain.datasets.files import describe_faults, some
 from stmtrain.datasets.learn import learn_objects
 from stmtrain.datasets.listing import Entry, Form, Listing
 from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
@@ -138,10 +138,7 @@ class Dataset:
         if self.all_frames:
             split, note = self._prefer_all_frames(root, split)
             notes = (note,)
-        videos = [
-            replace(fit_masks(video), name=folder_name(video.name))
-            for video in self.videos(root, split)
-        ]
+        videos = [fit_masks(video) for video in self.videos(root, split)]
         title = self.title_of(split) if self.title else root.resolve().name
         if self.protocol is not None and not any(video.notes for video in videos):
             return VideoSet(title, tuple(videos), self.protocol, notes, asked)
@@ -155,12 +152,6 @@ class Dataset:
         protocol = LATE_OBJECTS if any(video.first_seen for video in known) else OWN_VIDEOS
         left_out = {n: "no mask shows an object" for n, video in learned.items() if video is None}
         return VideoSet(title, known, protocol, notes, asked, left_out=left_out)
-
-    @property
-    def about(self) -> dict[str, str]:
-        """What users of the data must know: title, licence and source, where they are known."""
-        stated = {"title": self.title, "licence": self.licence, "url": self.url}
-        return {name: text for name, text in stated.items() if text}
 
     def title_of(self, split: str) -> str:
         """Return what a split is called in reports: ``DAVIS 2017 val``."""

@@ -52,7 +52,7 @@ def contact_sheet(views: Sequence[ClipView], height: int = 180, columns: int = 6
     return _stack(rows)
 
 
-def animation(clips: Sequence[Sequence[ClipView]], height: int = 160) -> Iterator[Pixels]:
+def animation(clips: Sequence[Sequence[ClipView]], height: int = 180) -> Iterator[Pixels]:
     """Draw the views of clips side by side, one picture per time step; shorter ones are repeated.
 
     Clips of one view are side by side too; otherwise each clip has a line of its own.
@@ -66,11 +66,15 @@ def animation(clips: Sequence[Sequence[ClipView]], height: int = 160) -> Iterato
     """
     single = all(len(clip) == 1 for clip in clips)
     lines = [[view for clip in clips for view in clip]] if single else clips
-    titles = {id(view): _title(view) for line in lines for view in line}
+    titles = [[_narrow_title(view, height) for view in line] for line in lines]
     for step in range(max(len(view.frames) for line in lines for view in line)):
         rows = []
-        for line in lines:
-            cells = [_stack([titles[id(view)], _still(view, step, height)]) for view in line]
+        for line, above in zip(lines, titles, strict=True):
+            high = max(len(title) for title in above)  # so that pictures are at one height
+            cells = [
+                _stack([_pad(title, high), _still(view, step, height)])
+                for view, title in zip(line, above, strict=True)
+            ]
             rows.append(strip(cells, gap=0))
         yield _stack(rows)
 
@@ -120,20 +124,47 @@ def _still(view: ClipView, step: int, height: int) -> Pixels:
 
 
 def _title(view: ClipView) -> Pixels:
-    """Draw the caption and the legend."""
-    plain, middle = font(_FONT_SIZE), _LINE // 2 + 3
-    texts = [str(number) for number in view.object_ids]
-    left = _GAP + plain.getlength(view.caption) + 14
-    width = left + sum(28 + plain.getlength(text) for text in texts)
-    image = Image.new("RGB", (int(width), _LINE + _GAP), PAPER)
-    pen = ImageDraw.Draw(image)
-    pen.text((_GAP, middle), view.caption, fill=_INK, font=plain, anchor="lm")
-    for number, text in zip(view.object_ids, texts, strict=True):
-        red, green, blue = (int(v) for v in COLOURS[number])
-        pen.rectangle((left, middle - 5, left + 9, middle + 4), fill=(red, green, blue))
-        pen.text((left + 13, middle), text, fill=_FAINT, font=plain, anchor="lm")
-        left += 28 + plain.getlength(text)
+    """Draw the caption and the legend next to it."""
+    caption = _text(view.caption)
+    legend = [_entry(number) for number in view.object_ids]
+    return _pad(strip([caption, *legend], gap=0), _LINE + _GAP)
+
+
+def _narrow_title(view: ClipView, height: int) -> Pixels:
+    """Draw the caption, and the legend below it, no wider than a frame of this height is."""
+    frame = view.frames[0]
+    width = round(frame.shape[1] * height / frame.shape[0]) + 2 * _GAP
+    lines = [[_text(view.caption)[:, :width]], []]
+    for number in view.object_ids:
+        entry = _entry(number)
+        if lines[-1] and sum(p.shape[1] for p in (*lines[-1], entry)) > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return _stack([strip(line, gap=0) for line in lines if line])
+
+
+def _text(text: str) -> Pixels:
+    plain = font(_FONT_SIZE)
+    image = Image.new("RGB", (int(plain.getlength(text)) + _GAP + 14, _LINE), PAPER)
+    ImageDraw.Draw(image).text((_GAP, _LINE / 2), text, fill=_INK, font=plain, anchor="lm")
     return np.asarray(image)
+
+
+def _entry(number: int) -> Pixels:
+    """Draw an object's entry in a legend."""
+    plain, middle = font(_FONT_SIZE), _LINE // 2
+    image = Image.new("RGB", (int(28 + plain.getlength(str(number))), _LINE), PAPER)
+    pen = ImageDraw.Draw(image)
+    red, green, blue = (int(v) for v in COLOURS[number])
+    pen.rectangle((_GAP, middle - 5, _GAP + 9, middle + 4), fill=(red, green, blue))
+    pen.text((_GAP + 13, middle), str(number), fill=_FAINT, font=plain, anchor="lm")
+    return np.asarray(image)
+
+
+def _pad(picture: Pixels, height: int) -> Pixels:
+    """Add lines at the bottom until a picture has this height."""
+    rest = np.full((height - len(picture), picture.shape[1], 3), PAPER, np.uint8)
+    return np.concatenate([picture, rest])
 
 
 def _about(parts: Sequence[str], width: int) -> list[Pixels]:

@@ -14,8 +14,7 @@ T = TypeVar("T")
 Clips = Sequence[Sequence[ClipView]]
 """Clips to be shown; each has one view, or several side by side."""
 
-_FEW = 16
-_SLOW, _FAST = 3.0, 12.0
+_SLOWEST, _FASTEST, _SECONDS = 3.0, 12.0, 2.0
 
 
 class Lazy(Sequence[T]):
@@ -60,8 +59,8 @@ def steps_of(clip: Sequence[ClipView]) -> int:
 
 
 def pace(frames: int) -> float:
-    """Return at how many frames per second a clip of so many frames is played at first."""
-    return _SLOW if frames <= _FEW else _FAST
+    """Return at how many frames per second a clip is played at first: for two seconds or longer."""
+    return min(_FASTEST, max(_SLOWEST, frames / _SECONDS))
 
 
 def frame_name(name: str, mask: NDArray[np.uint8] | None) -> str:

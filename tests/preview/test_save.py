@@ -42,7 +42,7 @@ def test_a_sheet_has_every_frame(tmp_path: Path, clips: Clips) -> None:
 def test_an_animation_is_as_long_as_the_longest_clip(tmp_path: Path, clips: Clips) -> None:
     with Image.open(save(tmp_path / "a.gif", clips)) as image:
         assert image.n_frames == 20  # type: ignore[attr-defined]
-        assert image.info["duration"] == 80
+        assert image.info["duration"] == 100
     with Image.open(save(tmp_path / "b" / "b.gif", clips[:1])) as image:
         assert image.n_frames == 3  # type: ignore[attr-defined]
         assert image.info["duration"] == 330
@@ -50,7 +50,7 @@ def test_an_animation_is_as_long_as_the_longest_clip(tmp_path: Path, clips: Clip
 
 def test_a_film_lasts_some_seconds(tmp_path: Path, clips: Clips) -> None:
     av = pytest.importorskip("av")
-    for name, part, seconds in (("a.mp4", clips[:1], 4), ("b/b.mp4", clips, 40 / 12)):
+    for name, part, seconds in (("a.mp4", clips[:1], 4), ("b/b.mp4", clips, 4)):
         with av.open(str(save(tmp_path / name, part))) as film:
             stream = film.streams.video[0]
             assert abs(stream.frames / stream.average_rate - seconds) < 0.1
