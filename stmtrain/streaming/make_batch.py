@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,6 @@ from stmtrain.streaming.threads import DaemonThreads
 from stmtrain.streaming.warps import draw_warps
 
 _MAX_SKIPPED = 64  # consecutive bad samples after which skipping stops: the data set is at fault
-_MAX_PASSED = 1000  # the same of samples that are sound, but give no clip
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,27 @@ class BatchJob:
     def _find(self, ticket: Ticket) -> _Clip:
         """Return the clip of the ticket, or of the first later position that is not bad."""
         first, skipped = ticket.position, 0
-        for position in range(first, first + _MAX_PASSED):
+        left = sum(map(sum, self._stream.plan.shard_sizes))
+        tried: set[tuple[int, int]] = set()
+        for position in count(first):
+            ticket = self._stream.plan.ticket(position)
+            tried.add((ticket.shard_set, ticket.index))
             if position not in self.bad:
                 try:
-                    return self._draw(self._stream.plan.ticket(position))
+                    return self._draw(ticket)
                 except DataError as error:
                     self._skip(position, error)
                 finally:
                     self._threads.progress()
             skipped += NO_CLIP not in self.bad[position]
-            if skipped == _MAX_SKIPPED:
+            if skipped == _MAX_SKIPPED or len(tried) == left:
                 break
         raise DataError(
             f"{self.bad[position]}; this and the {position - first} samples before it in the plan "
-            + ('are bad, run "stm shards verify"' if skipped else "give no clip, use other videos")
+            'are bad, run "stm shards verify"'
+            if skipped
+            else f"{self.bad[position]}; no other of the {left} samples gives a clip either, use "
+            "other videos"
         )
 
     def _skip(self, position: int, error: BaseException) -> None:

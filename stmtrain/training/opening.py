@@ -37,7 +37,7 @@ def opening(
     for shard_set, weight in zip(data.sets, data.plan.weights, strict=True):
         share = f", weight {weight:g}" if len(data.sets) > 1 else ""
         yield f"clips: {len(shard_set)} samples of {shard_set.name}{share}"
-    yield from (f"note: {text}" for text in data.notes())
+    yield from (f"note: {text}" for text in data.notes(recipe.frames))
     yield (
         f"batch: {recipe.batch_size} clips of {recipe.frames} frames, {recipe.size}x{recipe.size} "
         f"pixels; {recipe.steps} steps"

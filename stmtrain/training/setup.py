@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +12,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stmtrain.datasets.files import some
-from stmtrain.errors import UsageError
+from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.model import BACKBONES, STM, set_batchnorm
 from stmtrain.shards.cache import DEFAULT_GIGABYTES, user_cache
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.urls import parse_location, shown, split_weight
-from stmtrain.streaming.clips import NO_CLIP, PSEUDO, VIDEO
+from stmtrain.streaming.clips import NO_CLIP, PSEUDO, VIDEO, why_no_clip
 from stmtrain.streaming.loader import Loader
 from stmtrain.streaming.plan import Plan
 from stmtrain.training.acceleration import adam, prepare
@@ -26,6 +27,7 @@ from stmtrain.training.step import ClipLoss, TrainState, averaged
 from stmtrain.weights.checkpoint import Checkpoint
 from stmtrain.weights.load import load_backbone, load_weights
 
+_MOST_CHECKED = 20_000  # samples; reading the record of each takes seconds
 _DISK_PATIENCE, _NETWORK_PATIENCE = 300.0, 3600.0  # seconds to wait for one clip
 
 
@@ -125,11 +127,44 @@ class TrainingData:
             for shard_set, weight in zip(self.sets, self.plan.weights, strict=True)
         )
 
-    def notes(self) -> Iterator[str]:
-        """Name the samples that training passes over, as far as packing has noted them."""
+    def notes(self, frames: int) -> Iterator[str]:
+        """Name the samples that training on clips of so many frames passes over.
+
+        Raises:
+            DataError: No sample is left.
+        """
+        left = 0
         for shard_set in self.sets:
-            for reason, keys in shard_set.notes(NO_CLIP).items():
+            left += len(shard_set)
+            for reason, keys in _without_clip(shard_set, frames).items():
+                left -= len(keys)
                 yield f"{shard_set.name}: {len(keys)} samples give {reason}: {some(keys)}"
+        if not left:
+            total = sum(map(len, self.sets))
+            raise DataError(
+                f"{', '.join(shard_set.name for shard_set in self.sets)}: expected samples that "
+                f"give clips of {frames} frames, found none among {total}; use other videos"
+            )
+
+
+def _without_clip(shard_set: ShardSet, frames: int) -> dict[str, list[str]]:
+    """Return the samples that give no clip, by reason: all of a local set, unless it is large.
+
+    Of the others, those that packing noted are returned.
+    """
+    if shard_set.remote or len(shard_set) > _MOST_CHECKED:
+        return shard_set.notes(NO_CLIP)
+    made = shard_set.manifest.config.get("frames")
+    found: dict[str, list[str]] = {}
+    if isinstance(made, int) and made >= frames:
+        return found  # pseudo-videos begin with an object, and every frame has a mask
+    for index in range(len(shard_set)):
+        with suppress(ShardError):  # of a damaged sample, which is reported when it is drawn
+            record = shard_set.record(index)
+            reason = why_no_clip(record, frames)
+            if reason is not None:
+                found.setdefault(reason, []).append(record.sample_key)
+    return found
 
 
 def open_data(options: TrainOptions, recipe: TrainRecipe) -> TrainingData:

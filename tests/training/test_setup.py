@@ -1,12 +1,17 @@
 """Options become shard sets with weights and a model, or are refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stmtrain.errors import UsageError
+from stmdata.packing.pack import Job, SetPlan, pack
+from stmtrain.errors import DataError, UsageError
+from stmtrain.shards.sample import Sample, SampleRecord
 from stmtrain.train import train
-from stmtrain.training.setup import parse_shards
+from stmtrain.training import setup
+from stmtrain.training.recipe import TrainRecipe
+from stmtrain.training.setup import open_data, parse_shards
 from tests.training.runs import EVERYTHING, options
 
 
@@ -24,3 +29,47 @@ def test_an_unknown_backbone_is_a_usage_error(shards: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="--backbone vgg: expected one of resnet50"):
         train(options(shards, tmp_path, backbone="vgg"), EVERYTHING, lambda *_: None)
     assert not list(tmp_path.iterdir())
+
+
+def _videos(job: Job) -> Iterator[Sample]:
+    """Samples of as many frames and masks as their items state; the last object is late."""
+    for count in job.items:
+        names = tuple(f"{t:05d}" for t in range(count))
+        areas = (
+            ((5,) * count,) if count < 9 else ((0,) * (count // 2) + (5,) + (0,) * (count // 2),)
+        )
+        key = f"v{count}"
+        record = SampleRecord(key, 4, 4, names, names, (1,), areas, (4, 4))
+        yield Sample(record, dict.fromkeys(names, b"j"), dict.fromkeys(names, b"p"))
+
+
+@pytest.mark.parametrize("most", [3, 20_000])
+def test_samples_without_a_clip_are_named_for_the_frames_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A set whose packing noted nothing: each sample is checked, unless there are too many."""
+    monkeypatch.setattr(setup, "_MOST_CHECKED", most)
+    pack(SetPlan({"of": 1}, [Job("v-0", (2, 3, 4, 5, 9))], _videos), tmp_path / "s")
+    data = open_data(options(tmp_path / "s", tmp_path / "o"), TrainRecipe())
+    for frames, fewer, late in (
+        (2, [], []),
+        (4, ["v2", "v3"], []),
+        (6, ["v2", "v3", "v4"], ["v9"]),
+    ):
+        if frames == 6:
+            fewer = [*fewer, "v5"]
+        if frames == 6 and most == 20_000:
+            with pytest.raises(DataError, match=r"clips of 6 frames, found none among 5"):
+                list(data.notes(frames))
+            continue
+        found = " ".join(data.notes(frames))
+        for key in fewer + late:
+            assert (key in found) == (most == 20_000)
+        assert "v4" not in found or frames > 4
+
+
+def test_pseudo_videos_are_known_by_their_configuration(tmp_path: Path) -> None:
+    pack(SetPlan({"frames": 3}, [Job("v-0", (3, 4))], _videos), tmp_path / "s")
+    data = open_data(options(tmp_path / "s", tmp_path / "o"), TrainRecipe())
+    assert not list(data.notes(3))
+    assert "fewer than 4 frames with a mask: v3" in " ".join(data.notes(4))
