@@ -68,6 +68,10 @@ def shards_verify(
     print_plain(console, f"{name}: {result.summary()}")
 
 
+def _kept_export(out: Path, **_options: object) -> str:
+    return f"{out} is incomplete; remove it and run the same command again"
+
+
 def _kept_index(**_options: object) -> str:
     return "the tars are unchanged; run the same command again to index them"
 
@@ -93,6 +97,23 @@ def shards_index(folder: Folder, workers: Workers = "auto") -> None:
     for note in passed_over(place):
         print_plain(console, f"note: {note}")
     print_next(console, "stm", "shards", "verify", place)
+
+
+@command(app, "export", _kept_export)
+def shards_export(
+    shards: Location,
+    out: Annotated[Path, typer.Option(help="Empty folder for the tree.")],
+) -> None:
+    """Write frames and masks as files again, under the data set's own names."""
+    from stmdata.packing.export import export_tree
+    from stmtrain.commands.progress import progress_bar
+    from stmtrain.shards.urls import parse_location
+
+    console = open_console()
+    with progress_bar(console, str(out), "videos") as progress:
+        count = export_tree(parse_location(shards), out, progress)
+    print_plain(console, f"{out}: {count} videos in JPEGImages and Annotations")
+    print_next(console, "stm", "pack-videos", "--root", out, "--out", "SHARDS")
 
 
 @command(app, "repair", _kept_repair)

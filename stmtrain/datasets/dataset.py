@@ -11,6 +11,7 @@ from stmtrain.datasets import protocol
 from stmtrain.datasets.annotation_files import AnnotationFiles, open_sav
 from stmtrain.datasets.davis import DavisTree
 from stmtrain.datasets.definition import Dataset
+from stmtrain.datasets.exported import RECORDS
 from stmtrain.datasets.image_tree import ImageTree, open_masks, open_objects
 from stmtrain.datasets.json_set import JsonSet, read_burst, read_vis, read_visor
 from stmtrain.datasets.recognise import signs
@@ -279,7 +280,9 @@ _BENCHMARKS = (
         "pumavos",
         "PUMaVOS",
         ImageTree(*PLAIN),
-        signs(f"JPEGImages/*/frame_{'[0-9]' * 6}.jpg", "Annotations/*/frame_*.png"),
+        signs(
+            f"JPEGImages/*/frame_{'[0-9]' * 6}.jpg", "Annotations/*/frame_*.png", lack=(RECORDS,)
+        ),
         own=True,
         licence="CC BY 4.0",
         url="https://github.com/max810/XMem2",

@@ -52,10 +52,10 @@ class Form(Protocol):
     def overlaps(self) -> bool:
         """Whether objects may overlap, so that a rule must say which is on top."""
 
-    def splits(self, root: Path) -> tuple[str, ...]:
+    def splits(self, root: Path, /) -> tuple[str, ...]:
         """Return the splits that a tree has, without those made of others; ``("",)`` if none."""
 
-    def listing(self, root: Path, split: str) -> Listing:
+    def listing(self, root: Path, split: str, /) -> Listing:
         """List the videos of a split.
 
         Raises:

@@ -4,6 +4,7 @@ from functools import partial
 
 from stmtrain.datasets.annotation_files import AnnotationFiles, open_cvat, open_supervisely
 from stmtrain.datasets.definition import Dataset
+from stmtrain.datasets.exported import RECORDS, ExportedTree
 from stmtrain.datasets.files import FRAME_SUFFIXES
 from stmtrain.datasets.image_tree import ImageTree, open_masks, open_objects
 from stmtrain.datasets.recognise import signs
@@ -38,6 +39,7 @@ TOOLS = (
         ),
         signs=signs("*/ann/*.json", "*/video/*", "meta.json"),
     ),
+    _own("stm-export", form=ExportedTree(), signs=signs(RECORDS, "JPEGImages/*/*.jpg")),
     _own(
         "own-object-folders",
         form=ImageTree(*PLAIN, "", partial(open_objects, dense=True), overlaps=True),
@@ -46,6 +48,6 @@ TOOLS = (
     _own(
         "own-frames-and-masks",
         form=ImageTree(*PLAIN),
-        signs=signs(_FRAMES, "Annotations/*/*.png"),
+        signs=signs(_FRAMES, "Annotations/*/*.png", lack=(RECORDS,)),
     ),
 )
