@@ -10,7 +10,7 @@ import typer
 from stmdata.commands.options import OnBadVideo, Overwrite, Resize
 from stmdata.commands.run import kept_shards, run_packing
 from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import Layout, OnBad, Out, Split, Workers, Year
+from stmtrain.commands.options import AnySplit, Layout, OnBad, Out, Split, Workers, Year
 
 app = typer.Typer()
 
@@ -43,9 +43,7 @@ def pack_videos(
     layout: Annotated[
         str, Layout(help="How it lies on disk: a name such as mose-v2, or auto.")
     ] = "auto",
-    split: Annotated[
-        str | None, typer.Option(help="One split; else everything that has masks.")
-    ] = None,
+    split: AnySplit = None,
     out: Out = Path("shards/videos"),
     resize: Resize = None,
     overlap: Annotated[

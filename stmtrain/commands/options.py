@@ -101,6 +101,10 @@ Year = Annotated[
     typer.Option(help="DAVIS year: 2016 or 2017.", autocompletion=offer(lambda: ("2016", "2017"))),
 ]
 Split = Annotated[str, typer.Option(help="Split: train, val, ...", autocompletion=offer(_splits))]
+AnySplit = Annotated[
+    str | None,
+    typer.Option(help="One split; else everything that has masks.", autocompletion=offer(_splits)),
+]
 Layout = partial(typer.Option, autocompletion=offer(_layouts))
 _Inference = partial(typer.Option, rich_help_panel="Inference")
 
