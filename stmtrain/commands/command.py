@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STANDARD_OUTPUT = "-"
+
+_LESS_MEMORY = {
+    "train": "--set precision=bfloat16, --set accumulate=2, --set checkpoint_activations=true, or "
+    "a smaller --batch-size or --size"
+}
+"""What a command needs less memory with; the others, which only segment, have other options."""
 
 _debug = False
 
@@ -61,6 +68,10 @@ def command(
                 if _debug or absent is None:
                     raise
                 raise end(str(absent), absent.exit_code) from None
+            except RuntimeError as error:
+                if _debug or type(error).__name__ != "OutOfMemoryError":  # torch's
+                    raise
+                raise end(_out_of_memory(name, error), 1) from None
 
         parent.command(name, cls=_Command)(guarded)
         return function
@@ -125,6 +136,12 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'input or output'}: {error.strerror}"
     return " ".join(str(error).split())
+
+
+def _out_of_memory(name: str, error: RuntimeError) -> str:
+    found = re.search(r"Tried to allocate [^.]*\.?[^.]*B", str(error))
+    advice = _LESS_MEMORY.get(name, "a smaller --memory-frames or --size, or --precision bfloat16")
+    return f"the GPU is out of memory ({found[0] if found else 'no details'}); use {advice}"
 
 
 def open_console(*, quiet: bool = False, json: str | None = None) -> "Console":
