@@ -61,6 +61,7 @@ def repair(
     places: Mapping[str, Path | None],
     *,
     on_bad_video: OnBadVideo = "raise",
+    cache: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -71,6 +72,7 @@ def repair(
         found: The result of verifying it.
         places: The input by :func:`options_needed`; not needed if no shard is bad.
         on_bad_video: As of :func:`~stmdata.packing.videos.prepare_videos`, for a set of videos.
+        cache: Folder for the index of COCO annotations; by default the user's cache folder.
         workers: Number of processes.
         progress: As of :func:`~stmdata.packing.pack.pack`.
 
@@ -92,7 +94,7 @@ def repair(
         _rebuild_manifest(folder, found.config)
         return []
     plan = _plan_again(
-        folder, found.config.config, [given[name] for name in needed], on_bad_video
+        folder, found.config.config, [given[name] for name in needed], on_bad_video, cache
     )()
     manifest = pack(plan, folder, workers=workers, remake=found.bad_shards, progress=progress)
     old = {entry.name: entry.sha256 for entry in before}
@@ -143,13 +145,17 @@ def _rebuild_manifest(folder: Path, config: SetConfig) -> None:
 
 
 def _plan_again(
-    folder: Path, config: Mapping[str, Any], places: Sequence[Path], on_bad_video: OnBadVideo
+    folder: Path,
+    config: Mapping[str, Any],
+    places: Sequence[Path],
+    on_bad_video: OnBadVideo,
+    cache: Path | None,
 ) -> _Again:
     """Return the call that plans the set, with the settings of its configuration."""
     try:
         if str(config.get("dataset")) in DATASETS:
             return _plan_videos(config, places[0], on_bad_video)
-        return _plan_clips(config, places)
+        return _plan_clips(config, places, cache)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{folder / CONFIG_NAME}: its configuration is not one of this release ({error!r}); "
@@ -157,14 +163,15 @@ def _plan_again(
         ) from None
 
 
-def _plan_clips(config: Mapping[str, Any], places: Sequence[Path]) -> _Again:
+def _plan_clips(config: Mapping[str, Any], places: Sequence[Path], cache: Path | None) -> _Again:
     from stmdata.packing.clips import ClipOptions, prepare_coco, prepare_masks
     from stmdata.synthesis.recipe import FAMILIES
 
     family = type(FAMILIES[config["recipe"]["family"]])
     recipe = from_mapping(family, config["recipe"], f"{CONFIG_NAME}: recipe")
     plain = {f.name: config[f.name] for f in fields(ClipOptions) if f.name != "recipe"}
-    kinds: dict[str, Callable[..., SetPlan]] = {"coco": prepare_coco, "masks": prepare_masks}
+    coco = partial(prepare_coco, cache=cache)
+    kinds: dict[str, Callable[..., SetPlan]] = {"coco": coco, "masks": prepare_masks}
     prepare = kinds[config["source"]["kind"]]
     images, labels = places
     options = ClipOptions(recipe, **plain)

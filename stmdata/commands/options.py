@@ -11,6 +11,10 @@ from stmtrain.commands.options import OnBad
 Images = Annotated[Path | None, typer.Option(help="Folder of the images.")]
 Annotations = Annotated[Path | None, typer.Option(help="COCO-format instances JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another set in --out.")]
+IndexCache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder for the annotations' index; else the user's cache."),
+]
 OnBadVideo = Annotated[
     OnBad, typer.Option(help="Report all unusable videos and stop, or skip and count them.")
 ]

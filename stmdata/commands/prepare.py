@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.options import Annotations, Images, Overwrite, clip_recipes
+from stmdata.commands.options import Annotations, Images, IndexCache, Overwrite, clip_recipes
 from stmdata.commands.run import kept_shards, run_packing
 from stmtrain.commands.command import command
 from stmtrain.commands.options import OnBad, Out, Seed, Workers, offer, share_options
@@ -87,9 +87,7 @@ def prepare_coco(
     annotations: Annotations = None,
     out: Out = Path("shards/coco"),
     limit: Limit = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for the annotations' index; else the user's cache.")
-    ] = None,
+    cache: IndexCache = None,
     workers: Workers = "auto",
     overwrite: Overwrite = False,
 ) -> None:

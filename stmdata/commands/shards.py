@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stmdata.commands.options import Annotations, Images, OnBadVideo
+from stmdata.commands.options import Annotations, Images, IndexCache, OnBadVideo
 from stmdata.commands.run import manifest_table, show_making
 from stmtrain.commands.command import (
     command,
@@ -127,6 +127,7 @@ def shards_repair(
         bool, typer.Option("--forget", help="Only unmark bad shards; the first command remakes.")
     ] = False,
     on_bad_video: OnBadVideo = OnBad.RAISE,
+    cache: IndexCache = None,
     workers: Workers = "auto",
 ) -> None:
     """List the bad shards and rebuild them from the input of the set."""
@@ -151,6 +152,7 @@ def shards_repair(
             found,
             {"images": images, "annotations": annotations, "masks": masks, "root": root},
             on_bad_video=on_bad_video.value,
+            cache=cache,
             workers=resolve_workers(workers),
             progress=progress,
         )

@@ -103,6 +103,12 @@ def prepare_coco(
             f"{annotations}: expected annotated objects, found none; choose the instances file of "
             "these images"
         )
+    crowds = len(source.index.pasteable(0, crowd=True))
+    if crowds == source.index.annotations and not len(source.index.pasteable(0)):
+        raise DataError(
+            f"{annotations}: expected objects, found only iscrowd 1, crowd region ({crowds} times),"
+            " which is no object; CVAT exports all masks so: export polygons, or set iscrowd to 0"
+        )
     about = {
         "kind": "coco",
         "annotations": annotations.name,

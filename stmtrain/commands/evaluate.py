@@ -194,6 +194,10 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet", json: 
     masks = sum(len(videos.protocol.exported(video)) for video in videos.videos)
     print_plain(
         console,
-        f"{path}: {masks} masks of {len(videos.videos)} videos, as the server of {videos.dataset} "
-        "expects them",
+        f"{path}: {masks} masks of {len(videos.videos)} videos, as "
+        + (
+            f"{videos.dataset} needs them to be scored with stm score"
+            if videos.protocol.sparse
+            else f"the server of {videos.dataset} expects them"
+        ),
     )

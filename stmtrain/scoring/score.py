@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.files import some
 from stmtrain.datasets.protocol import Protocol
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
@@ -133,8 +134,15 @@ def score_results(
         missing=dict.fromkeys(missing, _MISSING.get(protocol.missing_video, "")),
         unseen=videos.unseen,
     )
-    notes = (*_notes(results, found, counted), *extra_folders(results, listed), *videos.notes)
-    return replace(found, notes=notes)
+    notes = [*_notes(results, found, counted), *extra_folders(results, listed), *videos.notes]
+    return replace(found, notes=(*notes, *_smooth_truth(videos)))
+
+
+def _smooth_truth(videos: VideoSet) -> Iterator[str]:
+    """Name the videos whose masks are thresholded; the first mask stands for all."""
+    smooth = [v.name for v in videos.videos if v.masks and v.is_smooth(next(iter(v.masks)))]
+    if smooth:
+        yield f"ground truth with smooth edges, thresholded at half: {some(smooth)}"
 
 
 def _notes(results: Path, found: Scores, counted: Sequence[VideoScore]) -> Iterator[str]:

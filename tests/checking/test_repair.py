@@ -90,7 +90,9 @@ def test_bad_shards_are_made_again_as_they_were(copy: Callable[[str], Made], nam
     kept = {p: p.stat().st_mtime_ns for p in (good, good.with_suffix(".json"))}
     found = verify(folder)
     assert set(found.bad_shards) == {bad.name, worse.name} - {good.name}
-    assert repair(folder, found, places) == []
+    cache = folder.parent / "cache"
+    assert repair(folder, found, places, cache=cache) == []
+    assert cache.exists() == (name == "coco")
     assert shard_faults.load(folder) == before
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert verify(folder).faults == ()

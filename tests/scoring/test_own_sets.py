@@ -110,3 +110,16 @@ def test_results_that_are_the_ground_truth_are_pointed_out(tmp_path: Path) -> No
     assert scores.j_and_f == 1
     assert "equals the ground truth; check that" in scores.notes[0]
     assert not score_results(tmp_path / "results", open_folder(tmp_path)).notes
+
+
+def test_ground_truth_with_smooth_edges_is_named(tmp_path: Path) -> None:
+    draw(tmp_path, "a", (255,), 4, {0, 1, 2, 3})
+    draw(tmp_path, "b", (255,), 4, {0, 1, 2, 3})
+    for file in (tmp_path / "Annotations/b").iterdir():
+        big = Image.open(file).resize((2 * SIZE[1], 2 * SIZE[0]), Image.NEAREST)
+        shifted = np.roll(np.asarray(big), 1, axis=(0, 1))
+        Image.fromarray(shifted).resize(SIZE[::-1], Image.BOX).save(file)
+    notes = score_results(tmp_path / "results", open_folder(tmp_path)).notes
+    assert [n for n in notes if "smooth" in n] == [
+        "ground truth with smooth edges, thresholded at half: b"
+    ]
