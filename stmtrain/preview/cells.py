@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stmtrain.images.draw import COLOURS, label_places, overlay, scale, strip
+from stmtrain.images.draw import COLOURS, contours, label_places, overlay, scale, strip
 from stmtrain.images.encode import encode_frame, encode_picture
 from stmtrain.images.masks import shrink_mask
 from stmtrain.preview.protocol import Protocol, Tags, blocks, iterm2, kitty
@@ -111,12 +111,15 @@ def _blocks(
 ) -> list[str]:
     rows, columns = size
     mask = None if style is MaskStyle.OFF else picture.mask
-    alpha = 0.5 if style is MaskStyle.FILLED else 0.0
-    drawn = Image.fromarray(overlay(picture.frame, mask, alpha, ids=False))
+    filled = mask if style is MaskStyle.FILLED else None
+    drawn = Image.fromarray(overlay(picture.frame, filled, alpha=0.5, ids=False))
     pixels = np.array(drawn.resize((columns, 2 * rows), Image.Resampling.BOX))
     if mask is None:
         return blocks(pixels, {}, few_colours)
     small = shrink_mask(mask, (2 * rows, columns))
+    if style is MaskStyle.CONTOURS:  # one pixel wide here, however large the frame is
+        edge = contours(small, width=1)
+        pixels[edge] = COLOURS[small[edge]]
     return blocks(pixels, _tags(small), few_colours)
 
 

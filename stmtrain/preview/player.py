@@ -15,7 +15,7 @@ from stmtrain.preview.protocol import Protocol, kitty_delete
 
 _POLL = 0.25  # seconds between two looks at the size of the terminal
 _STYLES = {"m": MaskStyle.OFF, "c": MaskStyle.CONTOURS}
-_KEPT = 256  # drawn frames in memory
+_KEPT = 64  # drawn frames in memory, up to 1 MB each
 _LEGEND = 2  # most lines of the legend of a view
 _NUMBER = 0x53544D  # of the image in kitty
 

@@ -74,6 +74,30 @@ def test_keys_move_through_frames_and_clips() -> None:
     assert "frame 2 of 3" in texts[1]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "code"),
+    [
+        (Protocol.KITTY, r"\x1b_Ga=T,f=100,i=5461069,"),
+        (Protocol.ITERM2, r"\x1b\]1337;File=inline=1;"),
+    ],
+)
+def test_images_replace_each_other_and_are_removed(protocol: Protocol, code: str) -> None:
+    out = io.StringIO()
+    console = Console(width=60, height=20, file=out, force_terminal=True)
+    play([(view(0),), (view(1),)], console, protocol, Keys(["right", "n"]))
+    written = out.getvalue()
+    places = re.findall(rf"\x1b\[(\d+);1H{code}", written)
+    assert len(places) == 3
+    assert len(set(places)) == 1
+    row = int(places[0])
+    screens = written.split("\x1b[?2026h")[1:]
+    assert f"\x1b[{row};1H\x1b[K" not in written  # which would erase the picture
+    assert [s.count("\x1b[2J") for s in screens if re.search(code, s)] == [1, 0, 1]
+    assert written.endswith("\x1b_Ga=d,d=I,i=5461069,q=2\x1b\\\x1b[?2026l") == (
+        protocol is Protocol.KITTY
+    )
+
+
 @pytest.mark.parametrize("size", [(120, 40), (60, 20), (25, 14)])
 def test_keys_are_shown_and_everything_fits(size: tuple[int, int]) -> None:
     out = io.StringIO()
