@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from stmdata.commands import demo, pack, prepare, preview, shards
+from stmdata.commands import audit, demo, pack, prepare, preview, shards
 from stmtrain.commands import doctor, evaluate, stats, track, train, weights
 from stmtrain.commands.command import echo, show_tracebacks
 from stmtrain.extras import version
 
 _HELP = "Prepare video object segmentation data as tar shards and train STM from them."
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
-for room in (prepare, pack, demo, preview, stats, train, evaluate, track, doctor):
+for room in (prepare, pack, audit, demo, preview, stats, train, evaluate, track, doctor):
     app.add_typer(room.app)
 app.add_typer(shards.app, name="shards")
 app.add_typer(weights.app, name="weights")

@@ -35,8 +35,8 @@ def stats(
 ) -> None:
     """Show objects, areas, motion and sizes of sets, and how far their distributions are apart."""
     from stmtrain.commands.progress import progress_bar
+    from stmtrain.report.plot import check_plot
     from stmtrain.report.statistics import (
-        check_plot,
         explanation,
         sets_table,
         statistics_table,

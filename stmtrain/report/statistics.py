@@ -7,11 +7,10 @@ from rich.box import SIMPLE_HEAD
 from rich.filesize import decimal
 from rich.table import Table
 
-from stmtrain.errors import UsageError
-from stmtrain.extras import require
-from stmtrain.files import whole_file, write_whole
+from stmtrain.files import write_whole
 from stmtrain.report.charts import histogram_chart, line_sample, spark_histogram
 from stmtrain.report.html import Markup, document, join, tag
+from stmtrain.report.plot import write_figure
 from stmtrain.statistics.compare import Difference, SetComparison, Summary
 from stmtrain.statistics.measure import STATISTICS, SetStatistics, Statistic
 
@@ -90,20 +89,7 @@ def write_plot(path: Path, comparison: SetComparison) -> None:
         _write_png(path, comparison)
 
 
-def check_plot(path: Path) -> None:
-    """Check early that :func:`write_plot` can write a file.
-
-    Raises:
-        UsageError: Its name ends in neither .png nor .html, or matplotlib is not installed.
-    """
-    if path.suffix.lower() not in (".png", ".html"):
-        raise UsageError(f"{path}: expected a name that ends in .png or .html; rename the plot")
-    if path.suffix.lower() == ".png":
-        require("matplotlib", "--plot FILE.png")
-
-
 def _write_png(path: Path, comparison: SetComparison) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = known_statistics(comparison)
@@ -122,8 +108,7 @@ def _write_png(path: Path, comparison: SetComparison) -> None:
     handles = [figure.axes[0].plot([], [], color=f"C{i}", label=name)[0]
                for i, name in enumerate(comparison.names)]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper left", ncols=len(comparison.names))
-    with whole_file(path) as file:
-        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
+    write_figure(path, figure)
 
 
 def statistics_page(comparison: SetComparison) -> str:

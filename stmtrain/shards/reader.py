@@ -136,6 +136,11 @@ class ShardSet:
             masks=dict(zip(masked, data[len(names) :], strict=True)),
         )
 
+    def read_frames(self, index: int, names: Sequence[str]) -> list[bytes]:
+        """Read some frames without their masks; arguments and errors as of :meth:`read_masks`."""
+        shard, row = self._record(index)
+        return shard.members(row, [f"{name}.jpg" for name in names])
+
     def read_masks(self, index: int, names: Sequence[str]) -> list[bytes]:
         """Read the masks of some frames without the frames.
 

@@ -82,6 +82,7 @@ def cases(
         Case(["preview", shards, "--save", str(tmp / "p.rrd")], "rerun"),
         Case(["preview", "--images", images, "--annotations", annotations], "prep"),
         Case(["preview", shards, "--as-trained", "0", "--batch-size", "1", "--size", "32"]),
+        Case(["audit", davis, shards, "--layout", "davis2017", "--fail-on", "never", *WORK]),
         Case(["stats", shards, "--plot", str(tmp / "s.html"), *WORK]),
         Case(["stats", shards, "--plot", str(tmp / "s.png"), *WORK], "log"),
         Case([*TRAIN, "--shards", shards, "--out", str(tmp / "run")]),
