@@ -144,3 +144,11 @@ def test_a_bar_on_a_terminal_shows_foreign_text() -> None:
     assert output.count(SHOWN) >= 2
     assert "PWN\x07" not in output
     assert "\x1b]" not in output
+
+
+@pytest.mark.parametrize("words", [[], ["prepare-coco"], ["prepare-coco", "--limit"]])
+def test_arguments_that_are_refused_control_nothing(words: list[str]) -> None:
+    done = CliRunner().invoke(cli.app, [*words, "x\x1b]0;PWN\x07\x9b2J"])
+    assert done.exit_code == 2
+    assert "x" in done.output
+    assert not set(done.output) & set("\x1b\x07\x9b")
