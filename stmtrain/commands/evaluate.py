@@ -12,12 +12,10 @@ from stmtrain.commands.options import (
     Json,
     Workers,
     inference_options,
-    named_videos,
     print_notes,
     share_options,
-    truth_set,
-    video_set,
 )
+from stmtrain.commands.video_options import named_videos, score_set, truth_set, video_set
 from stmtrain.errors import StmError, UsageError
 from stmtrain.processes import resolve_workers
 
@@ -96,7 +94,7 @@ def evaluate(
 
 
 @command(app, "score")
-@share_options(videos=truth_set)
+@share_options(videos=score_set)
 def score(
     context: typer.Context,
     videos: "VideoSet",
@@ -182,7 +180,7 @@ def _suggest_report(
 def _check_submission(console: "Console", path: Path, videos: "VideoSet", json: str | None) -> None:
     """Print one line per fault; any fault ends the command with exit code 1."""
     from stmtrain.commands.progress import progress_bar
-    from stmtrain.scoring.submission import check_submission
+    from stmtrain.scoring.submission import check_submission, count_masks
 
     with progress_bar(console, "check", "videos") as progress:
         faults = check_submission(path, videos, progress)
@@ -191,7 +189,7 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet", json: 
     write_json(json, {"file": str(path), "faults": list(faults)})
     if faults:
         raise StmError(f"{path}: {len(faults)} faults, listed above; write the zip again")
-    masks = sum(len(videos.protocol.exported(video)) for video in videos.videos)
+    masks = count_masks(videos)
     print_plain(
         console,
         f"{path}: {masks} masks of {len(videos.videos)} videos, as "

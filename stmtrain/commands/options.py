@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,6 @@ from stmtrain.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stmtrain.datasets.protocol import Protocol
-    from stmtrain.datasets.video_set import VideoSet
     from stmtrain.inference.options import Inference
 
 BACKBONES = ("resnet50", "resnet18", "resnest101")
@@ -55,6 +53,8 @@ def _splits() -> Iterable[str]:
         split for dataset in DATASETS.values() for split in (*dataset.splits, dataset.scored_split)
     )
 
+
+offer_splits = offer(_splits)
 
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
@@ -100,10 +100,10 @@ Year = Annotated[
     int,
     typer.Option(help="DAVIS year: 2016 or 2017.", autocompletion=offer(lambda: ("2016", "2017"))),
 ]
-Split = Annotated[str, typer.Option(help="Split: train, val, ...", autocompletion=offer(_splits))]
+Split = Annotated[str, typer.Option(help="Split: train, val, ...", autocompletion=offer_splits)]
 AnySplit = Annotated[
     str | None,
-    typer.Option(help="One split; else everything that has masks.", autocompletion=offer(_splits)),
+    typer.Option(help="One split; else everything that has masks.", autocompletion=offer_splits),
 ]
 Layout = partial(typer.Option, autocompletion=offer(_layouts))
 _Inference = partial(typer.Option, rich_help_panel="Inference")
@@ -126,17 +126,20 @@ def share_options(**builders: Callable[..., Any]) -> Callable[..., Callable[...,
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(function).parameters
+        plain = [name for name in own if name not in builders]
         shared = {name: inspect.signature(build).parameters for name, build in builders.items()}
 
         @functools.wraps(function)
         def wrapper(**values: Any) -> None:
-            for name, build in builders.items():
-                values[name] = build(**{option: values.pop(option) for option in shared[name]})
-            function(**values)
+            built = {
+                name: build(**{option: values[option] for option in shared[name]})
+                for name, build in builders.items()
+            }
+            function(**{name: values[name] for name in plain}, **built)
 
-        options = [parameter for name, parameter in own.items() if name not in builders]
+        options = [own[name] for name in plain]
         for parameters in shared.values():
-            options += parameters.values()
+            options += [parameter for name, parameter in parameters.items() if name not in plain]
         # Typer reads the options from here.
         vars(wrapper)["__signature__"] = inspect.Signature(options)
         wrapper.__annotations__ = {option.name: option.annotation for option in options}
@@ -187,123 +190,6 @@ def inference_options(
         )
     except OptionError as error:
         raise UsageError(f"--{error.option.replace('_', '-')}: {error.problem}") from None
-
-
-def video_set(
-    davis: Annotated[Path | None, typer.Option(help="DAVIS root (holds JPEGImages).")] = None,
-    youtube_vos: Annotated[
-        Path | None, typer.Option(help="Or a YouTube-VOS root (holds the splits).")
-    ] = None,
-    videos: Annotated[
-        Path | None, typer.Option(help="Or the root of any data set that pack-videos reads.")
-    ] = None,
-    shards: Annotated[str | None, typer.Option(help="Or packed videos: folder or URL.")] = None,
-    layout: Annotated[
-        str | None,
-        Layout(help="With --videos: its layout, such as davis2017; else it is recognised."),
-    ] = None,
-    year: Year = 2017,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Split: val, test-dev, ...; of YouTube-VOS: valid, train (public masks).",
-            autocompletion=offer(_splits),
-        ),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Score by davis2016, davis2017, youtube-vos, mose2, lvos, vost, sav or FILE.toml."
-        ),
-    ] = None,
-    as_meant: Annotated[
-        bool,
-        typer.Option("--as-meant", help="With --protocol: without the official code's faults."),
-    ] = False,
-) -> "VideoSet":
-    """Open the one set of videos that was named, with its frames.
-
-    Raises:
-        UsageError: None or several were named, or there is no such data set, year, split or
-            protocol.
-        DataError: The set is incomplete.
-    """
-    from stmtrain.datasets.dataset import DATASETS
-
-    rules = _rules(protocol, as_meant)
-    if rules is not None and layout is None and videos is not None:
-        named = rules.base or rules.name.removesuffix("-as-meant")
-        layout = named if named in DATASETS else None
-    opened = _open(davis, youtube_vos, videos, shards, layout, year, split)
-    return opened if rules is None else opened.scored_by(rules)
-
-
-def truth_set(**options: Any) -> "VideoSet":
-    """Open the one set that was named; with a protocol, its layout's masks without the frames.
-
-    Raises:
-        UsageError: As for :func:`video_set`.
-        DataError: The set is incomplete.
-    """
-    from stmtrain.datasets.truth import open_truth
-
-    rules = _rules(options["protocol"], options["as_meant"])
-    others = (options["davis"], options["youtube_vos"], options["shards"], options["layout"])
-    if rules is None or options["videos"] is None or any(other is not None for other in others):
-        return video_set(**options)
-    return open_truth(options["videos"], rules, options["split"])
-
-
-vars(truth_set)["__signature__"] = inspect.signature(video_set)
-
-
-def _rules(protocol: str | None, as_meant: bool) -> "Protocol | None":
-    from stmtrain.datasets.protocol import find_protocol
-
-    if protocol is None and as_meant:
-        raise UsageError("--as-meant: repairs the faults of a --protocol; name one")
-    return None if protocol is None else find_protocol(protocol, meant=as_meant)
-
-
-def _open(
-    davis: Path | None,
-    youtube_vos: Path | None,
-    videos: Path | None,
-    shards: str | None,
-    layout: str | None,
-    year: int,
-    split: str | None,
-) -> "VideoSet":
-    from stmtrain.datasets.packed import packed_set
-    from stmtrain.datasets.tree import AUTO, open_dataset
-    from stmtrain.shards.urls import parse_location
-
-    named = {"--davis": davis, "--youtube-vos": youtube_vos, "--videos": videos, "--shards": shards}
-    given = [name for name, value in named.items() if value is not None]
-    if len(given) != 1:
-        raise UsageError(
-            f"expected one of {', '.join(named)}, found {' and '.join(given) or 'none of them'}"
-        )
-    if davis is not None:
-        layout = f"davis{year}"
-    elif youtube_vos is not None:
-        layout = "youtube-vos"
-    root = davis or youtube_vos or videos
-    if root is not None:
-        return open_dataset(root, layout or AUTO).open(split)
-    if split is not None:
-        raise UsageError("--split: --shards has no splits; omit it")
-    return packed_set(parse_location(str(shards)))
-
-
-def named_videos(given: Mapping[str, Any]) -> list[str]:
-    """Return the options of :func:`video_set` as the user wrote them, from all of a command's."""
-    words = []
-    for name in inspect.signature(video_set).parameters:
-        value = given.get(name)
-        if value is not None and (name != "year" or given.get("davis") is not None):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return words
 
 
 def print_notes(console: "Console", notes: Sequence[str], most: int = 8) -> None:

@@ -46,6 +46,7 @@ _by_split = ImageTree("{split}/JPEGImages/{video}", "{split}/Annotations/{video}
 _mose = partial(
     Dataset,
     form=_by_split,
+    server=protocol.MOSE_2,
     scored_split="valid",
     licence="CC BY-NC-SA 4.0",
     url="https://github.com/henghuiding/MOSE-api",
@@ -56,6 +57,7 @@ _mose_v2 = (("train/JPEGImages", 3666), ("valid/JPEGImages", 433))
 _lvos = partial(
     Dataset,
     form=_by_split,
+    server=protocol.LVOS,
     licence="annotations CC BY 4.0, data for non-commercial research",
     url="https://lingyihongfd.github.io/lvos.github.io",
 )
@@ -183,6 +185,7 @@ _BENCHMARKS = (
             overlaps=True,
         ),
         signs("sav_*/JPEGImages_24fps/*/*.jpg", "sav_*/Annotations_6fps/*/*/*.png"),
+        server=protocol.SAV,
         scored_split="val",
     ),
     _ytvis(

@@ -27,6 +27,7 @@ class Dataset:
         form: How frames and masks lie on disk.
         signs: By what it is recognised; None if only its name chooses it.
         protocol: How its results are exported and scored; None if its masks decide that.
+        server: The protocol whose zip is exported if there is no ``protocol``.
         licence: Of the masks, as far as its authors state it.
         url: Where it comes from.
         splits: The splits it may have; empty if these are the folders of the root.
@@ -45,6 +46,7 @@ class Dataset:
     form: Form
     signs: Signs | None = None
     protocol: Protocol | None = None
+    server: Protocol | None = None
     licence: str = ""
     url: str = ""
     splits: tuple[str, ...] = ()
@@ -150,6 +152,8 @@ class Dataset:
                 "found none; paint the objects in the first mask of each video"
             )
         protocol = LATE_OBJECTS if any(video.first_seen for video in known) else OWN_VIDEOS
+        if self.server is not None:
+            protocol = protocol.exporting_as(self.server)
         left_out = {n: "no mask shows an object" for n, video in learned.items() if video is None}
         return VideoSet(title, known, protocol, notes, asked, left_out=left_out)
 

@@ -63,10 +63,10 @@ def open_objects(name: str, frames: Path, masks: Path, *, dense: bool = False) -
     if dense and gaps and gaps[len(gaps) // 2] == 1:
         objects.update((frame, {}) for frame in paths if frame not in objects)
     in_time = {frame: objects[frame] for frame in paths if frame in objects}
-    return Video(name, paths, in_time, id_map=_labels(folders), sources=tuple(sources))
+    return Video(name, paths, in_time, id_map=label_folders(folders), sources=tuple(sources))
 
 
-def _labels(folders: Sequence[str]) -> dict[ObjectId, int]:
+def label_folders(folders: Sequence[str]) -> dict[ObjectId, int]:
     """Map folders of objects to ids: by number if all are called by distinct numbers."""
     numbers = [int(name) for name in folders if name.isascii() and name.isdecimal()]
     if len(set(numbers)) < len(folders):

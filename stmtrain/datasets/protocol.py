@@ -88,6 +88,7 @@ class Protocol:
         False, "Whether only frames that are required of an object are exported."
     )
     zip_prefix: str = setting("", "Folder of the videos in the zip that the server takes.")
+    zip_folders: bool = setting(False, "Whether each object has a folder of its own in it.")
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.measures if name not in MEASURES]
@@ -116,6 +117,11 @@ class Protocol:
             return tuple(video.frames)
         wanted = {name for names in video.required.values() for name in names}
         return tuple(name for name in video.frames if name in wanted)
+
+    def exporting_as(self, other: "Protocol") -> "Protocol":
+        """Return these rules of scoring with what another protocol exports."""
+        fields = ("required_only", "zip_prefix", "zip_folders")
+        return replace(self, **{name: getattr(other, name) for name in fields})
 
     def scored_frames(self, video: VideoSource) -> dict[int, tuple[str, ...]]:
         """Return object id to the names of the frames in which it is scored, in time order.
@@ -202,6 +208,7 @@ LVOS = Protocol(
     names="davis",
     seen_unseen=True,
     rounded_v=True,
+    zip_prefix="Annotations/",
 )
 VOST = Protocol(
     name="vost",
@@ -219,6 +226,7 @@ SAV = Protocol(
     before_seen=False,
     missing_video="leave out",
     void="object",
+    zip_folders=True,
 )
 OWN_VIDEOS = Protocol(name="own", sparse=True, measures=_DAVIS, names="davis")
 """Of videos without a benchmark."""

@@ -20,6 +20,7 @@ from stmtrain.datasets.files import (
     some,
     video_folders,
 )
+from stmtrain.datasets.image_tree import label_folders
 from stmtrain.datasets.protocol import Protocol
 from stmtrain.datasets.video import Video
 from stmtrain.datasets.video_set import VideoSet
@@ -212,21 +213,35 @@ def _seen_categories(root: Path) -> set[str] | None:
 def _sav(root: Path, split: str, protocol: Protocol) -> VideoSet:
     """Read a folder per object as a binary video each; other trees have one per video."""
     folder = root / split if (root / split).is_dir() else root / f"sav_{split}"
-    masks = next((p for p in (folder, root) if (p / "Annotations_6fps").is_dir()), None)
+    places = [folder / "Annotations_6fps", root / "Annotations_6fps", root / "Annotations"]
+    if not any(root.glob("Annotations*")) and not any(root.glob("*/Annotations*")):
+        places.append(root)
+    masks = next((path for path in places if _has_folders(path)), None)
     if masks is None:
         return _folders(root, split, replace(protocol, objects="seen"))
-    listed = masks / f"{folder.name}.txt"
-    masks = masks / "Annotations_6fps"
+    listed = masks.parent / f"{folder.name}.txt"
     names = list_names(listed) if listed.is_file() else video_folders(masks)
 
     def objects(video: str) -> list[Video]:
         found = video_folders(find_folder(masks, plain_name(video, str(listed))))
         if not found:
             raise DataError(f"{masks / video}: expected a folder per object, found none; add them")
-        return [_video(f"{video}/{i}", masks / video / i, binary=True) for i in found]
+        labels = label_folders(found)
+        one = [_video(f"{video}/{i}", masks / video / i, binary=True) for i in found]
+        return [
+            replace(v, first_seen={labels[i]: next(iter(v.masks))})
+            for i, v in zip(found, one, strict=True)
+        ]
 
     videos = tuple(video for found in list_all(names, objects) for video in found)
     return VideoSet("", videos, protocol, split=folder.name)
+
+
+def _has_folders(masks: Path) -> bool:
+    """Tell whether the first video of a folder has folders of objects, not masks."""
+    videos = video_folders(masks) if masks.is_dir() else []
+    first = [masks / name for name in videos[:1]]
+    return any(video_folders(path) and not any(path.glob("*.png")) for path in first)
 
 
 _READERS: Mapping[str, Callable[[Path, str, Protocol], VideoSet]] = {

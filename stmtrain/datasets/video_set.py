@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from stmtrain.datasets.protocol import Protocol
+from stmtrain.datasets.protocol import PROTOCOLS, Protocol
 from stmtrain.datasets.video import VideoSource
 from stmtrain.images.masks import ids_present
 from stmtrain.shards.sample import canonical_json
@@ -42,10 +42,9 @@ class VideoSet:
     unseen: frozenset[tuple[str, int]] | None = None
 
     def scored_by(self, rules: Protocol) -> "VideoSet":
-        """Return the set with other rules of scoring; what is exported stays."""
-        own = self.protocol
-        kept = replace(rules, required_only=own.required_only, zip_prefix=own.zip_prefix)
-        return replace(self, protocol=kept)
+        """Return the set with other rules; one's own rules leave what is exported as it is."""
+        own = rules.base not in PROTOCOLS and rules.tree == "folders"
+        return replace(self, protocol=rules.exporting_as(self.protocol) if own else rules)
 
     @property
     def frames(self) -> int:

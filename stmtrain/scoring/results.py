@@ -29,7 +29,8 @@ def read_result(
     """Read one result mask as it is scored.
 
     In a binary video every non-zero pixel is object 1. In a video of one object, a mask of 0 and
-    255 shows that object too, unless the data set lists its objects.
+    255 shows that object too, unless the data set lists its objects. Objects that have a folder
+    each in the ground truth may be ids in one mask of the video in the results.
 
     Args:
         results: The folder of results.
@@ -46,13 +47,15 @@ def read_result(
         DataError: The file is unreadable, not a label map, or of the wrong size, or has several
             objects in the folder of one.
     """
-    path = results / video.name / f"{frame_name}.png"
+    path, label = _place(results, video, frame_name)
     mask = decode_mask(read_file(path, "write it again"), str(path))
     if mask.shape != shape:
         raise DataError(
             f"{path}: expected {shape[1]}x{shape[0]} pixels like the ground truth, found "
             f"{mask.shape[1]}x{mask.shape[0]}; save results at the video's own size"
         )
+    if label is not None:
+        mask = np.where(mask == label, mask, 0).astype(np.uint8)
     if video.binary:
         if objects == "folders" and (mask[mask > 0] != mask.max()).any():
             raise DataError(
@@ -64,6 +67,15 @@ def read_result(
     if scaled and is_binary(mask):
         mask[mask == VOID] = object_ids[0]
     return mask
+
+
+def _place(results: Path, video: VideoSource, frame_name: str) -> tuple[Path, int | None]:
+    """Return the file of a result, and the id in it if it is a mask of all objects."""
+    own = results / video.name / f"{frame_name}.png"
+    shared = results / folder_of(video) / own.name
+    if shared == own or own.exists() or not shared.exists():
+        return own, None
+    return shared, next(iter(video.first_seen))
 
 
 def missing_videos(results: Path, videos: Sequence[VideoSource], protocol: Protocol) -> list[str]:
@@ -115,7 +127,10 @@ def extra_folders(results: Path, videos: Sequence[VideoSource]) -> Iterator[str]
 
 
 def extra_files(results: Path, video: VideoSource) -> Iterator[str]:
-    """Note PNG files that are named like none of the frames."""
+    """Note PNG files that are named like none of the frames, and masks of all objects."""
+    label = _place(results, video, next(reversed(list(video.frames))))[1]
+    if label is not None:
+        yield f"{video.name}: is id {label} in masks of all objects, where none can overlap"
     stems = sorted(path.stem for path in (results / video.name).glob("*.png"))
     extra = [stem for stem in stems if stem not in video.frames and not stem.startswith(".")]
     if extra:
@@ -131,6 +146,8 @@ def _folders(videos: Collection[VideoSource]) -> set[str]:
 def _check_frames(folder: Path, video: VideoSource, protocol: Protocol) -> None:
     """Refuse a video without a result for every scored frame."""
     names = in_order(video, protocol.scored_frames(video))
+    if "/" in video.name and not folder.is_dir() and any(folder.parent.glob("*.png")):
+        folder = folder.parent
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     missing = [name for name in names if f"{name}.png" not in present]
     if missing:

@@ -7,7 +7,7 @@ the ground truth does not have counts as background, and a note reports it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stmtrain.datasets.dataset import find_dataset
-from stmtrain.datasets.files import some
-from stmtrain.datasets.protocol import Protocol
+from stmtrain.datasets.protocol import Protocol, find_protocol
+from stmtrain.datasets.truth import open_truth
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.masks import VOID, areas
 from stmtrain.processes import Progress, map_unordered
 from stmtrain.scoring.metrics import NOTHING, Measures, Rule, measure
+from stmtrain.scoring.notes import object_notes, set_notes, smooth_truth, unknown_in_words
 from stmtrain.scoring.results import (
     extra_files,
     extra_folders,
@@ -32,7 +33,7 @@ from stmtrain.scoring.results import (
     missing_videos,
     read_result,
 )
-from stmtrain.scoring.scores import VOID_RULES, ObjectScore, Scores
+from stmtrain.scoring.scores import ObjectScore, Scores
 
 _MISSING = {
     "zero": "no folder of results: its objects count 0 in J and F",
@@ -58,6 +59,8 @@ def score(
     dataset: str = "davis2017",
     split: str | None = None,
     *,
+    protocol: str | None = None,
+    as_meant: bool = False,
     workers: int = 1,
 ) -> Scores:
     """Score a folder of result masks against a data set, as ``stm score`` does.
@@ -68,20 +71,27 @@ def score(
         dataset: ``davis2016``, ``davis2017``, ``youtube-vos``, ...: a name in
             :data:`stmtrain.datasets.dataset.DATASETS`.
         split: Part of the data set; by default the one that is usually evaluated.
+        protocol: ``mose2``, ``lvos``, ...: a name in
+            :data:`stmtrain.datasets.protocol.PROTOCOLS`, or a TOML file. Its layout is used instead
+            of that of ``dataset``, and frames need not be there.
+        as_meant: Leave out the faults of the protocol's official code.
         workers: Processes; the scores do not depend on it.
 
     Returns:
         The scores, each in [0, 1]: ``j_and_f``, ``j.mean``, ``f.mean``, and those of every object.
 
     Raises:
-        UsageError: The data set or split is unknown.
+        UsageError: The data set, split or protocol is unknown.
         DataError: A scored frame has no result or no ground truth, or a file is damaged.
 
     Example:
         >>> score("results", "DAVIS", "davis2017", "val").j_and_f  # doctest: +SKIP
         0.818
     """
-    videos = find_dataset(dataset).open(Path(root), split)
+    if protocol is None:
+        videos = find_dataset(dataset).open(Path(root), split)
+    else:
+        videos = open_truth(Path(root), find_protocol(protocol, meant=as_meant), split)
     return score_results(Path(results), videos, workers)
 
 
@@ -134,35 +144,16 @@ def score_results(
         missing=dict.fromkeys(missing, _MISSING.get(protocol.missing_video, "")),
         unseen=videos.unseen,
     )
-    notes = [*_notes(results, found, counted), *extra_folders(results, listed), *videos.notes]
-    return replace(found, notes=(*notes, *_smooth_truth(videos)))
-
-
-def _smooth_truth(videos: VideoSet) -> Iterator[str]:
-    """Name the videos whose masks are thresholded; the first mask stands for all."""
-    smooth = [v.name for v in videos.videos if v.masks and v.is_smooth(next(iter(v.masks)))]
-    if smooth:
-        yield f"ground truth with smooth edges, thresholded at half: {some(smooth)}"
-
-
-def _notes(results: Path, found: Scores, counted: Sequence[VideoScore]) -> Iterator[str]:
-    """Note what a reader must know to believe the numbers, before details of single videos."""
-    for name, what in found.missing.items():
-        yield f"MISSING {name}: {what}"
-    if all(value == 1 for one in found.objects for value in (*one.j_values, *one.f_values)):
-        yield (
-            f"every scored mask equals the ground truth; check that {results} holds the masks of "
-            "a method, not the annotations"
-        )
-    void_frames = sum(video_score.void_frames for video_score in counted)
-    if void_frames:
-        yield f"void in {void_frames} scored frames: {VOID_RULES[found.rules.void]}"
-    for name, why in found.unscored.items():
-        yield f"{name}: not scored, {why}"
-    if found.rules.short_decay and any(len(one.frames) > 256 for one in found.objects):
-        yield "decay of more than 256 frames is wrong, as in the official code; see --as-meant"
-    for video_score in counted:
-        yield from video_score.notes
+    return replace(
+        found,
+        notes=(
+            *set_notes(results, found, sum(video_score.void_frames for video_score in counted)),
+            *(note for video_score in counted for note in video_score.notes),
+            *extra_folders(results, listed),
+            *videos.notes,
+            *smooth_truth(videos),
+        ),
+    )
 
 
 def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoScore:
@@ -195,9 +186,9 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
         if np.count_nonzero(predicted) != covered and protocol.objects != "seen":
             present = np.flatnonzero(areas(predicted)).tolist()
             unknown_ids.update(set(present) - {0, *object_ids})
-    notes = list(_object_notes(video, object_ids, scored, measured, protocol))
+    notes = list(object_notes(video, object_ids, scored, measured, protocol))
     if unknown_ids:
-        notes.append(f"{video.name}: {_unknown_in_words(unknown_ids, object_ids)}")
+        notes.append(f"{video.name}: {unknown_in_words(unknown_ids, object_ids)}")
     notes.extend(extra_files(results, video))
     objects = []
     for object_id, values in sorted(measured.items()):
@@ -272,36 +263,3 @@ def _ids(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], protocol: Proto
     counts = areas(truth) + areas(predicted)
     ids: list[int] = (np.flatnonzero(counts[1:]) + 1).tolist()
     return [i for i in ids if i != VOID or protocol.void == "object"]
-
-
-def _object_notes(
-    video: VideoSource,
-    object_ids: Sequence[int],
-    scored: Mapping[int, object],
-    measured: Mapping[int, Sequence[Measures]],
-    protocol: Protocol,
-) -> Iterator[str]:
-    """Note the objects that are not scored, and those that no true mask shows."""
-    for object_id in sorted(set(object_ids) - set(scored)):
-        yield f"{video.name}: object {object_id} is not scored, no frame that counts has its mask"
-    never = [i for i, values in measured.items() if not any(v.true_area for v in values)]
-    if never and protocol.objects == "seen":
-        yield f"{video.name}: {_listed(never)} are not scored, no scored true mask shows them"
-    elif never and protocol.objects in ("numbered", "listed"):
-        yield (
-            f"{video.name}: no scored true mask shows {_listed(never)}; they count 1 where the "
-            "result does not show them either"
-        )
-
-
-def _unknown_in_words(frames_of: Counter[int], object_ids: Sequence[int]) -> str:
-    """Describe ids that are not object ids, given the number of frames that have each."""
-    return (
-        f"{_listed(sorted(frames_of))} in up to {max(frames_of.values())} frames are none of its "
-        f"object ids ({', '.join(map(str, object_ids))}) and count as background"
-    )
-
-
-def _listed(ids: Sequence[int], most: int = 8) -> str:
-    more = ", ..." if len(ids) > most else ""
-    return ", ".join(map(str, ids[:most])) + more

@@ -1,26 +1,30 @@
 """The zip for a benchmark's server: written from results, and checked before it is submitted.
 
-YouTube-VOS expects ``Annotations/<video>/<frame>.png`` of the frames that ``meta.json`` lists;
-DAVIS (test-dev, test-challenge) expects ``<video>/<frame>.png`` of every frame. A server that finds
-something else gives a score of zero, or fails hours later without a reason. A zip to check is
-untrusted: it is never extracted, and no member is read unless its size is that of a mask. Free of
-torch.
+YouTube-VOS expects ``Annotations/<video>/<frame>.png`` of the frames that ``meta.json`` lists, LVOS
+of every frame; DAVIS (test-dev, test-challenge) and MOSE expect ``<video>/<frame>.png`` of every
+frame; SA-V, whose evaluation runs locally, ``<video>/<object>/<frame>.png`` of those with true
+masks. A server that finds something else gives a score of zero, or fails hours later without a
+reason. A zip to check is untrusted: it is never extracted, and no member is read unless its size is
+that of a mask. Free of torch.
 """
 
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from stmtrain.datasets.files import some
+from stmtrain.datasets.protocol import given_ids
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError, UsageError
 from stmtrain.files import open_regular, read_file, whole_file
 from stmtrain.images.decode import decode_mask
+from stmtrain.images.encode import encode_mask
 from stmtrain.images.masks import areas
 from stmtrain.images.png import png_header
 from stmtrain.processes import Progress
@@ -56,12 +60,55 @@ def write_submission(path: Path, results: Path, videos: VideoSet) -> None:
     """
     # Stored, not deflated: PNGs are compressed already.
     with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for video in sorted(videos.videos, key=lambda video: video.name):
-            for frame in videos.protocol.exported(video):
-                info = zipfile.ZipInfo(_member(videos, video.name, frame), _TIME)
+        for folder in sorted(_folders(videos), key=lambda folder: folder.name):
+            for frame in folder.frames:
+                info = zipfile.ZipInfo(_member(videos, folder.name, frame), _TIME)
                 info.external_attr, info.create_system = _MODE, _UNIX
-                mask = results / video.name / f"{frame}.png"
-                archive.writestr(info, read_file(mask, "evaluate this video again"))
+                archive.writestr(info, _read_result(results, folder, frame))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of masks in the zip: of a video, or of one object of it.
+
+    Attributes:
+        name: Its name, without the prefix.
+        video: The video.
+        frames: Names of the masks.
+        object_id: The object in the video's label maps, if the folder is of one.
+    """
+
+    name: str
+    video: VideoSource
+    frames: tuple[str, ...]
+    object_id: int | None = None
+
+
+def _folders(videos: VideoSet) -> Iterator[_Folder]:
+    """Yield the folders that a zip has."""
+    for video in videos.videos:
+        if not videos.protocol.zip_folders:
+            yield _Folder(video.name, video, videos.protocol.exported(video))
+            continue
+        # Folders of objects are called as in the data set; those of SA-V are numbered from 000.
+        named = getattr(video, "id_map", {}) or {f"{i - 1:03d}": i for i in given_ids(video)}
+        for name, object_id in named.items():
+            yield _Folder(f"{video.name}/{name}", video, tuple(video.masks), object_id)
+
+
+def count_masks(videos: VideoSet) -> int:
+    """Return how many masks the zip of a set has."""
+    return sum(len(folder.frames) for folder in _folders(videos))
+
+
+def _read_result(results: Path, folder: _Folder, frame: str) -> bytes:
+    """Return the PNG of a result; of one object, if the folder is of one."""
+    own = results / folder.name / f"{frame}.png"
+    if folder.object_id is None or own.exists():
+        return read_file(own, "evaluate this video again")
+    path = results / folder.video.name / own.name
+    mask = decode_mask(read_file(path, "evaluate this video again"), str(path))
+    return encode_mask((mask == folder.object_id).view(np.uint8))
 
 
 def check_submission(path: Path, videos: VideoSet, progress: Progress | None = None) -> list[str]:
@@ -90,31 +137,33 @@ def check_submission(path: Path, videos: VideoSet, progress: Progress | None = N
 
 
 def _faults(archive: zipfile.ZipFile, videos: VideoSet, progress: Progress | None) -> Iterator[str]:
-    masks, misplaced = _find_masks(archive.infolist(), videos)
+    folders = list(_folders(videos))
+    masks, misplaced = _find_masks(archive.infolist(), videos, folders)
     yield from misplaced
-    for number, video in enumerate(videos.videos, start=1):
-        expected = videos.protocol.exported(video)
-        yield from _video_faults(archive, masks[video.name], video, expected)
+    for number, folder in enumerate(folders, start=1):
+        yield from _folder_faults(archive, masks[folder.name], folder)
         if progress is not None:
-            progress(number, len(videos.videos), video.name)
+            progress(number, len(folders), folder.name)
 
 
 def _find_masks(
-    infos: Sequence[zipfile.ZipInfo], videos: VideoSet
+    infos: Sequence[zipfile.ZipInfo], videos: VideoSet, expected: Sequence[_Folder]
 ) -> tuple[dict[str, dict[str, zipfile.ZipInfo]], list[str]]:
-    """Return the masks by video and frame, and the faults of all other members.
+    """Return the masks by folder and frame, and the faults of all other members.
 
     Masks in a wrong folder are found too, and reported once per folder.
     """
-    exported = {video.name: set(videos.protocol.exported(video)) for video in videos.videos}
-    expected_folder = PurePosixPath(_member(videos, "x", "y")).parts[:-2]
+    exported = {folder.name: set(folder.frames) for folder in expected}
+    expected_folder = PurePosixPath(videos.protocol.zip_prefix).parts
+    depth = 2 if videos.protocol.zip_folders else 1
     masks: dict[str, dict[str, zipfile.ZipInfo]] = {name: {} for name in exported}
     faults: list[str] = []
     folders: Counter[tuple[str, ...]] = Counter()
     other_videos: Counter[str] = Counter()
     for info in infos:
         path = PurePosixPath(info.filename)
-        folder, video = path.parts[:-2], path.parent.name
+        above = path.parts[:-1]
+        folder, video = above[:-depth], "/".join(above[-depth:])
         fault = _name_fault(info.filename, path)
         if fault is None and info.is_dir():
             continue
@@ -122,7 +171,7 @@ def _find_masks(
             if path.suffix == ".png" and video not in exported and folder == expected_folder:
                 other_videos[video] += 1  # one fault for the video, not one for each frame
                 continue
-            fault = _mask_name_fault(path, exported, masks, videos.dataset)
+            fault = _mask_name_fault(path, video, exported, masks, videos.dataset)
         if fault is not None:
             faults.append(fault)
             continue
@@ -152,12 +201,13 @@ def _name_fault(name: str, path: PurePosixPath) -> str | None:
 
 def _mask_name_fault(
     path: PurePosixPath,
+    video: str,
     exported: Mapping[str, Collection[str]],
     masks: Mapping[str, Collection[str]],
     dataset: str,
 ) -> str | None:
     """Return why a file is not an expected mask, by its name."""
-    video, frame = path.parent.name, path.stem
+    frame = path.stem
     if path.suffix != ".png" or video not in exported:
         return f"{path}: is not a mask of a video of {dataset}; remove it"
     if frame in masks[video]:
@@ -167,21 +217,18 @@ def _mask_name_fault(
     return None
 
 
-def _video_faults(
-    archive: zipfile.ZipFile,
-    masks: Mapping[str, zipfile.ZipInfo],
-    video: VideoSource,
-    expected: Sequence[str],
+def _folder_faults(
+    archive: zipfile.ZipFile, masks: Mapping[str, zipfile.ZipInfo], folder: _Folder
 ) -> Iterator[str]:
-    missing = [frame for frame in expected if frame not in masks]
-    if len(missing) == len(expected):
-        yield f"{video.name}: is missing, with {len(missing)} frames; add it"
+    missing = [frame for frame in folder.frames if frame not in masks]
+    if len(missing) == len(folder.frames):
+        yield f"{folder.name}: is missing, with {len(missing)} frames; add it"
         return
     if missing:
-        yield f"{video.name}: {len(missing)} frames are missing: {some(missing)}; add them"
-    size = video.original_size()
-    ids = {0}.union(*given_objects(video)[0].values())
-    for frame in expected:
+        yield f"{folder.name}: {len(missing)} frames are missing: {some(missing)}; add them"
+    size = folder.video.original_size()
+    ids = None if folder.object_id else {0}.union(*given_objects(folder.video)[0].values())
+    for frame in folder.frames:
         if frame in masks:
             fault = _mask_fault(archive, masks[frame], size, ids)
             if fault is not None:
@@ -189,9 +236,12 @@ def _video_faults(
 
 
 def _mask_fault(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int], ids: set[int]
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: tuple[int, int], ids: set[int] | None
 ) -> str | None:
-    """Read one mask and return its fault; its header is checked before any pixel is inflated."""
+    """Read one mask and return its fault; its header is checked before any pixel is inflated.
+
+    ``ids`` are those that it may have; None for one object, which may have any value.
+    """
     name = info.filename
     try:
         data = _read_member(archive, info, most=2 * size[0] * size[1] + (1 << 20))
@@ -205,13 +255,18 @@ def _mask_fault(
             f"{name}: has {header.width}x{header.height} pixels, expected {size[1]}x{size[0]} like "
             "the video's frames; save it at the original size"
         )
-    if not header.palette:
+    if not header.palette and ids is not None:
         return f"{name}: is not a palette PNG (mode P); save ids as palette indices"
     try:
         mask = decode_mask(data, name)
     except DataError as error:
         return str(error)
-    wrong = sorted(set(np.flatnonzero(areas(mask)).tolist()) - ids)
+    found = set(np.flatnonzero(areas(mask)).tolist())
+    if ids is None:
+        if len(found - {0}) > 1:
+            return f"{name}: has several values, expected one object; write one file for each"
+        return None
+    wrong = sorted(found - ids)
     if wrong:
         return (
             f"{name}: has ids {', '.join(map(str, wrong[:8]))}, expected those of the given masks: "

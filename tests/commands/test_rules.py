@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 import cli
-from stmtrain.commands import options
+from stmtrain.commands import video_options
 from stmtrain.commands.options import BACKBONES, PRECISIONS
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.inference.options import Inference
@@ -162,6 +162,6 @@ def test_what_is_offered_in_one_command_is_offered_in_all(option: str) -> None:
 
 def test_the_options_of_the_videos_are_repeated_as_they_were_given() -> None:
     given = {"davis": "a b", "year": 2016, "videos": None, "results": "r", "split": "val"}
-    words = options.named_videos(given)
+    words = video_options.named_videos(given)
     assert words == ["--davis", "a b", "--year", "2016", "--split", "val"]
-    assert options.named_videos({"videos": "v", "year": 2017}) == ["--videos", "v"]
+    assert video_options.named_videos({"videos": "v", "year": 2017}) == ["--videos", "v"]

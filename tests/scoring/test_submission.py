@@ -338,3 +338,102 @@ def test_a_pipe_is_no_zip(test_dev: VideoSet, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.zip")
     with pytest.raises(DataError, match=r"x.zip: expected a zip \(Is a pipe"):
         check_submission(tmp_path / "x.zip", test_dev)
+
+
+def with_frames(root: Path, folder: str, names: list[str]) -> None:
+    """Draw a video's frames."""
+    (root / folder).mkdir(parents=True)
+    frame = Image.new("RGB", (SIZE[1], SIZE[0]))
+    for name in names:
+        frame.save(root / folder / f"{name}.jpg")
+
+
+@pytest.mark.parametrize(
+    ("layout", "protocol", "prefix"),
+    [
+        ("lvos-v2", "lvos", "Annotations/"),
+        ("mose-v2", "mose2", ""),
+        ("lvos-v1", None, "Annotations/"),
+    ],
+)
+def test_the_zip_of_each_server(
+    layout: str, protocol: str | None, prefix: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "tree"
+    split = "val" if layout.startswith("lvos") else "valid"
+    names = [f"{i:08d}" for i in (1, 6, 11)]
+    for video in ("0a1b2c3d", "ffff0000"):
+        with_frames(root, f"{split}/JPEGImages/{video}", names)
+        mask = np.zeros(SIZE, np.uint8)
+        mask[5:20, 5:20] = 3
+        (root / split / "Annotations" / video).mkdir(parents=True)
+        (root / split / "Annotations" / video / f"{names[0]}.png").write_bytes(encode_mask(mask))
+    videos = find_dataset(layout).open(root, split)
+    right = tmp_path / "right.zip"
+    write_submission(right, write_results(tmp_path / "results", videos), videos)
+    assert set(members(right)) == {
+        f"{prefix}{video}/{name}.png" for video in ("0a1b2c3d", "ffff0000") for name in names
+    }
+    words = ["score", "--videos", str(root), "--layout", layout, "--split", split]
+    words += ["--protocol", protocol] if protocol else []
+    check = [*words, "--check-submission"]
+    done = CliRunner().invoke(cli.app, [*check, str(right)])
+    assert done.exit_code == 0, done.output
+    wrong = zipped(tmp_path / "wrong.zip", {f"x/{n}": data for n, data in members(right).items()})
+    assert CliRunner().invoke(cli.app, [*check, str(wrong)]).exit_code == 1
+
+
+def test_objects_of_sav_have_a_folder_each(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    with_frames(root, "sav_val/JPEGImages_24fps/sav_1", [f"{i:05d}" for i in range(9)])
+    label = np.zeros(SIZE, np.uint8)
+    label[5:20, 5:20], label[5:20, 30:40] = 2, 4
+    for folder, object_id in (("001", 1), ("003", 3)):
+        own = root / "sav_val/Annotations_6fps/sav_1" / folder
+        own.mkdir(parents=True)
+        for name in ("00000", "00004", "00008"):
+            (own / f"{name}.png").write_bytes(encode_mask((label == object_id + 1).view(np.uint8)))
+    videos = find_dataset("sav-val").open(root, "val")
+    (video,) = videos.videos
+    ids = {folder: video.id_map[folder] for folder in ("001", "003")}  # type: ignore[attr-defined]
+    results = tmp_path / "results"
+    (results / "sav_1").mkdir(parents=True)
+    for name in video.frames:
+        mask = sum(i * (label == int(folder) + 1) for folder, i in ids.items())
+        (results / "sav_1" / f"{name}.png").write_bytes(encode_mask(mask.astype(np.uint8)))
+    path = tmp_path / "sav.zip"
+    write_submission(path, results, videos)
+    found = members(path)
+    assert set(found) == {
+        f"sav_1/{folder}/{name}.png"
+        for folder in ("001", "003")
+        for name in ("00000", "00004", "00008")
+    }
+    truth = root / "sav_val/Annotations_6fps"
+    for name, data in found.items():
+        np.testing.assert_array_equal(
+            np.array(Image.open(io.BytesIO(data))), np.array(Image.open(truth / name))
+        )
+    assert check_submission(path, videos) == []
+    two = encode_mask(np.where(label == 2, 1, label))
+    wrong = zipped(tmp_path / "wrong.zip", {**found, "sav_1/003/00004.png": two})
+    (fault,) = check_submission(wrong, videos)
+    assert (
+        fault
+        == "sav_1/003/00004.png: has several values, expected one object; write one file for each"
+    )
+    del found["sav_1/001/00004.png"]
+    (fault,) = check_submission(zipped(wrong, found), videos)
+    assert fault.startswith("sav_1/001: 1 frames are missing: 00004")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "unzipped")
+    for folder in (tmp_path / "unzipped", results):
+        words = ["score", "--videos", str(root), "--protocol", "sav", "--results", str(folder)]
+        done = CliRunner().invoke(cli.app, [*words, "--json", str(tmp_path / "s.json")])
+        assert done.exit_code == 0, done.output
+        scores = json.loads((tmp_path / "s.json").read_text())
+        assert scores["global"]["J&F"] == 1
+        assert [one["object_id"] for one in scores["objects"]] == ["001", "003"]
+        assert ("sav_1/003: is id 3 in masks of all" in "\n".join(scores["notes"])) == (
+            folder == results
+        )
