@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmdata.commands.preview_options import (
+    PROTOCOLS,
     AsTrained,
     Choice,
     Recipe,
@@ -18,7 +19,7 @@ from stmdata.commands.preview_options import (
     which_clips,
 )
 from stmtrain.commands.command import command, open_console, print_plain
-from stmtrain.commands.options import CacheFolder, CacheSize, share_options
+from stmtrain.commands.options import CacheFolder, CacheSize, offer, share_options
 from stmtrain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ def preview(
         bool, typer.Option("--still", help="Print frames in a terminal too, do not play them.")
     ] = False,
     protocol: Annotated[
-        str | None, typer.Option(help="Of pictures: kitty, iterm2, blocks, blocks256, digits.")
+        str | None,
+        typer.Option(
+            help="Of pictures: kitty, iterm2, blocks, blocks256 or digits.",
+            autocompletion=offer(lambda: PROTOCOLS),
+        ),
     ] = None,
     cache: CacheFolder = None,
     cache_size: CacheSize = 50.0,

@@ -10,6 +10,10 @@ import typer
 from stmdata.commands.options import clip_recipes
 from stmtrain.commands.options import offer, train_recipes
 
+WORST = ("small", "motion", "occlusion", "vanish")
+PROTOCOLS = ("kitty", "iterm2", "blocks", "blocks256", "digits")
+"""Repeated here, because their own modules import NumPy and a shell completes at once."""
+
 _Trained = partial(typer.Option, rich_help_panel="As trained")
 _Still = partial(typer.Option, rich_help_panel="From still images, before anything is prepared")
 _Recipe = partial(typer.Option, rich_help_panel="Recipe, as trained or from still images")
@@ -34,7 +38,7 @@ def which_clips(
         str | None,
         typer.Option(
             help="The hardest clips first: small, motion, occlusion or vanish.",
-            autocompletion=offer(lambda: ("small", "motion", "occlusion", "vanish")),
+            autocompletion=offer(lambda: WORST),
         ),
     ] = None,
     limit: Annotated[

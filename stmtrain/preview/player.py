@@ -83,16 +83,15 @@ def play(clips: Clips, console: Console, protocol: Protocol, keyboard: Keyboard)
         protocol: How pictures are shown.
         keyboard: Keys; it has taken the terminal over.
     """
-    screen, state, due = _Screen(clips, console, protocol), State(), time.monotonic()
+    screen, state, due = _Screen(clips, console, protocol), State(), 0.0
     shown: tuple[object, ...] = ()
     screen.busy()
     try:
         while True:
-            now = (state, console.size)
-            if now != shown:
-                screen.show(state)
-                shown = now
             length = screen.length(state.clip)
+            if (state, console.size) != shown:
+                screen.show(state)
+                shown, due = (state, console.size), time.monotonic() + 1 / state.rate(length)
             wait = max(0.0, due - time.monotonic()) if state.playing else _POLL
             key = keyboard.read(min(_POLL, wait))
             if key is not None:
@@ -102,9 +101,8 @@ def play(clips: Clips, console: Console, protocol: Protocol, keyboard: Keyboard)
                 if after.clip != state.clip:
                     screen.busy()
                 state = after
-            if state.playing and time.monotonic() >= due:
-                state = replace(state, frame=(state.frame + 1) % screen.length(state.clip))
-                due = time.monotonic() + 1 / state.rate(length)
+            elif state.playing and time.monotonic() >= due:
+                state = replace(state, frame=(state.frame + 1) % length)
     except KeyboardInterrupt:
         return
     finally:

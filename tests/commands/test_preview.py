@@ -5,6 +5,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
+from stmdata.commands.preview_options import PROTOCOLS, WORST
+from stmtrain.preview.protocol import Protocol
+from stmtrain.preview.worst import Worst
 from tests.drawn_samples import sample, write
 
 KEYS = [f"clip-{i}" for i in range(5)] + ["sparse"]
@@ -94,3 +97,8 @@ def test_a_set_is_needed():
     refused = preview()
     assert refused.exit_code == 2
     assert "expected the folder or URL of a shard set" in refused.stderr
+
+
+def test_the_shell_offers_what_there_is():
+    assert list(Worst) == list(WORST)
+    assert list(Protocol) == list(PROTOCOLS)

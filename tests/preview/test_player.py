@@ -11,6 +11,7 @@ import struct
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from fcntl import ioctl
 
@@ -40,9 +41,9 @@ def view(number: int, frames: int = 3) -> ClipView:
 
 
 class Keys(Keyboard):
-    """Keys that are pressed one after the other, each after some time."""
+    """Keys that are pressed one after the other, each after some time; ``None`` is none."""
 
-    def __init__(self, keys: list[str]) -> None:
+    def __init__(self, keys: Sequence[str | None]) -> None:
         super().__init__(-1)
         self._left = [*keys, "q"]
 
@@ -144,9 +145,16 @@ def test_no_keys_leave_what_there_is(keys: list[str]) -> None:
 def test_frames_change_by_themselves_until_paused() -> None:
     out = io.StringIO()
     console = Console(width=60, height=20, file=out, force_terminal=True)
-    waited = ["x"] * 110  # a little more than one second
+    waited = [None] * 110  # a little more than one second
     play([(view(0, frames=20),)], console, Protocol.DIGITS, Keys(["+", "+", *waited]))
-    assert len(set(re.findall(r"f0-\d+", out.getvalue()))) > 4
+    frames = [int(number) for number in re.findall(r"f0-(\d+)", out.getvalue())]
+    steps = list(dict.fromkeys(frames))
+    assert steps == list(range(len(steps)))  # none is passed over, and the first is shown too
+    assert len(steps) > 8
+    paused = io.StringIO()
+    console = Console(width=60, height=20, file=paused, force_terminal=True)
+    play([(view(0, frames=20),)], console, Protocol.DIGITS, Keys([" ", *waited[:40]]))
+    assert set(re.findall(r"f0-(\d+)", paused.getvalue())) == {"0"}
 
 
 def test_clips_are_made_when_they_are_shown() -> None:
