@@ -150,5 +150,4 @@ def test_a_bar_on_a_terminal_shows_foreign_text() -> None:
 def test_arguments_that_are_refused_control_nothing(words: list[str]) -> None:
     done = CliRunner().invoke(cli.app, [*words, "x\x1b]0;PWN\x07\x9b2J"])
     assert done.exit_code == 2
-    assert "x" in done.output
     assert not set(done.output) & set("\x1b\x07\x9b")
