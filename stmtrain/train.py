@@ -61,7 +61,7 @@ def train(
         validate_if_due = partial(_validate_if_due, run, recipe, ranks, stop)
         try:
             validate_if_due()  # a resumed run may have been stopped before validation
-            run.show_waiting()
+            run.show("complete") if state.step == recipe.steps else run.show_waiting()
             meter.start()
             for batch in run.loader:
                 run.prefetch.advance(batch.step)

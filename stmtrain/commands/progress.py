@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -37,7 +37,20 @@ class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the rate, or nothing while it is unknown."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} {self.unit}/s" if speed else "", style="progress.data.speed")
+        text = f"{speed:.1f} {self.unit}/s" if speed else ""
+        return Text(text, style="progress.data.speed", no_wrap=True)
+
+
+class _Display(ProgressDisplay):
+    """A bar with its note in a line below, where it needs no room of the bar."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bar, then the note."""
+        yield self.make_tasks_table(self.tasks)
+        if self.note:
+            yield Text(f"  {self.note}", no_wrap=True, overflow="ellipsis")
 
 
 @contextmanager
@@ -62,13 +75,13 @@ def progress_bar(console: Console, title: str, unit: str) -> Iterator[Progress]:
         _RateColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
     )
-    with ProgressDisplay(*columns, console=console) as display:
-        task = display.add_task(safe_text(title), total=None, note="")
+    with _Display(*columns, console=console) as display:
+        task = display.add_task(safe_text(title), total=None)
 
         def progress(done: int, total: int, note: str) -> None:
-            display.update(task, completed=done, total=total or None, note=safe_text(note))
+            display.note = safe_text(note)
+            display.update(task, completed=done, total=total or None)
 
         yield progress
 

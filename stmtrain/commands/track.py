@@ -46,6 +46,7 @@ def track(
 ) -> None:
     """Track objects through your own video, given their masks in any frames."""
     from stmtrain.commands.progress import progress_bar
+    from stmtrain.inference.film import FILM_NAME, FOLDER_NAME
     from stmtrain.inference.track import track as track_video
     from stmtrain.training.distributed import usable_device
 
@@ -67,7 +68,9 @@ def track(
     if overlay and not has_extra("video"):
         lines.append(f"overlay/ has JPEGs; {pip_install('video')} gives an MP4")
     rate = tracked.summary["frames_per_second"]
+    shown = out / (FILM_NAME if has_extra("video") else FOLDER_NAME) if overlay else out / "masks"
     lines.append(
         f"{out}: {len(tracked.names)} frames, {rate:.1f} frames/s with reading and writing"
     )
+    lines.append(f"next: look at {shown}")
     print_plain(console, "\n".join(lines))

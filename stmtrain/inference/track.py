@@ -189,9 +189,11 @@ def _prepare(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: expected a folder for the results, found a file")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
+        complete = (out / SUMMARY_NAME).exists()
+        what = "an earlier run is already complete here" if complete else "the folder is not empty"
         raise UsageError(
-            f"{out}: the folder is not empty; choose another one, or replace an earlier run's "
-            "results with --overwrite"
+            f"{out}: {what}; choose another one, or replace an earlier run's results with "
+            "--overwrite"
         )
     for pattern in (f"{MASKS_NAME}/*.png", f"{FOLDER_NAME}/*.jpg", FILM_NAME, SUMMARY_NAME):
         for path in out.glob(pattern):
