@@ -22,6 +22,9 @@ from stmtrain.shards.urls import join_url, shown
 T = TypeVar("T")
 
 _EXTRAS = {"s3": "remote", "gs": "gcs", "hf": "remote", "https": "remote", "http": "remote"}
+MAX_WHOLE = 1 << 30
+"""Bytes of the largest shard that a server without byte ranges may send: it is held in memory."""
+
 _REST = 512
 _TRANSIENT_4XX = {408, 425, 429}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}
@@ -121,12 +124,19 @@ class Remote:
             at = file.truncate(0)
         while at < size:
             end = min(at + self._retry.piece, size)
+            most = min(size, max(MAX_WHOLE, end - at))
             try:
-                data = self._request(name, at, end, size)
+                data = self._request(name, at, end, most)
             except _Failure as failure:
                 retries.failed(f"{failure} at byte {at} of {size}")
                 continue
             if len(data) > end - at:  # a server without byte ranges sends everything
+                if size > most:
+                    raise RemoteError(
+                        f"{self.where(name)}: expected {end - at} bytes, the server ignores byte "
+                        f"ranges and sends all {size}; use a server with byte ranges, or shards of "
+                        f"at most {MAX_WHOLE} bytes"
+                    )
                 data, end = data[at:size], size
             file.write(data[: end - at])
             file.flush()  # other processes watch it grow

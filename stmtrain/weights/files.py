@@ -4,6 +4,7 @@ Files are untrusted input: no code in them runs, what they may make a reader do 
 starts, and any defect is one line of a :class:`CheckpointError`.
 """
 
+import io
 import json
 import re
 import warnings
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from stmtrain.errors import CheckpointError, StmError
 from stmtrain.files import open_regular, whole_file
+from stmtrain.weights.dry_run import LargeTupleError, refuse_large_tuples
 
 SAFETENSORS = ".safetensors"
 MAX_HEADER = 8 << 20
@@ -28,6 +30,7 @@ MAX_UNPACKED = 1 << 30
 """Bytes that the records of a PyTorch file may have if the file is smaller. PyTorch does not
 compress; a few MB that are compressed can claim any size."""
 
+_OLD_PICKLES = 5  # magic number, protocol, system, content, keys of the storages
 _MAX_DIMS = 16  # STM's tensors have at most 4; PyTorch's time grows with the square
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "network", "net", "module", "weights")
 _PREFIX = re.compile(r"((module|_orig_mod|_forward_module|model|network|net|ema_model|ema)\.)*")
@@ -64,7 +67,7 @@ def load_file(path: Path) -> Mapping[Any, Any]:
         raise CheckpointError(
             f"{path}: cannot read the checkpoint ({error.strerror or error}); check the path"
         ) from None
-    except _TooLargeError as error:
+    except (_TooLargeError, LargeTupleError) as error:
         raise _not_weights(path, f"a {kind}", str(error)) from None
     except Exception as error:  # noqa: BLE001  (damaged files raise a dozen different types)
         # PyTorch's own message takes several lines and suggests loading the file unsafely.
@@ -99,9 +102,14 @@ def _check_header(data: bytes) -> None:
 
 
 def _check_records(file: BinaryIO) -> None:
-    """Refuse a PyTorch zip whose records would unpack to far more than the file."""
+    """Refuse records that would unpack to far more than the file, or take for ever to build."""
     if not zipfile.is_zipfile(file):
-        file.seek(0)  # PyTorch before 1.6 wrote the tensors themselves, which cannot claim more
+        # PyTorch before 1.6 wrote pickles, and the tensors themselves, which cannot claim more.
+        file.seek(0)
+        start = file.read(MAX_HEADER)
+        if not start.startswith(b"PK"):
+            refuse_large_tuples(io.BytesIO(start), _OLD_PICKLES)
+        file.seek(0)
         return
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
@@ -111,6 +119,11 @@ def _check_records(file: BinaryIO) -> None:
     pickle = max((r.file_size for r in records if r.filename.endswith(".pkl")), default=0)
     if pickle > MAX_HEADER:
         raise _TooLargeError(f"a pickle of {pickle} bytes, the limit is {MAX_HEADER}")
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        for record in records:
+            if record.filename.endswith(".pkl"):
+                refuse_large_tuples(io.BytesIO(archive.read(record)))
     file.seek(0)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from stmtrain.errors import RemoteError, ShardError, StmError
+from stmtrain.shards import client
 from stmtrain.shards.cache import Cache
 from stmtrain.shards.client import Remote
 from stmtrain.shards.reader import ShardSet
@@ -141,6 +142,19 @@ def test_a_server_without_ranges_sends_a_shard_once(server: Server, cache: Cache
     assert server.count("s-0.tar") == 1
 
 
+def test_a_server_without_ranges_may_send_so_much_and_no_more(
+    server: Server, cache: Cache, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (folder / "s-0.tar").stat().st_size
+    monkeypatch.setattr(client, "MAX_WHOLE", size)
+    server.faults["s-0.tar"] = ["no ranges"] * 100
+    open_set(server, cache).read(0)
+    monkeypatch.setattr(client, "MAX_WHOLE", size - 1)
+    server.faults["s-1.tar"] = ["no ranges"] * 100
+    with pytest.raises(RemoteError, match=r"s-1.tar: .* ignores byte ranges"):
+        open_set(server, cache).read(PER_SHARD)
+
+
 def test_a_fetch_that_was_killed_goes_on(server: Server, cache: Cache, folder: Path) -> None:
     shard_set = open_set(server, cache)
     entry = shard_set.manifest.shards[0]
@@ -221,6 +235,7 @@ def test_the_hub_reads_as_its_folder(
 _RANK = """
 import sys, time
 from pathlib import Path
+from stmtrain.shards import client
 from stmtrain.shards.cache import Cache
 from stmtrain.shards.remote_store import RemoteStore
 from stmtrain.shards.reader import ShardSet

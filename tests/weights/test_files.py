@@ -4,7 +4,9 @@ import argparse
 import json
 import os
 import pickle
+import time
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +285,45 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
             open("/dev/full", "wb", buffering=0) as full,  # noqa: PTH123 - a device
         ):
             files.save_tensors({"a": torch.zeros(1 << 20)}, full, tmp_path / f"x{suffix}")
+
+
+def nested(levels: int) -> tuple[object, ...]:
+    part: tuple[object, ...] = (1, 2)
+    for _ in range(levels):
+        part = (part, part)
+    return part
+
+
+class _Key:
+    """Pickled as a dict whose key is a nested tuple, which was never hashed."""
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (OrderedDict, (), None, None, iter([(nested(self.levels), 1)]))
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("levels", [9, 60])
+def test_a_key_that_takes_for_ever_to_hash_is_refused_at_once(
+    tmp_path: Path, old: bool, levels: int
+) -> None:
+    torch.save(
+        {"a": torch.ones(2), "b": _Key(levels)},
+        tmp_path / "w.pt",
+        _use_new_zipfile_serialization=not old,
+    )
+    began = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"w.pt: .*tuple of \d+ elements, .* 1000"):
+        load_file(tmp_path / "w.pt")
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_plain_tuples_and_those_of_optimisers_are_read(tmp_path: Path, old: bool) -> None:
+    parameter, other = (torch.nn.Parameter(torch.ones(n)) for n in (3, 2))
+    optimiser = torch.optim.AdamW([{"params": [parameter]}, {"params": [other]}])
+    content = {"model": {"a": torch.ones(2, 3)}, "optim": optimiser.state_dict(), "t": nested(3)}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=not old)
+    assert load_file(tmp_path / "w.pt")["t"] == nested(3)
