@@ -60,16 +60,16 @@ def read_header(path: Path) -> VideoHeader:
         return VideoHeader(stream.frames or None, Fraction(rate or 25))
 
 
-def decode_video(path: Path) -> Iterator[tuple[Frame, int]]:
-    """Yield the frames of a video file as stored, (H, W, 3) uint8 RGB, and how to turn them.
+def decode_video(path: Path) -> Iterator[tuple[Frame, int, float]]:
+    """Yield the frames of a video file as stored, (H, W, 3) uint8 RGB, how to turn them, and times.
 
-    Phones film sideways, and the display matrix says how to rotate. That is given as the EXIF
+    Times are seconds; 0 where the file has none. Phones film sideways, and the display matrix says how to rotate. That is given as the EXIF
     orientation, 1..8, that turns a picture so.
 
     Raises:
         DataError: It is damaged, or has no frames.
     """
-    return (_pixels(frame) for frame in _decode(path))
+    return ((*_pixels(frame), frame.time or 0.0) for frame in _decode(path))
 
 
 class VideoFile:

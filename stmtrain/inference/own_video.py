@@ -5,11 +5,14 @@ them as stored. One frame is held at a time, whatever the length. Free of torch.
 """
 
 import re
+from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from stmtrain.datasets.files import list_images
 from stmtrain.errors import DataError, UsageError
@@ -19,6 +22,9 @@ from stmtrain.images.upright import fit_annotation, turned_size
 from stmtrain.images.video_file import Frame, decode_video, read_header
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+_UNEVEN = 2.5
+"""A video has a variable frame rate if a frame lasts so many times as long as half of them."""
 
 _Stored = tuple[str, str, Frame, int]
 """Name, place for error messages, pixels as stored, and EXIF orientation of a frame."""
@@ -35,6 +41,7 @@ class OwnFrames:
         rate: Frames per second; ``None`` for a folder.
         open: Starts to read: yields name and (H, W, 3) uint8 RGB, all of one size. Its argument,
             if given, is the (height, width) of the masks, px.
+        notes: What a user must know of the video; complete when all frames are read.
     """
 
     path: Path
@@ -42,6 +49,7 @@ class OwnFrames:
     length: int | None
     rate: Fraction | None
     open: Callable[..., Iterator[tuple[str, Frame]]]
+    notes: list[str] = field(default_factory=list)
 
     def index(self, text: str) -> int:
         """Return the index of the frame that the user calls ``text``.
@@ -79,8 +87,9 @@ def open_frames(path: Path) -> OwnFrames:
     if not path.is_file():
         raise DataError(f"{path}: expected a folder of frames or a video file, found neither")
     header = read_header(path)
-    stored = partial(_number_frames, path)
-    return OwnFrames(path, None, header.length, header.rate, partial(_turned, stored))
+    notes: list[str] = []
+    stored = partial(_number_frames, path, notes)
+    return OwnFrames(path, None, header.length, header.rate, partial(_turned, stored), notes)
 
 
 def _turned(
@@ -101,6 +110,14 @@ def _read_images(images: dict[str, Path]) -> Iterator[_Stored]:
         yield name, str(path), *decode_stored(read_file(path), str(path), scale=False)
 
 
-def _number_frames(path: Path) -> Iterator[_Stored]:
-    for number, (pixels, turned) in enumerate(decode_video(path)):
+def _number_frames(path: Path, notes: list[str]) -> Iterator[_Stored]:
+    times = array("d")
+    for number, (pixels, turned, time) in enumerate(decode_video(path)):
+        times.append(time)
         yield f"{number:05d}", f"{path}, frame {number}", pixels, turned
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > _UNEVEN * np.median(gaps):
+        notes.append(
+            f"{path} has a variable frame rate: frames last up to {gaps.max():.2g} s, in the "
+            "overlay all equally long"
+        )

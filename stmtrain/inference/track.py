@@ -233,7 +233,7 @@ def _summary(
         "frames_per_second": count / tracked.seconds,
         "inference": {**inference, "in_words": options_in_words(inference)},
         "checkpoint": dict(origin),
-        "warnings": list(given.warnings),
+        "warnings": [*given.warnings, *frames.notes],
         "objects": {
             str(i): {
                 "given_in": tracked.names[given.given_in[i][0]],

@@ -88,3 +88,14 @@ def test_a_video_file_is_turned_as_the_mask_fits(
     _, pixels = next(frames.open((48, 64)))
     wanted = picture(0) if angle == 90 else np.rot90(picture(0), 2)
     assert np.abs(pixels.astype(int) - wanted).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("times", "uneven"), [((), False), ((0, 1, 2, 3, 4, 5), False), ((0, 1, 2, 20, 21, 40), True)]
+)
+def test_a_variable_frame_rate_is_noted(
+    tmp_path: Path, times: tuple[int, ...], uneven: bool
+) -> None:
+    frames = open_frames(film(tmp_path / "v.mp4", times=times))
+    assert len(list(frames.open())) == 6
+    assert ["variable frame rate" in note for note in frames.notes] == [True] * uneven
