@@ -63,8 +63,8 @@ def read_header(path: Path) -> VideoHeader:
 def decode_video(path: Path) -> Iterator[tuple[Frame, int, float]]:
     """Yield the frames of a video file as stored, (H, W, 3) uint8 RGB, how to turn them, and times.
 
-    Times are seconds; 0 where the file has none. Phones film sideways, and the display matrix says how to rotate. That is given as the EXIF
-    orientation, 1..8, that turns a picture so.
+    Times are seconds; 0 where the file has none. Phones film sideways, and the display matrix says
+    how to rotate. That is given as the EXIF orientation, 1..8, that turns a picture so.
 
     Raises:
         DataError: It is damaged, or has no frames.
