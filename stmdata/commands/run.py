@@ -83,6 +83,8 @@ def manifest_table(name: str, manifest: "Manifest") -> "Table":
         if name != "samples":
             table.add_row(name.replace("_", " "), decimal(value) if "bytes" in name else str(value))
     table.add_section()
+    for name, text in manifest.about.items():
+        table.add_row(name, text)
     for name, value in manifest.config.items():
         table.add_row(name.replace("_", " "), _short(value))
     if manifest.skipped:

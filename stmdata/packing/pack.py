@@ -16,6 +16,7 @@ from typing import Any, Self
 from stmdata.packing.config import SetConfig
 from stmdata.packing.folder import clear_leftovers, holding_config, prepare_folder, remove_set
 from stmdata.packing.writer import write_shard
+from stmtrain.datasets.dataset import DATASETS
 from stmtrain.datasets.files import describe_faults
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.files import locked, read_regular, remove, write_if_changed, writing
@@ -181,7 +182,9 @@ def manifest_of(config: Mapping[str, Any], shards: Iterable[ShardSummary]) -> Ma
         entries.append(shard.entry)
         totals.update(shard.statistics)
         skipped.update(shard.skipped)
-    return Manifest(config, tuple(entries), dict(totals), dict(skipped))
+    known = DATASETS.get(str(config.get("dataset")))
+    about = known.about if known is not None else {}
+    return Manifest(config, tuple(entries), dict(totals), dict(skipped), about)
 
 
 class Tally:

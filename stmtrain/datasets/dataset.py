@@ -27,7 +27,7 @@ _davis = partial(
     Dataset,
     protocol=protocol.DAVIS,
     options={"resolution": "480p"},
-    licence="CC BY-NC 4.0",
+    licence="CC BY-NC",
     url="https://davischallenge.org",
 )
 _davis_2017 = "ImageSets/2017/train.txt|ImageSets/2017/val.txt"
@@ -107,6 +107,7 @@ _BENCHMARKS = (
             lack=("ImageSets/2017",),
         ),
         protocol=protocol.as_meant(protocol.DAVIS_2016),
+        licence="CC BY-NC 4.0",
         splits=_SPLITS,
         binary=True,
     ),

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from stmtrain.datasets.files import describe_faults, some
+from stmtrain.datasets.files import describe_faults, folder_name, some
 from stmtrain.datasets.learn import learn_objects
 from stmtrain.datasets.listing import Entry, Form, Listing
 from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
@@ -140,7 +140,10 @@ class Dataset:
         if self.all_frames:
             split, note = self._prefer_all_frames(root, split)
             notes = (note,)
-        videos = [fit_masks(video) for video in self.videos(root, split)]
+        videos = [
+            replace(fit_masks(video), name=folder_name(video.name))
+            for video in self.videos(root, split)
+        ]
         title = self.title_of(split) if self.title else root.resolve().name
         if self.protocol is not None and not any(video.notes for video in videos):
             return VideoSet(title, tuple(videos), self.protocol, notes, asked)
@@ -156,6 +159,12 @@ class Dataset:
             protocol = protocol.exporting_as(self.server)
         left_out = {n: "no mask shows an object" for n, video in learned.items() if video is None}
         return VideoSet(title, known, protocol, notes, asked, left_out=left_out)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What users of the data must know: title, licence and source, where they are known."""
+        stated = {"title": self.title, "licence": self.licence, "url": self.url}
+        return {name: text for name, text in stated.items() if text}
 
     def title_of(self, split: str) -> str:
         """Return what a split is called in reports: ``DAVIS 2017 val``."""

@@ -32,6 +32,11 @@ def plain_name(name: str, where: str) -> str:
     return name
 
 
+def folder_name(video: str) -> str:
+    """Return a video's name as that of one folder: some data sets have ``SOURCE/SEQUENCE``."""
+    return video.replace("/", "_")
+
+
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Return a key that sorts names by every number in them: ``9_10`` comes before ``10_9``."""
     parts = re.split("([0-9]+)", name)

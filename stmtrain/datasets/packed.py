@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.datasets.definition import Dataset
+from stmtrain.datasets.files import folder_name
 from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import ShardError
@@ -50,7 +51,7 @@ class ShardVideo:
         name = self.record.origin.get("video", self.record.sample_key)
         if self.by_key or not isinstance(name, str):
             return self.record.sample_key
-        return self._harmless(name)
+        return self._harmless(folder_name(name))
 
     @property
     def dataset(self) -> Dataset | None:
@@ -152,8 +153,7 @@ class ShardVideo:
 
     def _harmless(self, name: str) -> str:
         """Return a name that files are called by; refuse one that leads out of a folder."""
-        parts = name.split("/")
-        if any(part in ("", ".", "..") for part in parts) or not name.isprintable() or "\\" in name:
+        if name in ("", ".", "..") or not name.isprintable() or {"/", "\\"} & set(name):
             raise ShardError(
                 f"{self.shards.where(self.index)}: names a video or frame {name!r}, which is no "
                 "name of a file; pack it again"

@@ -105,6 +105,8 @@ def draw_bitmap(data: str, origin: tuple[int, int], size: Size) -> Flags:
         png = inflater.decompress(packed, MAX_BITMAP)
     except zlib.error as error:
         raise ValueError(f"bitmap cannot be inflated: {error}") from None
+    if not inflater.eof:
+        raise ValueError(f"bitmap is cut short, or has more than {MAX_BITMAP} bytes")
     return _place(decode_mask(png, "bitmap") > 0, (origin[1], origin[0]), size)
 
 

@@ -104,8 +104,8 @@ class VideoFile:
                 return frame
         count, self._next = self._next, -1
         raise DataError(
-            f"{self._path}: expected {number + 1} frames or more, as its annotation says, found "
-            f"{count}; the file is incomplete, download it again"
+            f"{self._path}: expected frame {number}, which its annotation names, found {count} "
+            "frames; the file is incomplete, download it again"
         )
 
 

@@ -205,13 +205,15 @@ class Manifest:
     """``manifest.json``, written last: its presence marks the set as complete.
 
     ``config`` contains everything that decides the bytes (input, recipe, seed, ...); ``totals`` the
-    sums of the shards' statistics; ``skipped`` a count per reason.
+    sums of the shards' statistics; ``skipped`` a count per reason. ``about`` says what the data set
+    is: its ``title``, ``licence`` and ``url``; empty if that is unknown.
     """
 
     config: Mapping[str, Any]
     shards: tuple[ShardEntry, ...]
     totals: Mapping[str, int]
     skipped: Mapping[str, int]
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config_hash(self) -> str:
@@ -221,6 +223,7 @@ class Manifest:
     def to_mapping(self) -> dict[str, Any]:
         """Return the content of the manifest file as JSON values."""
         return {
+            **({"about": dict(self.about)} if self.about else {}),
             "format": FORMAT_NAME,
             "format_version": FORMAT_VERSION,
             "config": dict(self.config),
@@ -251,6 +254,7 @@ class Manifest:
                 shards=tuple(ShardEntry.from_mapping(entry) for entry in value["shards"]),
                 totals={str(k): int(v) for k, v in value["totals"].items()},
                 skipped={str(k): int(v) for k, v in value["skipped"].items()},
+                about={str(k): str(v) for k, v in value.get("about", {}).items()},
             )
             stated = str(value["config_hash"])
         except MALFORMED as error:
