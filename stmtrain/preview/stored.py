@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from stmtrain.preview.clips import Lazy
 from stmtrain.shards.arrays import decode_sample
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import SampleRecord
+
+_PARTS, _CHARACTERS = 20, 120  # most of an origin that is shown
 
 Place = tuple[int, int]
 """A sample: the number of its set, and its index there."""
@@ -93,8 +95,13 @@ def shard_text(shard_set: ShardSet, index: int) -> str:
 
 
 def origin_texts(record: SampleRecord) -> Iterator[str]:
-    """Say where a sample comes from: its data set and source, its original size."""
-    yield from (f"{name.replace('_', ' ')} {value}" for name, value in record.origin.items())
+    """Say where a sample comes from: its data set and source, its original size.
+
+    The origin is any text of others: each part becomes one short line that can be encoded.
+    """
+    for name, value in islice(record.origin.items(), _PARTS):
+        line = " ".join(f"{name.replace('_', ' ')} {value}".split())
+        yield line[:_CHARACTERS].encode(errors="replace").decode()
     height, width = record.original_size
     same = (height, width) == (record.height, record.width)
     yield f"{record.width}x{record.height} px" + ("" if same else f" from {width}x{height}")

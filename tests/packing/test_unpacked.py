@@ -15,7 +15,9 @@ from stmdata.synthesis.recipe import CLASSIC, DEFAULT
 from stmtrain.errors import UsageError
 from stmtrain.images.decode import decode_mask
 from stmtrain.preview.clips import captions
+from stmtrain.preview.stored import origin_texts
 from stmtrain.shards.reader import ShardSet
+from stmtrain.shards.sample import SampleRecord
 
 OPTIONS = ClipOptions(replace(DEFAULT, appearance="none"), size=64, variants=2, clips_per_shard=7)
 
@@ -108,6 +110,12 @@ def test_the_command_shows_images_with_mask_files(tmp_path: Path) -> None:
     code, shown = preview("--images", tmp_path, "--masks", tmp_path, "--limit", 1)
     assert code == 0
     assert "masks_" in shown
+
+
+def test_names_that_are_no_text_are_shown() -> None:
+    record = SampleRecord("a", 9, 9, ("0",), (), (), (), (9, 9), {"image": "f\udcff\ud800.jpg"})
+    (about, _) = origin_texts(record)
+    assert about == "image f??.jpg"
 
 
 @pytest.mark.parametrize(

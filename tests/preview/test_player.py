@@ -21,12 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from stmtrain.commands.console import SafeConsole
 from stmtrain.images.draw import ClipView
 from stmtrain.preview.cells import MaskStyle
 from stmtrain.preview.clips import Lazy
 from stmtrain.preview.keyboard import Keyboard
 from stmtrain.preview.player import KEYS, State, play
 from stmtrain.preview.protocol import Protocol
+from stmtrain.preview.stills import print_stills
 from tests.paths import ROOT
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -167,6 +169,17 @@ def test_clips_are_made_when_they_are_shown() -> None:
     console = Console(width=60, height=20, file=io.StringIO(), force_terminal=True)
     play(Lazy(10**6, make), console, Protocol.DIGITS, Keys(["n", "right", "p", "p"]))
     assert made == [0, 1, 10**6 - 1]
+
+
+def test_foreign_text_does_not_control_the_terminal() -> None:
+    evil = "x[/b]\x1b]0;PWN\x07\x1b[2J\u202e"
+    out = io.StringIO()
+    console = SafeConsole(width=60, height=20, file=out, force_terminal=True)
+    clip = replace(view(0), caption=evil, about=[evil], names=[evil] * 3)
+    play([(clip, replace(clip, caption=f"{evil} b"))], console, Protocol.DIGITS, Keys(["n"]))
+    print_stills(clip, console, Protocol.DIGITS)
+    assert "PWN" in out.getvalue()
+    assert not re.search("\x1b\\]0|\x07|\u202e|PWN\x1b\\[2J", out.getvalue())
 
 
 def test_keys_are_read_from_what_terminals_send() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stmtrain.errors import DataError, ShardError, UsageError
 from stmtrain.images.decode import decode_frame
 from stmtrain.images.encode import encode_mask
+from stmtrain.images.sheet import contact_sheet
 from stmtrain.preview.stored import choose_frames, in_order, stored_clips, with_keys
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import Sample
@@ -111,6 +112,18 @@ def test_provenance_names_shard_source_size_and_frames(tmp_path):
         "64x48 px from 640x480", "6 frames 00000 to 00005",
     )  # fmt: skip
     assert view_of(shard_set, 0, 3).about[-1] == "3 of 6 frames 00000 to 00005"
+
+
+def test_any_origin_is_shown_in_short_lines(tmp_path):
+    made = sample("clip", 0, frames=2)
+    origin = {"image": "a\nb\r\x85c", "long": "x" * 10**6, **{f"n{i}": i for i in range(500)}}
+    record = replace(made.record, origin=origin)
+    shard_set = ShardSet.open(write(tmp_path / "set", [Sample(record, made.frames, made.masks)]))
+    about = view_of(shard_set, 0).about
+    assert len(about) < 30
+    assert "image a b c" in about
+    assert max(map(len, about)) <= 120
+    assert contact_sheet([view_of(shard_set, 0)], height=40).shape[1] < 1000
 
 
 def test_damaged_samples_are_named(tmp_path):
