@@ -1,6 +1,7 @@
 """The machine: what is missing is named with the command that mends it."""
 
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,6 +74,18 @@ def test_a_gpu_that_torch_cannot_use_is_told_from_none(
     finding = machine._accelerator()
     assert finding.state == state
     assert cure in finding.cure
+
+
+def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    finding = machine._accelerator()
+    assert finding.found == "NVIDIA H100, 80 GiB; CUDA 12.8, bfloat16"
+    assert finding.state == "good"
 
 
 def test_a_broken_codec_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
