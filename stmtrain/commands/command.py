@@ -41,7 +41,7 @@ def nothing_kept(**_options: object) -> str:
 
 
 def command(
-    parent: typer.Typer, name: str, kept: Callable[..., str] = nothing_kept
+    parent: typer.Typer, name: str, kept: Callable[..., str] | None = nothing_kept
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; its errors are printed in one line and set the exit code.
 
@@ -49,7 +49,7 @@ def command(
         parent: The app that the command belongs to.
         name: Name of the command.
         kept: Called after Ctrl-C with the values of the options by name: what the command has
-            written by then, and how it is resumed.
+            written by then, and how it is resumed. ``None`` if another process says so.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -58,6 +58,8 @@ def command(
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
+                if kept is None:
+                    raise typer.Exit(130) from None
                 raise end(f"stopped; {kept(**kwargs)}", 130) from None
             except (StmError, OSError) as error:
                 if _debug:

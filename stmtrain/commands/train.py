@@ -39,7 +39,7 @@ def _fields() -> Iterable[str]:
     return [f"{name}=" for name in to_mapping(PRETRAIN)]
 
 
-def _kept(out: Path | None, replay: Path | None, **_options: object) -> str:
+def kept_run(out: Path | None, replay: Path | None, **_options: object) -> str:
     """Say after Ctrl-C which step is saved; the run may have ended before its first one."""
     if replay is not None or out is None:
         return nothing_kept()
@@ -49,7 +49,7 @@ def _kept(out: Path | None, replay: Path | None, **_options: object) -> str:
     return f"{checkpoint} has every finished step; add --resume to continue with the next"
 
 
-@command(app, "train", _kept)
+@command(app, "train", kept_run)
 def train(
     shards: Annotated[
         list[str] | None,

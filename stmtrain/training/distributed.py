@@ -206,8 +206,11 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
             f"--gpus {processes}: found {gpus} on this machine; ask for at most as many, or add "
             "--device cpu"
         )
-    # The launcher logs twenty lines about an error that the failing rank reports in one.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # The launcher logs twenty lines about an error or a signal that a rank reports in one. Each of
+    # its modules sets a level of its own.
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

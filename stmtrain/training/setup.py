@@ -1,6 +1,7 @@
 """From the options and the recipe of a run to what training needs: data, model, optimiser."""
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -245,7 +246,9 @@ def build_state(
     clip_loss: nn.Module = ClipLoss(model, recipe)
     if ranks.world > 1:
         # Frozen statistics are equal on all ranks; trained ones are copied from rank 0.
-        clip_loss = DistributedDataParallel(clip_loss, broadcast_buffers=batchnorm == "train")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the new name is unknown to torch 2.6
+            clip_loss = DistributedDataParallel(clip_loss, broadcast_buffers=batchnorm == "train")
     state = TrainState(model, clip_loss, optimizer, batchnorm, ema)
     if checkpoint is not None:
         state.step, state.best = checkpoint.step, checkpoint.best

@@ -189,12 +189,8 @@ def test_a_repair(packed: Path, davis_tree: Path, tmp_path: Path, stop_at: Any) 
     assert stm("shards", "verify", folder, *ONE).exit_code == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_signal_to_the_process(coco_tree: Path, tmp_path: Path, workers: int) -> None:
-    """As a terminal sends it, to a program that works in one process or several."""
-    annotations = coco_tree / "annotations" / "instances_train2017.json"
-    words = ["prepare-coco", "--images", coco_tree / "train2017", "--annotations", annotations]
-    words += ["--out", tmp_path / "out", "--variants", 900, "--workers", workers]
+def interrupted(words: list[object], begins: str) -> str:
+    """Run the program until a line that begins so; send it SIGINT, and return what it prints."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "cli.py"), *map(str, words)],
         stdout=subprocess.PIPE,
@@ -203,10 +199,39 @@ def test_a_signal_to_the_process(coco_tree: Path, tmp_path: Path, workers: int) 
         start_new_session=True,
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
+    output = ""
+    for line in process.stdout:
+        output += line
+        if line.startswith(begins):
+            break
     os.killpg(process.pid, signal.SIGINT)
-    output = first + process.communicate(timeout=60)[0]
+    output += process.communicate(timeout=120)[0]
     assert process.returncode == 130, output
-    assert re.search(r"^stm: stopped; no shard was finished yet", output, re.MULTILINE), output
     assert "Traceback" not in output
+    return output
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_to_the_process(coco_tree: Path, tmp_path: Path, workers: int) -> None:
+    """As a terminal sends it, to a program that works in one process or several."""
+    annotations = coco_tree / "annotations" / "instances_train2017.json"
+    words = ["prepare-coco", "--images", coco_tree / "train2017", "--annotations", annotations]
+    words += ["--out", tmp_path / "out", "--variants", 900, "--workers", workers]
+    output = interrupted(words, f"{tmp_path / 'out'}: ")
+    assert re.search(r"^stm: stopped; no shard was finished yet", output, re.MULTILINE), output
     assert not list((tmp_path / "out").glob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_signal_to_all_ranks(packed: Path, tmp_path: Path, ranks: int) -> None:
+    """One of them says what is kept, and nothing else is printed."""
+    words = ["train", "--shards", packed, "--out", tmp_path, "--recipe", "main", "--device", "cpu"]
+    words += ["--backbone", "resnet18", "--backbone-weights", "none", "--size", 32, "--gpus", ranks]
+    words += ["--batch-size", 2, "--threads", 1]
+    output = interrupted(words, "train main: ")
+    after = output.partition("train main: ")[2].splitlines()[1:]
+    assert [line for line in after if not line.startswith("train main: ")] == [
+        f"stm: stopped; {tmp_path}/checkpoint.pt has every finished step; add --resume to continue "
+        "with the next"
+    ]
