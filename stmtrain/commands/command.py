@@ -58,9 +58,7 @@ def command(
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
-                if kept is None:
-                    raise typer.Exit(130) from None
-                raise end(f"stopped; {kept(**kwargs)}", 130) from None
+                raise _stopped(kept, kwargs) from None
             except (StmError, OSError) as error:
                 if _debug:
                     raise
@@ -98,6 +96,10 @@ class _Command(TyperCommand):
             if not named and (takes_arguments or word.startswith("-")):
                 args = [*args[:place], _STANDARD_OUTPUT, *args[place:]]
         return super().parse_args(ctx, args)
+
+
+def _stopped(kept: Callable[..., str] | None, options: Mapping[str, Any]) -> typer.Exit:
+    return typer.Exit(130) if kept is None else end(f"stopped; {kept(**options)}", 130)
 
 
 def end(message: str, code: int) -> typer.Exit:

@@ -147,7 +147,7 @@ def test_the_shell_completes_values(words: tuple[str, ...], values: set[str]) ->
 
 @pytest.mark.parametrize(
     "option", ["--recipe", "--appearance", "--layout", "--split", "--backbone", "--precision",
-               "--device", "--workers", "--year", "--backbone-weights"],
+               "--device", "--workers", "--protocol", "--year", "--backbone-weights"],
 )  # fmt: skip
 def test_what_is_offered_in_one_command_is_offered_in_all(option: str) -> None:
     offering = {
