@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stmtrain.commands.command import command, end, open_console, print_plain, write_json
-from stmtrain.commands.options import CacheFolder, CacheSize, Json, Layout, Workers
+from stmtrain.commands.options import CacheFolder, CacheSize, Json, Layout, Workers, offer_splits
 from stmtrain.processes import resolve_workers
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def audit(
         str, Layout(help="How the trees lie on disk: a name such as mose-v2, or auto.")
     ] = "auto",
     split: Annotated[
-        str | None, typer.Option(help="Split of the trees: train, val, ...; else all.")
+        str | None,
+        typer.Option(
+            help="Split of the trees: train, val, ...; else all.", autocompletion=offer_splits
+        ),
     ] = None,
     fail_on: Annotated[
         FailOn, typer.Option(help="Exit with code 1 if something so bad was found.")
