@@ -46,12 +46,6 @@ def _layouts() -> Iterable[str]:
     return ("auto", *DATASETS)
 
 
-def _protocols() -> Iterable[str]:
-    from stmtrain.datasets.protocol import PROTOCOLS
-
-    return PROTOCOLS
-
-
 def _splits() -> Iterable[str]:
     from stmtrain.datasets.dataset import DATASETS
 
