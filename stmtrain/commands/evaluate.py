@@ -15,7 +15,13 @@ from stmtrain.commands.options import (
     print_notes,
     share_options,
 )
-from stmtrain.commands.video_options import named_videos, score_set, truth_set, video_set
+from stmtrain.commands.video_options import (
+    named_videos,
+    score_set,
+    set_with_frames,
+    truth_set,
+    video_set,
+)
 from stmtrain.errors import StmError, UsageError
 from stmtrain.processes import resolve_workers
 
@@ -153,10 +159,9 @@ def report(
 
     console = open_console()
     folders = name_results(results)
+    frames = videos  # which a protocol does not open
     if out is not None and any(video.frames == video.masks for video in videos.videos):
-        raise UsageError(
-            "--out: draws the frames, which --protocol does not open; name the --layout too"
-        )
+        frames = set_with_frames(context.params)
     with progress_bar(console, "score", "videos") as progress:
         comparison = compare(folders, videos, resolve_workers(workers), progress, common=common)
     console.print(comparison_table(comparison, console.width, console.encoding))
@@ -165,7 +170,7 @@ def report(
         _suggest_report(console, results, context)
     else:
         with progress_bar(console, "draw", "videos") as progress:
-            size = write_report(out, comparison, progress)
+            size = write_report(out, comparison.with_frames(frames), progress)
         print_plain(console, f"{out}: {size / 1e6:.1f} MB, one file, opens in any browser")
 
 

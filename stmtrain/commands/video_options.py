@@ -141,6 +141,11 @@ def _open(
     return packed_set(parse_location(str(shards)))
 
 
+def set_with_frames(given: Mapping[str, Any]) -> "VideoSet":
+    """Open :func:`video_set` from all options of a command."""
+    return video_set(**{name: given[name] for name in inspect.signature(video_set).parameters})
+
+
 def named_videos(given: Mapping[str, Any]) -> list[str]:
     """Return the options of :func:`video_set` as the user wrote them, from all of a command's."""
     words = []

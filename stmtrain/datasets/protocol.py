@@ -177,7 +177,6 @@ YOUTUBE_VOS = Protocol(
     split="valid",
     objects="listed",
     late_objects=True,
-    measures=("J", "F"),
     seen_unseen=True,
     required_only=True,
     zip_prefix="Annotations/",

@@ -84,6 +84,21 @@ class Comparison:
     videos: tuple[VideoSource, ...]
     results: tuple[Result, ...]
 
+    def with_frames(self, videos: VideoSet) -> "Comparison":
+        """Return the same comparison with frames to draw.
+
+        Raises:
+            DataError: A video has none, such as one object of SA-V in a folder of its own.
+        """
+        by_name = {video.name: video for video in videos.videos}
+        absent = [video.name for video in self.videos if video.name not in by_name]
+        if absent:
+            raise DataError(
+                f"{videos.dataset}: expected frames of {some(absent)} to draw, found none; leave "
+                "out --out, or restore the frames"
+            )
+        return replace(self, videos=tuple(by_name[video.name] for video in self.videos))
+
     def common(self) -> tuple[str, ...]:
         """Return the names of the videos that every result has; means are over these only."""
         lacking = {name for result in self.results for name in result.missing}

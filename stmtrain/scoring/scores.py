@@ -261,13 +261,15 @@ class Scores:
             table.add_row("_".join(one.label), *_percent(numbers[name] for name in shown))
         table.add_section()
         means = set_numbers(self)
-        kinds = ("seen", "unseen", "") if self.rules.seen_unseen else ("",)
+        groups = self.rules.seen_unseen and self.unseen is not None
+        kinds = ("seen", "unseen", "") if groups else ("all",) if self.rules.seen_unseen else ("",)
         for kind in kinds:
             names = labels(kind, self.rules)
             row = [means[names[name]] for name in shown]
-            title = kind or ("mean of both" if kinds[0] else f"mean of {len(self.objects)}")
+            title = kind if groups else f"mean of {len(self.objects)}"
+            title = title or "mean of both"
             table.add_row(title, *_percent(row), style="bold")
-        if self.rules.seen_unseen:
+        if groups:
             name, value = next(iter(means.items()))
             table.add_row(f"{name}: {_percent([value])[0]}", style="bold")
         return table

@@ -164,6 +164,24 @@ def test_it_is_written_whole_or_not_at_all(comparison, page, tmp_path):
         write_report(out / "below.html", comparison)
 
 
+def test_a_protocol_opens_frames_only_to_draw_them(comparison, tmp_path):
+    tree = comparison.videos[0].masks["00000"].parents[3]
+    folder, out = comparison.results[0].folder, tmp_path / "report.html"
+    arguments = ["report", str(folder), "--videos", str(tree), "--protocol", "davis2017"]
+    arguments += ["--workers", "1", "--out", str(out)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "data:image/webp" in out.read_text(encoding="utf-8")
+    out.unlink()
+    shutil.move(tree / "JPEGImages", tmp_path / "elsewhere")
+    try:
+        assert CliRunner().invoke(app, arguments).exit_code == 1
+        assert CliRunner().invoke(app, arguments[:-2]).exit_code == 0
+    finally:
+        shutil.move(tmp_path / "elsewhere", tree / "JPEGImages")
+    assert not out.exists()
+
+
 def test_the_command_prints_the_table_and_writes_the_file(comparison, page, tmp_path):
     runner = CliRunner()
     folders = [f"{result.name}={result.folder}" for result in comparison.results]

@@ -1,5 +1,6 @@
 """The rules of the protocols on small drawn trees, each in the layout of its benchmark."""
 
+import io
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 import cli
+from stmtrain.commands.console import SafeConsole
 from stmtrain.datasets.protocol import (
     DAVIS,
     DAVIS_2017,
@@ -289,16 +291,25 @@ def test_decay_of_many_frames_is_the_official_one_where_that_is_asked_for() -> N
     assert set_numbers(Scores((score,), rules=DAVIS))["J-Decay"] == statistics(longer).decay
 
 
+def printed(scores: Scores) -> str:
+    console = SafeConsole(width=80, file=io.StringIO())
+    console.print(scores.table())
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_seen_and_unseen_count_the_same(tmp_path: Path) -> None:
     root = tree(tmp_path / "tree", "youtube-vos")
     shutil.copytree(root / "valid/Annotations", tmp_path / "results")
     write(tmp_path / "results/v", video(*[(1,)] * FRAMES))
     numbers = set_numbers(scored(root, tmp_path / "results", YOUTUBE_VOS))
     assert (numbers["J_seen"], numbers["J_unseen"], numbers["G"]) == (1, 0, 0.5)
+    assert "G: 50.0" in printed(scored(root, tmp_path / "results", YOUTUBE_VOS))
     (root / "train/meta.json").unlink()
     unknown = scored(root, tmp_path / "results", YOUTUBE_VOS)
     assert set_numbers(unknown)["G"] is None
-    assert set_numbers(unknown)["J_all"] == 0.5
+    assert set_numbers(unknown)["J_all"] == set_numbers(unknown)["J&F_all"] == 0.5
+    assert "50.0" in printed(unknown)
+    assert "unseen" not in printed(unknown)
     assert any("add train/meta.json" in note for note in unknown.notes)
     (root / "seen_categories.txt").write_text("cat\ncow\n")
     assert set_numbers(scored(root, tmp_path / "results", YOUTUBE_VOS)) == numbers
