@@ -70,9 +70,15 @@ def main() -> None:
         "peers": {
             p.name: commit_of(p) for p in (arguments.davis_evaluation, arguments.vos_benchmark)
         },
-        "command": "python -m benchmarks.bench_scoring " + " ".join(sys.argv[1:]),
+        # Where things lie on this machine helps nobody.
+        "command": " ".join(["python -m benchmarks.bench_scoring", *map(name_of, sys.argv[1:])]),
     }
     print(report("scoring", results))
+
+
+def name_of(argument: str) -> str:
+    """Return an argument without the folders above it."""
+    return Path(argument).name if "/" in argument else argument
 
 
 def sequences(davis: Path | None) -> list[list[Mask]]:

@@ -28,6 +28,7 @@ from stmtrain.datasets.youtube_vos import ListedObject, read_meta, read_objects
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 
+_NOT_HERE = "this split cannot be scored locally, submit the results to its server"
 _LVOS_STEP = 5
 _LVOS_LIST = "unseen_videos.txt"
 _YOUTUBE_VOS_LIST = "seen_categories.txt"
@@ -94,9 +95,10 @@ def _mose2(root: Path, split: str, protocol: Protocol) -> VideoSet:
             raise DataError(f"{path}: video {name!r}: expected objects and length ({error!r}); "
                             "use the file of MOSE v2") from None  # fmt: skip
         if length != len(found.masks):
+            advice = "use the file and the masks of one release"
             raise DataError(
                 f"{path}: video {name!r}: states {length} frames, {masks / name} has "
-                f"{len(found.masks)} masks; use the file and the masks of one release"
+                f"{len(found.masks)} masks; {_NOT_HERE if len(found.masks) == 1 else advice}"
             )
         return replace(found, first_seen=dict.fromkeys(ids, next(iter(found.masks))))
 
@@ -180,7 +182,7 @@ def _youtube_vos(root: Path, split: str, protocol: Protocol) -> VideoSet:
             given = {names[0] for names in required.values()}
             advice = "add them"
             if given.issuperset(found.masks):
-                advice = "this split cannot be scored locally, submit the results to its server"
+                advice = _NOT_HERE
             raise DataError(f"{masks / name}: expected masks of the frames in meta.json, found "
                             f"none of {some(sorted(absent))}; {advice}")  # fmt: skip
         return replace(found, required=required, first_seen={i: n[0] for i, n in required.items()})

@@ -14,9 +14,6 @@ from stmtrain.files import read_file
 from stmtrain.images.decode import decode_mask
 from stmtrain.images.masks import VOID, is_binary
 
-_SCALED = ("given", "numbered")
-"""Objects among which 255 can only be the one object of a video, in results of 0 and 255."""
-
 
 def read_result(
     results: Path,
@@ -29,7 +26,7 @@ def read_result(
     """Read one result mask as it is scored.
 
     In a binary video every non-zero pixel is object 1. In a video of one object, a mask of 0 and
-    255 shows that object too, unless the data set lists its objects. Objects that have a folder
+    255 shows that object too, if its id is ``given`` and no more. Objects that have a folder
     each in the ground truth may be ids in one mask of the video in the results.
 
     Args:
@@ -63,7 +60,7 @@ def read_result(
                 f"{some(map(str, np.unique(mask)[1:]))}; write each object to its own folder"
             )
         return (mask > 0).view(np.uint8)
-    scaled = len(object_ids) == 1 and objects in _SCALED and mask.max() == VOID
+    scaled = len(object_ids) == 1 and objects == "given" and mask.max() == VOID
     if scaled and is_binary(mask):
         mask[mask == VOID] = object_ids[0]
     return mask

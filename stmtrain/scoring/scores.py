@@ -261,7 +261,7 @@ class Scores:
             table.add_row("_".join(one.label), *_percent(numbers[name] for name in shown))
         table.add_section()
         means = set_numbers(self)
-        groups = self.rules.seen_unseen and self.unseen is not None
+        groups = self.rules.seen_unseen and bool(self.unseen)
         kinds = ("seen", "unseen", "") if groups else ("all",) if self.rules.seen_unseen else ("",)
         for kind in kinds:
             names = labels(kind, self.rules)

@@ -52,7 +52,7 @@ def draw(*ids: int) -> np.ndarray:
 def write(folder: Path, masks: Mapping[str, np.ndarray]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, mask in masks.items():
-        (folder / f"{name}.png").write_bytes(encode_mask(np.ascontiguousarray(mask)))
+        (folder / f"{name}.png").write_bytes(encode_mask(mask.astype(np.uint8)))
 
 
 def video(*shown: tuple[int, ...], name: str = "{:05d}", step: int = 1) -> dict[str, np.ndarray]:
@@ -169,6 +169,16 @@ def test_void(rules: str, tmp_path: Path) -> None:
     found = scored(tmp_path, tmp_path / "results", protocol)
     assert [one.object_id for one in found.objects] == ([1, 255] if rules == "object" else [1])
     assert found.objects[0].j_values == (1.0 if rules == "ignored" else 48 / 72,)
+
+
+def test_results_of_255_show_the_one_object_only_where_void_is_not_official(tmp_path: Path) -> None:
+    root = tree(tmp_path, "vost")
+    write(root / "Annotations/v", video((1,), (1,), (), (1,), (1,), (1,)))
+    write(tmp_path / "results/v", video((1,), (1,), (), (1,), (1,), (1,)))
+    write(tmp_path / "results/v", {"00002": 255 * (draw(1) > 0), "00003": 255 * (draw(1) > 0)})
+    for protocol, values in ((VOST, (1, 1, 0, 1)), (replace(VOST, objects="given"), (1, 0, 1, 1))):
+        (one,) = scored(root, tmp_path / "results", protocol).objects
+        assert one.j_values == values
 
 
 def test_frames_before_the_first_sight(tmp_path: Path) -> None:
@@ -304,6 +314,11 @@ def test_seen_and_unseen_count_the_same(tmp_path: Path) -> None:
     numbers = set_numbers(scored(root, tmp_path / "results", YOUTUBE_VOS))
     assert (numbers["J_seen"], numbers["J_unseen"], numbers["G"]) == (1, 0, 0.5)
     assert "G: 50.0" in printed(scored(root, tmp_path / "results", YOUTUBE_VOS))
+    cats = (root / "train/meta.json").read_text()
+    (root / "train/meta.json").write_text(
+        cats.replace('"1":', '"2": {"category": "dog", "frames": ["0"]}, "1":')
+    )
+    assert "unseen" not in printed(scored(root, tmp_path / "results", YOUTUBE_VOS))
     (root / "train/meta.json").unlink()
     unknown = scored(root, tmp_path / "results", YOUTUBE_VOS)
     assert set_numbers(unknown)["G"] is None
