@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stmdata.packing.names import frame_names
 from stmdata.packing.pack import FaultyInputsError, Job
 from stmtrain.datasets.listing import Entry
-from stmtrain.datasets.video import FilmFrame, Video
+from stmtrain.datasets.video import FilmFrame, Video, fit_masks
 from stmtrain.errors import DataError
 from stmtrain.files import read_file
 from stmtrain.images.decode import decode_frame
@@ -81,6 +81,8 @@ class VideoMaker:
     def _parts(self, item: NamedEntry) -> Iterator[tuple[Video, str]]:
         """Yield the video of an entry; several times, with some objects each, if it has many."""
         video = item.entry.open()
+        if self.own:
+            video = fit_masks(video)
         if self.frames == "masked":
             stride = {MASK_STRIDE: median_stride(tuple(video.masks), tuple(video.frames))}
             frames = {name: frame for name, frame in video.frames.items() if name in video.masks}
@@ -160,6 +162,9 @@ class VideoMaker:
             yield Skipped(video.name, no_clip)
         if turned:
             yield Skipped(f"{video.name}, {turned} frames", "turned upright, encoded anew")
+        if video.misfits:
+            count = len(video.misfits)
+            yield Skipped(f"{video.name}, {count} masks", "a pixel or two off, resampled")
         if smooth:
             yield Skipped(f"{video.name}, {smooth} masks", "smooth edges, thresholded at half")
         stated = {label: i for i, label in video.labels.items()}

@@ -11,7 +11,6 @@ from stmtrain.datasets import protocol
 from stmtrain.datasets.annotation_files import AnnotationFiles, open_sav
 from stmtrain.datasets.davis import DavisTree
 from stmtrain.datasets.definition import Dataset
-from stmtrain.datasets.exported import RECORDS
 from stmtrain.datasets.image_tree import ImageTree, open_masks, open_objects
 from stmtrain.datasets.json_set import JsonSet, read_burst, read_vis, read_visor
 from stmtrain.datasets.recognise import signs
@@ -19,7 +18,7 @@ from stmtrain.datasets.tools import PLAIN, TOOLS
 from stmtrain.datasets.youtube_vos import ALL_FRAMES, YoutubeVosTree
 from stmtrain.errors import UsageError
 
-_HEX8, _HEX10 = "[0-9a-f]" * 8, "[0-9a-f]" * 10
+_HEX8, _HEX10, _DIGITS8 = "[0-9a-f]" * 8, "[0-9a-f]" * 10, "[0-9]" * 8
 _SPLITS = ("train", "val", "trainval")
 _TESTS = ("test-dev", "test-challenge")
 
@@ -61,7 +60,7 @@ _lvos = partial(
     licence="annotations CC BY 4.0, data for non-commercial research",
     url="https://lingyihongfd.github.io/lvos.github.io",
 )
-_lvos_tree = ("*/*_meta.json", "*/JPEGImages/*/0*.jpg", "*/Annotations/*/0*.png")
+_lvos_tree = (f"*/JPEGImages/????????/{_DIGITS8}.jpg", f"*/Annotations/????????/{_DIGITS8}.png")
 _every_frame = "*/JPEGImages/*/00000002.jpg"
 
 _sav = partial(
@@ -71,6 +70,7 @@ _sav = partial(
     url="https://ai.meta.com/datasets/segment-anything-video",
 )
 _sav_places = ("*", "*/*", "*/*/*")
+_sav_manual = "|".join(f"{place}_manual.json" for place in _sav_places)
 _ytvis = partial(Dataset, scored_split="train", url="https://youtube-vos.org/dataset/vis")
 _vis_frames = ("{folder}/JPEGImages", "{split}/JPEGImages")
 _vis_json = ("{split}/instances.json", "valid/{split}.json", "test/{split}.json")
@@ -173,9 +173,14 @@ _BENCHMARKS = (
         "sav-train",
         "SA-V",
         _sav_files("manual"),
-        signs("|".join(f"{place}_manual.json" for place in _sav_places)),
+        signs(_sav_manual),
     ),
-    _sav("sav-train-auto", "SA-V automatic", _sav_files("auto")),
+    _sav(
+        "sav-train-auto",
+        "SA-V automatic",
+        _sav_files("auto"),
+        signs(_sav_manual.replace("manual", "auto"), lack=(_sav_manual,)),
+    ),
     _sav(
         "sav-val",
         "SA-V",
@@ -279,24 +284,6 @@ _BENCHMARKS = (
             _wide,
         ),
         signs("VIPSeg_720P/images/*/*.jpg"),
-    ),
-    Dataset(
-        "pumavos",
-        "PUMaVOS",
-        ImageTree(*PLAIN),
-        signs(
-            f"JPEGImages/*/frame_{'[0-9]' * 6}.jpg", "Annotations/*/frame_*.png", lack=(RECORDS,)
-        ),
-        own=True,
-        licence="CC BY 4.0",
-        url="https://github.com/max810/XMem2",
-    ),
-    Dataset(
-        "long-videos",
-        "Long Videos",
-        ImageTree("long_video/JPEGImages/{video}", "long_video/Annotations/{video}"),
-        signs("long_video/JPEGImages/*/*", "long_video/Annotations/*/*.png"),
-        url="https://github.com/xmlyqing00/AFB-URR",
     ),
 )
 

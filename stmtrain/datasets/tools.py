@@ -1,4 +1,4 @@
-"""What annotation tools write, and plain folders of anybody's videos: the end of the table."""
+"""Plain folders, of a benchmark or of anybody, and what annotation tools write: the table's end."""
 
 from functools import partial
 
@@ -15,6 +15,24 @@ _FRAMES = "|".join(f"JPEGImages/*/*{suffix}" for suffix in FRAME_SUFFIXES)
 
 
 TOOLS = (
+    Dataset(
+        "pumavos",
+        "PUMaVOS",
+        ImageTree(*PLAIN),
+        signs(
+            f"JPEGImages/*/frame_{'[0-9]' * 6}.jpg", "Annotations/*/frame_*.png", lack=(RECORDS,)
+        ),
+        own=True,
+        licence="CC BY 4.0",
+        url="https://github.com/max810/XMem2",
+    ),
+    Dataset(
+        "long-videos",
+        "Long Videos",
+        ImageTree("long_video/JPEGImages/{video}", "long_video/Annotations/{video}"),
+        signs("long_video/JPEGImages/*/*", "long_video/Annotations/*/*.png"),
+        url="https://github.com/xmlyqing00/AFB-URR",
+    ),
     _own(
         "xmem2-workspace",
         form=ImageTree("{video}/JPEGImages", "{video}/Annotations"),
@@ -25,7 +43,7 @@ TOOLS = (
         form=ImageTree(
             "{video}/images", "{video}/instances", "", partial(open_masks, wide=True, void=10000)
         ),
-        signs=signs("*/instances/labels.txt", "*/instances/*.png", "*/images/*"),
+        signs=signs("*/instances/*.png", "*/images/*"),
     ),
     _own(
         "cvat-video-xml",

@@ -161,7 +161,7 @@ def _elsewhere(root: Path, dataset: Dataset | None = None) -> Path | None:
     children = [root / name for name in video_folders(root)[:_MOST_CHILDREN]]
     for folder in (*children, root.resolve().parent):
         fitting = _fitting(folder)
-        if dataset in fitting if dataset else any(not d.own for d in fitting):
+        if dataset in fitting or (dataset is None and fitting):
             return folder
     return None
 
@@ -172,9 +172,10 @@ def _unknown(root: Path) -> DataError:
         return DataError(f"{root}: {refused.why}")
     elsewhere = _elsewhere(root)
     if elsewhere is not None:
+        names = " or ".join(dataset.name for dataset in _fitting(elsewhere))
         return DataError(
-            f"{root}: expected the root of a data set, found none; {elsewhere} is one, "
-            f"{_fitting(elsewhere)[0].name}: pass that folder"
+            f"{root}: expected the root of a data set, found none; {elsewhere} is one, {names}: "
+            "pass that folder"
         )
     found = some(video_folders(root)) or "no folders"
     return DataError(
