@@ -89,7 +89,8 @@ def preview(
     if save is None or write is None:
         show(clips, console, asked, still=still)
     else:
-        write(save, clips)
+        with console.status("saving"):
+            write(save, clips)
         print_plain(console, f"saved: {save}")
 
 
