@@ -1,5 +1,6 @@
 """The command doctor. Options and wiring only."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -22,18 +23,21 @@ def doctor(
     json: Json = None,
 ) -> None:
     """Check versions, extras, GPU, codecs, cores, disk, cache and a data set, each with a cure."""
+    from stmtrain.commands.progress import progress_bar
     from stmtrain.doctor import machine, storage
 
     console = open_console(json=json)
-    findings = [*machine.machine(), *storage.disk(disk), storage.cache(cache)]
+    findings = []
+    for finding in chain(machine.machine(), storage.disk(disk), [storage.cache(cache)]):
+        findings.append(finding)
+        print_plain(console, finding.text())
     if tree is not None:
-        findings += storage.tree(tree, layout)
+        with progress_bar(console, str(tree), "videos") as progress:
+            found = list(storage.tree(tree, layout, progress))
+        findings += found
+        print_plain(console, "\n".join(finding.text() for finding in found))
     bad = sum(finding.state == "bad" for finding in findings)
-    values = {"good": not bad, "findings": [finding.to_mapping() for finding in findings]}
-    if not write_json(json, values):
-        for finding in findings:
-            for line in finding.lines():
-                print_plain(console, line)
+    write_json(json, {"good": not bad, "findings": [one.to_mapping() for one in findings]})
     if bad:
         raise end(f"doctor: {bad} of {len(findings)} checks are bad; see their cures", 1)
     print_plain(console, f"{len(findings)} checks, none is bad")

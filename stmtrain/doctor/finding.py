@@ -23,11 +23,11 @@ class Finding:
     cure: str = ""
     numbers: dict[str, Any] | None = None
 
-    def lines(self) -> list[str]:
+    def text(self) -> str:
         """Return the finding as text, its cure in a line of its own."""
         mark = {"good": "ok  ", "note": "note", "bad": "BAD "}[self.state]
-        lines = [f"{mark}  {self.check}: {self.found}"]
-        return [*lines, f"      cure: {self.cure}"] if self.cure else lines
+        text = f"{mark}  {self.check}: {self.found}"
+        return f"{text}\n      cure: {self.cure}" if self.cure else text
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the finding as JSON values."""

@@ -11,6 +11,7 @@ from stmtrain.datasets.dataset import DATASETS
 from stmtrain.datasets.tree import AUTO, Tree, open_dataset
 from stmtrain.doctor.finding import Finding
 from stmtrain.errors import DataError, UsageError
+from stmtrain.processes import Progress
 from stmtrain.shards.cache import DEFAULT_GIGABYTES, default_folder, user_cache
 
 _BLOCK, _MOST_BLOCKS, _MOST_SECONDS = 4 << 20, 32, 2.0
@@ -80,12 +81,13 @@ def cache(folder: Path | None) -> Finding:
     return Finding("cache", text, numbers=numbers)
 
 
-def tree(root: Path, layout: str | None) -> Iterator[Finding]:
+def tree(root: Path, layout: str | None, progress: Progress = lambda *_: None) -> Iterator[Finding]:
     """List what is in the tree of a data set, split by split.
 
     Args:
         root: Root folder of the data set.
         layout: Its name; without it the data set is recognised.
+        progress: Called after each video of a split, with its name.
 
     Raises:
         UsageError: There is no data set of that name.
@@ -99,16 +101,16 @@ def tree(root: Path, layout: str | None) -> Iterator[Finding]:
         return
     if found.why:
         yield Finding("tree", f"{root}: {found.why}")
-    yield from _splits(found)
+    yield from _splits(found, progress)
 
 
-def _splits(tree: Tree) -> Iterator[Finding]:
+def _splits(tree: Tree, progress: Progress) -> Iterator[Finding]:
     """List the videos of each split; of a split that is not there, say what is missing."""
     reasons, some = [], False
     for split in _names(tree):
         check = f"tree, {tree.dataset.name} {split}".rstrip()
         try:
-            count = _count(tree, split)
+            count = _count(tree, split, progress)
         except (DataError, UsageError, OSError) as error:
             reasons.append((check, str(error)))
             continue
@@ -127,11 +129,12 @@ def _names(tree: Tree) -> tuple[str, ...]:
         return (tree.dataset.scored_split,)
 
 
-def _count(tree: Tree, split: str) -> dict[str, int]:
+def _count(tree: Tree, split: str, progress: Progress) -> dict[str, int]:
     """Count what a split has, video by video."""
     listing, frames, masks = tree.listing(split), 0, 0
-    for entry in listing.entries:
+    for done, entry in enumerate(listing.entries, start=1):
         video = entry.open()
         frames, masks = frames + len(video.frames), masks + len(video.masks)
+        progress(done, len(listing.entries), entry.name)
     left_out = {"videos without masks": len(listing.left_out)} if listing.left_out else {}
     return {"videos": len(listing.entries), "frames": frames, "masks": masks, **left_out}
