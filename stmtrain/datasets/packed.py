@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stmtrain.datasets.dataset import DATASETS
 from stmtrain.datasets.definition import Dataset
 from stmtrain.datasets.files import folder_name
+from stmtrain.datasets.ids import ObjectId
 from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
 from stmtrain.datasets.video_set import VideoSet
 from stmtrain.errors import ShardError
@@ -102,6 +103,16 @@ class ShardVideo:
             if any(areas)
         }
         return seen if set(seen.values()) != {next(iter(self.frames))} else {}
+
+    @property
+    def labels(self) -> Mapping[ObjectId, int]:
+        """The data set's own object ids, as text, to those in the masks; empty if equal."""
+        try:
+            return {str(i): int(x) for i, x in self.record.origin.get("id_map", {}).items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ShardError(
+                f"{self.shards.where(self.index)}: id_map is malformed ({error!r}); pack it again"
+            ) from None
 
     @property
     def required(self) -> Mapping[int, tuple[str, ...]]:

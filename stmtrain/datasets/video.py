@@ -53,6 +53,10 @@ class VideoSource(Protocol):
         """Object id to the frame that gives its mask; empty if the first frame gives them all."""
 
     @property
+    def labels(self) -> Mapping[ObjectId, int]:
+        """The data set's own object ids to those in masks; empty if they are equal."""
+
+    @property
     def required(self) -> Mapping[int, tuple[str, ...]]:
         """Object id to the frames that must be segmented; empty for all frames."""
 

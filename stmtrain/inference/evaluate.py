@@ -19,7 +19,13 @@ from stmtrain.files import open_regular
 from stmtrain.images.masks import resample_mask
 from stmtrain.inference.options import DEFAULT, Inference
 from stmtrain.inference.overlap import decode_ahead, writing_behind
-from stmtrain.inference.results import ResultsFolder, VideoCost, write_json, write_mask
+from stmtrain.inference.results import (
+    OBJECT_IDS_NAME,
+    ResultsFolder,
+    VideoCost,
+    write_json,
+    write_mask,
+)
 from stmtrain.inference.segment import segment_video
 from stmtrain.inference.summary import Evaluation, add_up, protocol_of
 from stmtrain.model import STM
@@ -53,8 +59,9 @@ def evaluate(
     """Segment every video from its given masks, write the PNGs, and score them if possible.
 
     ``out`` gets ``<video>/<frame>.png``, the layout that the official tools read, ``results.json``
-    and ``evaluation.json``. Run it again to resume an interrupted evaluation: finished videos are
-    kept.
+    and ``evaluation.json``, and ``object_ids.json`` if the data set has object ids that a PNG
+    cannot hold: by video, the ids in the PNGs and what the data set calls them. Run it again to
+    resume an interrupted evaluation: finished videos are kept.
 
     Args:
         checkpoint: Checkpoint of ``stm train``, or published STM weights.
@@ -99,6 +106,7 @@ def evaluate(
         if export is not None:
             write_submission(export, out, videos)
         write_json(out / RESULTS_NAME, evaluation.to_mapping())
+        _write_object_ids(out, videos)
     return evaluation
 
 
@@ -221,6 +229,17 @@ def _warnings(videos: VideoSet) -> tuple[str, ...]:
             what = f"object {object_id} is in no mask" if object_id else "no object is given"
             warnings.append(f"video {video.name}: {what}; it stays background")
     return tuple(warnings)
+
+
+def _write_object_ids(out: Path, videos: VideoSet) -> None:
+    originals = {v.name: {label: str(i) for i, label in v.labels.items()} for v in videos.videos}
+    mapped = {
+        name: ids
+        for name, ids in originals.items()
+        if any(str(label) != text for label, text in ids.items())
+    }
+    if mapped:
+        write_json(out / OBJECT_IDS_NAME, mapped)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -24,6 +24,7 @@ from stmtrain.images.png import png_header
 from stmtrain.scoring.scores import RESULTS_NAME
 
 STATE_NAME = "evaluation.json"
+OBJECT_IDS_NAME = "object_ids.json"
 
 _FORMAT = "stm-evaluation"
 _VERSION = 1
@@ -128,6 +129,7 @@ class ResultsFolder:
             for name in {*names, *done}:
                 self._clear(name)
             (self.path / RESULTS_NAME).unlink(missing_ok=True)
+            (self.path / OBJECT_IDS_NAME).unlink(missing_ok=True)
         for left in self.path.glob(".*.part"):
             shutil.rmtree(left, ignore_errors=True)
 

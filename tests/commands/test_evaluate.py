@@ -9,7 +9,9 @@ from typer.testing import CliRunner, Result
 
 import cli
 from stmdata.drawn.trees import draw_davis
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.model import STM
+from tests.datasets.drawn import draw
 from tests.datasets.trees import SIZE
 
 
@@ -130,3 +132,30 @@ def test_a_data_set_can_be_named_by_its_layout(davis: Path, tmp_path: Path) -> N
     unknown = stm("pack-videos", "--root", davis, "--layout", "x", "--out", tmp_path / "c")
     assert unknown.exit_code == 2
     assert "davis2016, davis2017, " in unknown.output
+
+
+@pytest.mark.parametrize("layout", ["sav-train", "burst", "visor", "vipseg"])
+def test_any_layout_is_segmented_from_its_tree_and_from_shards(
+    checkpoint: Path, tmp_path: Path, layout: str
+) -> None:
+    draw(find_dataset(layout), tmp_path / "tree", "my clip")
+    packed = stm("pack-videos", "--root", tmp_path / "tree", "--out", tmp_path / "packed")
+    assert packed.exit_code == 0, packed.output
+    found = []
+    for words in (("--videos", tmp_path / "tree"), ("--shards", tmp_path / "packed")):
+        out = tmp_path / words[0]
+        done = stm("eval", "--checkpoint", checkpoint, "--out", out, "--device", "cpu", *words)
+        assert done.exit_code == 0, done.output
+        found.append({p.relative_to(out): p.read_bytes() for p in out.glob("*/*.png")})
+        names = out / "object_ids.json"
+        ids = json.loads(names.read_text()) if names.exists() else {}
+        expected = {
+            "sav-train": {"1": "0", "2": "1", "3": "2"},
+            "visor": {"1": "thing 1", "2": "thing 2", "3": "thing 3"},
+            "vipseg": {"1": "1001", "2": "2002", "3": "3003"},
+        }.get(layout)
+        assert list(ids.values()) == ([expected] if expected else [])
+    assert found[0].keys() == found[1].keys()
+    assert found[0]
+    if layout != "sav-train":  # frames of a film are encoded in packing
+        assert found[0] == found[1]
