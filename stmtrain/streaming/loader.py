@@ -215,17 +215,11 @@ def open_loader(
         ...         frames, masks = augment(batch, size=384)
     """
     sets = [ShardSet.open(location) for location in locations]
-    plan = Plan(
-        shard_sizes=tuple(shard_set.shard_sizes for shard_set in sets),
-        weights=tuple(weights or [1.0] * len(sets)),
-        seed=seed,
-        global_batch=batch_size,
-    )
-    synthesised = all("recipe" in shard_set.manifest.config for shard_set in sets)
+    plan, recipe = plan_clips(sets, batch_size, seed, weights)
     return Loader(
         sets,
         plan,
-        replace(PSEUDO if synthesised else VIDEO, frames=frames),
+        replace(recipe, frames=frames),
         size=size,
         device=device,
         threads=threads,
@@ -234,3 +228,20 @@ def open_loader(
         max_skip=lambda _step: max_skip,
         patience=_NETWORK_PATIENCE if any(s.remote for s in sets) else _DISK_PATIENCE,
     )
+
+
+def plan_clips(
+    sets: Sequence[ShardSet], batch_size: int, seed: int, weights: Sequence[float] | None
+) -> tuple[Plan, ClipRecipe]:
+    """Return the order of the clips of some sets, and the recipe for their kind.
+
+    Arguments and errors are those of :func:`open_loader`.
+    """
+    plan = Plan(
+        shard_sizes=tuple(shard_set.shard_sizes for shard_set in sets),
+        weights=tuple(weights or [1.0] * len(sets)),
+        seed=seed,
+        global_batch=batch_size,
+    )
+    synthesised = all("recipe" in shard_set.manifest.config for shard_set in sets)
+    return plan, PSEUDO if synthesised else VIDEO

@@ -66,10 +66,29 @@ class DaemonThreads:
 
     def _work(self) -> None:
         while (entry := self._queue.get()) is not None and not self.closed.is_set():
-            future, function = entry
-            try:
-                future.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - the consumer raises it
-                future.set_exception(error)
+            _call(*entry)
             self.progress()
-            del entry, future, function  # a thread that waits keeps no batch alive
+            del entry  # a thread that waits keeps no batch alive
+
+
+class CallingThread(DaemonThreads):
+    """A pool without threads: every function is called where it is submitted."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def __len__(self) -> int:
+        return 1
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Call a function now."""
+        future: Future[T] = Future()
+        _call(future, function)
+        return future
+
+
+def _call(future: Future[Any], function: Callable[[], Any]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - the consumer raises it
+        future.set_exception(error)
