@@ -34,6 +34,8 @@ _SWAP_SHARE = 0.6
 """The same for two of which each fits where the other is."""
 _ELSEWHERE = 2
 """Frames up to so far away are no evidence: motion may stop for a moment."""
+_BLOCK = 1024
+"""Frames that are compared with each other; longer videos are cut into blocks."""
 _SAME = 1e-3
 """Distances below this are no motion."""
 
@@ -89,7 +91,15 @@ def misplaced(thumbs: Thumbs, share: float = FRAME_SHARE) -> Misplaced:
         thumbs: (T, 16, 16) uint8, in time order.
         share: By how much they are more like that one, as a share of the distances.
     """
-    known = vectors(thumbs)
+    swapped, single = [], []
+    for start in range(0, len(thumbs), _BLOCK):
+        found = _misplaced(vectors(thumbs[start : start + _BLOCK]), share)
+        swapped += [start + place for place in found.swapped]
+        single += [start + place for place in found.single]
+    return Misplaced(swapped, single)
+
+
+def _misplaced(known: Vectors, share: float) -> Misplaced:
     distances = 1 - known @ known.T
     count = len(known)
     shares: dict[int, float] = {}

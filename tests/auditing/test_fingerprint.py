@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from stmdata.auditing import fingerprint
 from stmdata.auditing.fingerprint import ALIKE, jpeg_thumb, misplaced, shrink, vectors
 from stmtrain.errors import DataError
 from tests.profiles import examples
@@ -71,6 +72,13 @@ def test_swapped_pictures_are_misplaced_and_no_others(first, second):
     if abs(first - second) >= 5:
         thumbs[[first, second]] = thumbs[[second, first]]
         assert misplaced(thumbs) == (sorted([first, second]), [])
+
+
+def test_long_videos_are_compared_in_blocks(monkeypatch):
+    monkeypatch.setattr(fingerprint, "_BLOCK", 24)
+    thumbs = np.concatenate([moving(24), moving(24)])
+    thumbs[[30, 40]] = thumbs[[40, 30]]
+    assert misplaced(thumbs) == ([30, 40], [])
 
 
 def test_pictures_without_motion_or_neighbours_are_in_place():
