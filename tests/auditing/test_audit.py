@@ -63,6 +63,78 @@ def test_masks_of_0_and_255_are_one_object_where_that_is_usual_and_void_elsewher
     assert (finding.kind, finding.severity) == ("ids", Severity.ERROR)
 
 
+def test_frames_turned_by_their_exif_orientation_fit_masks_as_they_are_seen(tmp_path):
+    film = clean_film()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, data in film.frames.items():
+        out = io.BytesIO()
+        stored = Image.open(io.BytesIO(data)).transpose(Image.Transpose.ROTATE_90)
+        stored.save(out, "JPEG", quality=90, exif=exif)
+        film.frames[name] = out.getvalue()
+    assert audited(film.write(tmp_path)).findings == ()
+
+
+def test_ids_of_more_than_8_bits_are_no_fault_where_that_is_usual(tmp_path):
+    film, root = clean_film(), tmp_path / "default"
+    (root / "images").mkdir(parents=True)
+    (root / "instances").mkdir()
+    (root / "instances" / "labels.txt").write_text("cat\n")
+    for place, (name, data) in enumerate(film.frames.items()):
+        (root / "images" / f"frame_{name}.jpg").write_bytes(data)
+        ids = np.array([0, 1001, 2003], np.uint16)[film.mask(place)]
+        Image.fromarray(ids).save(root / "instances" / f"frame_{name}.png")
+    found = audited(tmp_path)
+    assert found.findings == ()
+    assert found.masks == COUNT
+
+
+def test_objects_that_touch_or_jump_have_not_changed_places(tmp_path):
+    film = clean_film()
+    for place in range(COUNT):
+        mask = np.zeros((96, 128), np.uint8)
+        mask[20:60, 20 + 2 * place : 60 + 2 * place] = 1
+        mask[20:60, 60 + 2 * place : 90] = 2
+        film.paint(place, np.roll(mask, 30 * (place >= 9), axis=0))
+    assert "switch" not in audited(film.write(tmp_path)).counts()
+
+
+def test_void_beyond_the_frame_is_no_object(tmp_path):
+    film = clean_film()
+    film.paint(4, np.pad(film.mask(4), ((0, 9), (0, 9)), constant_values=255))
+    assert set(audited(film.write(tmp_path)).counts()) == {"size", "void"}
+
+
+def test_masks_of_some_frames_only_are_noted(tmp_path):
+    film = clean_film()
+    kept = ("00000", "00003", "00005", "00009", "00014")
+    film.masks = {name: film.masks[name] for name in kept}
+    assert audited(film.write(tmp_path / "irregular")).findings == ()
+    film.masks = {name: film.masks[name] for name in kept[:2]}
+    (finding,) = audited(film.write(tmp_path / "two")).findings
+    assert (finding.kind, finding.severity) == ("short", Severity.NOTE)
+
+
+def test_late_objects_are_worse_where_the_first_frame_gives_all(tmp_path):
+    film = clean_film()
+    FAULTS["late object"].inject(film, 4, np.random.default_rng(0))
+    film.write(tmp_path / "own")
+    (note,) = audited(tmp_path / "own").findings
+    for kind, suffix, files in (
+        ("JPEGImages", "jpg", film.frames),
+        ("Annotations", "png", film.masks),
+    ):
+        folder = tmp_path / "davis" / kind / "480p" / "film"
+        folder.mkdir(parents=True)
+        for name, data in files.items():
+            (folder / f"{name}.{suffix}").write_bytes(data)
+    (tmp_path / "davis" / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "davis" / "ImageSets" / "2017" / "train.txt").write_text("film\n")
+    (warning,) = audited(tmp_path / "davis", layout="davis2017").findings
+    assert (note.kind, note.severity) == ("late", Severity.NOTE)
+    assert (warning.kind, warning.severity) == ("late", Severity.WARNING)
+
+
 def test_shards_are_checked_like_trees(tmp_path):
     film = clean_film()
     FAULTS["swapped ids"].inject(film, 7, np.random.default_rng(0))
@@ -90,6 +162,7 @@ def test_a_damaged_member_of_a_shard_is_named(packed, tmp_path):
     ("splits", "kind"),
     [
         (("train", "valid"), "leak"),
+        (("train", "test"), "leak"),
         (("train", "train2"), "duplicate"),
         (("valid", "val"), "duplicate"),
     ],

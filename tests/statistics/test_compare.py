@@ -36,9 +36,13 @@ def test_a_difference_is_shown_where_there_is_one():
 
 
 def test_distances_of_sizes_are_those_of_ratios():
-    small = compare_sets([drawn_set("a", 0), drawn_set("b", 1)]).differences["area"][1]
-    factor = compare_sets([drawn_set("a", 0, 20), drawn_set("b", 1, 20)]).differences["area"][1]
-    assert small.distance == pytest.approx(factor.distance)
+    sets = [drawn_set("a", 0), drawn_set("b", 1, larger=3)]
+    inverse = [
+        replace(one, values={**one.values, "area": one.values["area"]._replace(
+            values=1 / one.values["area"].values)}) for one in sets
+    ]  # fmt: skip
+    expected = compare_sets(sets).differences["area"][1].distance
+    assert compare_sets(inverse).differences["area"][1].distance == pytest.approx(expected)
 
 
 def test_histograms_share_bins_and_count_everything():
@@ -48,6 +52,12 @@ def test_histograms_share_bins_and_count_everything():
     assert len(drawn.edges) == 13
     assert sum(drawn.shares[0]) == pytest.approx(1)
     assert sum(drawn.shares[1]) == pytest.approx(1)
+    far = drawn_set("a", 0)
+    values = np.concatenate([np.linspace(1, 2, 998), [0.001, 99]])
+    far.values["area"] = Values(values, np.arange(1000))
+    histogram = compare_sets([far]).histogram(KNOWN["area"])
+    assert sum(histogram.shares[0]) == pytest.approx(1)
+    assert histogram.ends[1] < 3
     whole = found.histogram(KNOWN["objects"])
     assert whole.ends == (1, 4)
     assert len(whole.shares[0]) == 4

@@ -50,6 +50,11 @@ def test_an_object_that_leaves_and_returns():
     assert values["border"] == [0]
 
 
+def test_only_the_first_mask_decides_whether_an_object_is_late():
+    values = measure_clip([[5, 5, 0], [0, 5, 5]], (6, 8), [])
+    assert values["late"] == [0, 1]
+
+
 def test_shift_is_in_short_sides_and_scale_in_lengths():
     pair = (boxes((4, 0, 0, 10)), boxes((4, 0, 0, 20)))
     values = measure_clip([[100, 400]], (60, 80), [pair])
