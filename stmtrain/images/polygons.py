@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 _GRID = 5
 """pycocotools follows outlines on a grid of a fifth of a pixel."""
+_MOST_POINTS = 4_000_000
+"""Longest outline that is drawn, in points of its grid; a screen's border has 6,000 pixels."""
 _FAR = 4
 """Corners farther outside than this many image sides are refused."""
 
@@ -66,6 +68,7 @@ def _walk(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]
     flip = start[rows, main] > end[rows, main]
     low = np.where(flip[:, None], end, start)
     high = np.where(flip[:, None], start, end)
+    _check_length(length)
     slope = (high - low)[rows, 1 - main] / np.maximum(length, 1)
     edge = np.repeat(rows, length + 1)
     first = np.cumsum(length + 1) - (length + 1)
@@ -107,6 +110,7 @@ def fill_opencv(rings: Sequence[Ring], size: Size) -> NDArray[np.bool_]:
 def _turn_rows(turns: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]) -> None:
     """Note where each row crosses an edge: the pixels from there on are turned over."""
     height, width = turns.shape
+    _check_length(np.abs(end - start)[:, 1])
     upward = start[:, 1] > end[:, 1]
     top = np.where(upward[:, None], end, start)
     bottom = np.where(upward[:, None], start, end)
@@ -129,6 +133,7 @@ def _bresenham(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.i
     main = np.where(steps[:, 0] >= steps[:, 1], 0, 1)
     rows = np.arange(len(start))
     length, across = steps[rows, main], steps[rows, 1 - main]
+    _check_length(length)
     edge = np.repeat(rows, length + 1)
     first = np.cumsum(length + 1) - (length + 1)
     step = np.arange(edge.size) - first[edge]
@@ -139,6 +144,11 @@ def _bresenham(start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.i
     shift = (2 * step * across[edge] + length[edge] - 1) // np.maximum(2 * length[edge], 1)
     out[every, 1 - main[edge]] = start[edge, 1 - main[edge]] + shift * sign[edge, 1 - main[edge]]
     return out
+
+
+def _check_length(length: NDArray[np.int64]) -> None:
+    if length.sum() + len(length) > _MOST_POINTS:
+        raise ValueError(f"an outline is longer than {_MOST_POINTS} points")
 
 
 def _corners(ring: Ring, size: Size) -> NDArray[np.float64]:

@@ -37,6 +37,13 @@ def test_rings_are_those_of_opencv(polygons: list[list[float]]) -> None:
     np.testing.assert_array_equal(found, expected > 0)
 
 
+def test_an_endless_outline_is_refused() -> None:
+    ring = [0.0, 0.0, 900.0, 900.0] * 2000
+    for fill in (fill_coco, fill_opencv):
+        with pytest.raises(ValueError, match="longer than"):
+            fill([ring * 3], (1000, 1000))
+
+
 def test_what_is_no_polygon_is_empty_or_refused() -> None:
     assert not fill_coco([[1, 1, 5, 5]], (9, 9)).any()
     assert not fill_opencv([[]], (9, 9)).any()
