@@ -1,28 +1,19 @@
-"""Make ``docs/preview.gif``: clips of COCO with the recipe ``default``, and a video of DAVIS.
+"""Make ``docs/preview.gif`` from drawn images and videos.
 
-python docs/draw_preview.py IMAGES ANNOTATIONS DAVIS WORK_FOLDER
+python docs/draw_preview.py WORK_FOLDER
 
-Only COCO images under CC BY 2.0 are used, also for what is pasted into others, and videos that
-the authors of DAVIS own (CC BY 4.0). ``README.md`` names those that are shown.
+The first two clips are pseudo-videos of the recipe ``default``, the third is a packed video.
 """
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
+from stmdata.drawn.trees import draw_coco, draw_davis
+
 PICTURE = Path(__file__).parent / "preview.gif"
-KEYS = ("coco_000000458756_v000", "coco_000000352257_v000", "bear")
-LICENCE = 4  # CC BY 2.0, in all annotations of COCO
-
-
-def keep_licence(annotations: Path, kept: Path) -> None:
-    """Write the annotations of the images with the licence."""
-    value = json.loads(annotations.read_text())
-    value["images"] = [image for image in value["images"] if image["license"] == LICENCE]
-    ids = {image["id"] for image in value["images"]}
-    value["annotations"] = [a for a in value["annotations"] if a["image_id"] in ids]
-    kept.write_text(json.dumps(value))
+FRAMES = 16
+KEYS = ("coco_000000000111_v000", "coco_000000000518_v001", "drawn-00")
 
 
 def stm(*words: object) -> None:
@@ -30,17 +21,20 @@ def stm(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "stmdata.commands.main", *map(str, words)], check=True)
 
 
-def main(images: Path, annotations: Path, davis: Path, work: Path) -> None:
-    """Prepare both sets, and save the animation."""
-    work.mkdir(parents=True, exist_ok=True)
-    keep_licence(annotations, work / "instances.json")
-    coco, videos = work / "coco", work / "davis"
-    stm("prepare-coco", "--images", images, "--annotations", work / "instances.json",
-        "--frames", 16, "--variants", 4, "--out", coco)  # fmt: skip
-    stm("pack-davis", "--root", davis, "--year", 2016, "--out", videos)
+def main(work: Path) -> None:
+    """Draw, prepare and pack, and save the animation."""
+    coco = draw_coco(work / "data" / "coco", images=24, size=(300, 400), seed=3)
+    davis = draw_davis(
+        work / "data" / "davis", videos=3, frames=FRAMES, size=(240, 320), objects=(3, 3)
+    )
+    annotations = coco / "annotations" / "instances_train2017.json"
+    clips, videos = work / "coco", work / "davis"
+    stm("prepare-coco", "--images", coco / "train2017", "--annotations", annotations,
+        "--frames", FRAMES, "--variants", 2, "--out", clips)  # fmt: skip
+    stm("pack-davis", "--root", davis, "--out", videos)
     keys = [word for key in KEYS for word in ("--key", key)]
-    stm("preview", coco, videos, *keys, "--frames", 16, "--save", PICTURE)
+    stm("preview", clips, videos, *keys, "--frames", FRAMES, "--save", PICTURE)
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]))
