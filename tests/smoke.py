@@ -94,15 +94,13 @@ def film(frames: list[Path], path: Path) -> Path:
         path.write_bytes(b"no video")
         return path
     import av
+    from PIL import Image
 
     with av.open(path, "w") as out:
         stream = out.add_stream("mpeg4", rate=10)
-        for i, image in enumerate(frames):
-            with av.open(image) as still:
-                frame = next(still.decode(video=0)).reformat(format="yuv420p")
-            if i == 0:
-                stream.width, stream.height = frame.width, frame.height
-            out.mux(stream.encode(frame))
+        stream.width, stream.height = Image.open(frames[0]).size
+        for image in frames:
+            out.mux(stream.encode(av.VideoFrame.from_image(Image.open(image))))
         out.mux(stream.encode(None))
     return path
 
