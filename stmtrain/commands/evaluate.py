@@ -19,6 +19,7 @@ from stmtrain.commands.video_options import (
     named_videos,
     score_set,
     set_with_frames,
+    truth_or_why,
     truth_set,
     video_set,
 )
@@ -82,6 +83,7 @@ def evaluate(
             export=export,
             workers=resolve_workers(workers),
             progress=progress,
+            truth=truth_or_why(context.params) if context.params["protocol"] else None,
         )
     printed = write_json(json, evaluation.to_mapping())
     if evaluation.scores is not None:

@@ -3,12 +3,12 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from stmtrain.commands.options import Layout, Year, offer, offer_splits
-from stmtrain.errors import UsageError
+from stmtrain.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from stmtrain.datasets.protocol import Protocol
@@ -64,10 +64,11 @@ def video_set(
     from stmtrain.datasets.dataset import DATASETS
 
     rules = _rules(protocol, as_meant)
-    if rules is not None and layout is None and videos is not None:
-        named = rules.base or rules.name.removesuffix("-as-meant")
-        layout = named if named in DATASETS else None
-    opened = _open(davis, youtube_vos, videos, shards, layout, year, split)
+    if rules is not None and layout is None:
+        name = rules.base or rules.name.removesuffix("-as-meant")
+        layout = name if name in DATASETS else None
+    named = _Named(davis, youtube_vos, videos, shards, layout, year)
+    opened = named.open(split)
     return opened if rules is None else opened.scored_by(rules)
 
 
@@ -78,13 +79,19 @@ def truth_set(**options: Any) -> "VideoSet":
         UsageError: As for :func:`video_set`.
         DataError: The set is incomplete.
     """
+    from stmtrain.datasets.dataset import find_dataset
     from stmtrain.datasets.truth import open_truth
 
     rules = _rules(options["protocol"], options["as_meant"])
-    others = (options["davis"], options["youtube_vos"], options["shards"], options["layout"])
-    if rules is None or options["videos"] is None or any(other is not None for other in others):
+    root, layout = _Named(**{field: options[field] for field in _Named._fields}).root_and_layout()
+    if rules is None or root is None:
         return video_set(**options)
-    return open_truth(options["videos"], rules, options["split"])
+    if layout is not None and layout != "auto":
+        own = find_dataset(layout)
+        benchmark = own.server or own.protocol
+        if benchmark is None or benchmark.tree != rules.tree:
+            return video_set(**options)  # the rules are another data set's
+    return open_truth(root, rules, options["split"])
 
 
 def score_set(check_submission: Path | None = None, **options: Any) -> "VideoSet":
@@ -110,40 +117,59 @@ def _rules(protocol: str | None, as_meant: bool) -> "Protocol | None":
     return None if protocol is None else find_protocol(protocol, meant=as_meant)
 
 
-def _open(
-    davis: Path | None,
-    youtube_vos: Path | None,
-    videos: Path | None,
-    shards: str | None,
-    layout: str | None,
-    year: int,
-    split: str | None,
-) -> "VideoSet":
-    from stmtrain.datasets.packed import packed_set
-    from stmtrain.datasets.tree import AUTO, open_dataset
-    from stmtrain.shards.urls import parse_location
+class _Named(NamedTuple):
+    """The options that name a set of videos, one of which is given."""
 
-    named = {"--davis": davis, "--youtube-vos": youtube_vos, "--videos": videos, "--shards": shards}
-    given = [name for name, value in named.items() if value is not None]
-    if len(given) != 1:
-        raise UsageError(
-            f"expected one of {', '.join(named)}, found {' and '.join(given) or 'none of them'}"
+    davis: Path | None
+    youtube_vos: Path | None
+    videos: Path | None
+    shards: str | None
+    layout: str | None
+    year: int
+
+    def root_and_layout(self) -> tuple[Path | None, str | None]:
+        """Return the root of the data set, if it is files, and the name of its layout.
+
+        Raises:
+            UsageError: None or several sets were named.
+        """
+        named = {f"--{name.replace('_', '-')}": getattr(self, name) for name in self._fields[:4]}
+        given = [name for name, value in named.items() if value is not None]
+        if len(given) != 1:
+            raise UsageError(
+                f"expected one of {', '.join(named)}, found {' and '.join(given) or 'none of them'}"
+            )
+        layout = f"davis{self.year}" if self.davis else self.layout
+        return (
+            self.davis or self.youtube_vos or self.videos,
+            "youtube-vos" if self.youtube_vos else layout,
         )
-    if davis is not None:
-        layout = f"davis{year}"
-    elif youtube_vos is not None:
-        layout = "youtube-vos"
-    root = davis or youtube_vos or videos
-    if root is not None:
-        return open_dataset(root, layout or AUTO).open(split)
-    if split is not None:
-        raise UsageError("--split: --shards has no splits; omit it")
-    return packed_set(parse_location(str(shards)))
+
+    def open(self, split: str | None) -> "VideoSet":
+        """Open the set that was named."""
+        from stmtrain.datasets.packed import packed_set
+        from stmtrain.datasets.tree import AUTO, open_dataset
+        from stmtrain.shards.urls import parse_location
+
+        root, layout = self.root_and_layout()
+        if root is not None:
+            return open_dataset(root, layout or AUTO).open(split)
+        if split is not None:
+            raise UsageError("--split: --shards has no splits; omit it")
+        return packed_set(parse_location(str(self.shards)))
 
 
 def set_with_frames(given: Mapping[str, Any]) -> "VideoSet":
     """Open :func:`video_set` from all options of a command."""
     return video_set(**{name: given[name] for name in inspect.signature(video_set).parameters})
+
+
+def truth_or_why(given: Mapping[str, Any]) -> "VideoSet | DataError":
+    """Open :func:`truth_set` from all options of a command; return the error if it cannot be."""
+    try:
+        return truth_set(**{name: given[name] for name in inspect.signature(video_set).parameters})
+    except DataError as error:
+        return error
 
 
 def named_videos(given: Mapping[str, Any]) -> list[str]:

@@ -166,6 +166,7 @@ _BENCHMARKS = (
         "VOST",
         ImageTree(*PLAIN, "ImageSets/{split}.txt"),
         signs("ImageSets/*.txt", "JPEGImages/*/frame*.jpg", "Annotations/*/frame*.png"),
+        server=protocol.VOST,
         licence="CC BY-NC-SA 4.0",
         url="https://www.vostdataset.org",
     ),

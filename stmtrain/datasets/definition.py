@@ -27,7 +27,7 @@ class Dataset:
         form: How frames and masks lie on disk.
         signs: By what it is recognised; None if only its name chooses it.
         protocol: How its results are exported and scored; None if its masks decide that.
-        server: The protocol whose zip is exported if there is no ``protocol``.
+        server: Its benchmark's protocol, whose zip is exported, if there is no ``protocol``.
         licence: Of the masks, as far as its authors state it.
         url: Where it comes from.
         splits: The splits it may have; empty if these are the folders of the root.

@@ -23,7 +23,6 @@ _MOSE = (
     "J_d", "F_dot_d", "J_r", "F_dot_r",
 )  # fmt: skip
 MEASURES = frozenset({*_DAVIS, *_VOST, *_MOSE, "V"})
-"""What can be measured of an object."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Protocol:
     """The rules by which results are scored and exported; see :func:`setting` for each field."""
 
     name: str = setting("own", "In every result; a name stands for one set of rules.")
+    title: str = setting("", "The data set in reports; else the name of its folder.")
     version: str = setting("1", "Of the rules; changes with any number that they give.")
     official: str = setting("", "The published code that the numbers agree with.")
     base: str = setting("", "The protocol that these rules derive from.")
@@ -162,6 +162,7 @@ class Protocol:
 
 DAVIS_2017 = Protocol(
     name="davis2017",
+    title="DAVIS 2017",
     official="davisvideochallenge/davis2017-evaluation @ ac7c43f",
     tree="davis",
     objects="numbered",
@@ -169,9 +170,10 @@ DAVIS_2017 = Protocol(
     names="davis",
     short_decay=True,
 )
-DAVIS_2016 = replace(DAVIS_2017, name="davis2016", objects="one")
+DAVIS_2016 = replace(DAVIS_2017, name="davis2016", title="DAVIS 2016", objects="one")
 YOUTUBE_VOS = Protocol(
     name="youtube-vos",
+    title="YouTube-VOS",
     official="visionml/pytracking @ 7eb9e74 (the server's code is not public)",
     tree="youtube-vos",
     split="valid",
@@ -183,6 +185,7 @@ YOUTUBE_VOS = Protocol(
 )
 MOSE_2 = Protocol(
     name="mose2",
+    title="MOSE v2",
     official="henghuiding/MOSE-api @ 241977a",
     tree="mose2",
     split="valid",
@@ -197,6 +200,7 @@ MOSE_2 = Protocol(
 )
 LVOS = Protocol(
     name="lvos",
+    title="LVOS",
     official="LingyiHongfd/lvos-evaluation @ 25cb02d",
     tree="lvos",
     split="valid",
@@ -211,6 +215,7 @@ LVOS = Protocol(
 )
 VOST = Protocol(
     name="vost",
+    title="VOST",
     official="TRI-ML/VOST @ fe27457",
     tree="vost",
     objects="numbered",
@@ -219,6 +224,7 @@ VOST = Protocol(
 )
 SAV = Protocol(
     name="sav",
+    title="SA-V",
     official="facebookresearch/sam2 @ 2b90b9f, sav_dataset",
     tree="sav",
     objects="folders",
@@ -227,10 +233,9 @@ SAV = Protocol(
     void="object",
     zip_folders=True,
 )
+# Of videos without a benchmark, and of those in which objects appear late: all are exported.
 OWN_VIDEOS = Protocol(name="own", sparse=True, measures=_DAVIS, names="davis")
-"""Of videos without a benchmark."""
 LATE_OBJECTS = replace(OWN_VIDEOS, name="own-late", late_objects=True, last_frame=True)
-"""Of videos without a benchmark in which objects appear late: all frames are exported."""
 
 PROTOCOLS: Mapping[str, Protocol] = {
     p.name: p for p in (DAVIS_2016, DAVIS_2017, YOUTUBE_VOS, MOSE_2, LVOS, VOST, SAV)
@@ -258,8 +263,7 @@ def as_meant(protocol: Protocol) -> Protocol:
     return replace(protocol, **repairs, name=f"{protocol.name}-as-meant", official="")
 
 
-DAVIS = as_meant(DAVIS_2017)
-"""Of DAVIS unless the official rules are asked for; the numbers of the data set are the same."""
+DAVIS = as_meant(DAVIS_2017)  # unless the official rules are asked for; on DAVIS both are equal
 
 
 def find_protocol(name: str, *, meant: bool = False) -> Protocol:
@@ -275,7 +279,7 @@ def find_protocol(name: str, *, meant: bool = False) -> Protocol:
         base = values.get("base", "")
         if base and base not in PROTOCOLS:
             raise ValueError(f"base: expected one of {', '.join(PROTOCOLS)}, found {base!r}")
-        return replace(PROTOCOLS[base], official="") if base else Protocol()
+        return replace(PROTOCOLS[base], official="", title="") if base else Protocol()
 
     found = load_named(name, PROTOCOLS, base_of, "--protocol")
     if name not in PROTOCOLS and found.name in ("own", *PROTOCOLS):

@@ -46,7 +46,7 @@ def open_truth(root: Path, protocol: Protocol, split: str | None = None) -> Vide
         DataError: The tree is incomplete or contradicts itself.
     """
     opened = _READERS[protocol.tree](root, split or protocol.split, protocol)
-    return replace(opened, dataset=f"{root.resolve().name} {opened.split}")
+    return replace(opened, dataset=f"{protocol.title or root.resolve().name} {opened.split}")
 
 
 def _davis(root: Path, split: str, protocol: Protocol) -> VideoSet:
@@ -236,7 +236,7 @@ def _sav(root: Path, split: str, protocol: Protocol) -> VideoSet:
         ]
 
     videos = tuple(video for found in list_all(names, objects) for video in found)
-    return VideoSet("", videos, protocol, split=folder.name)
+    return VideoSet("", videos, protocol, split=split)
 
 
 def _has_folders(masks: Path) -> bool:

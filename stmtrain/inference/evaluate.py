@@ -31,7 +31,7 @@ from stmtrain.inference.summary import Evaluation, add_up, protocol_of
 from stmtrain.model import STM
 from stmtrain.processes import Progress
 from stmtrain.scoring.score import score_results
-from stmtrain.scoring.scores import RESULTS_NAME
+from stmtrain.scoring.scores import RESULTS_NAME, Scores
 from stmtrain.scoring.submission import check_export_path, write_submission
 from stmtrain.weights.checkpoint import load_model_and_origin
 
@@ -55,6 +55,7 @@ def evaluate(
     export: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
+    truth: VideoSet | DataError | None = None,
 ) -> Evaluation:
     """Segment every video from its given masks, write the PNGs, and score them if possible.
 
@@ -73,6 +74,7 @@ def evaluate(
         export: Also write the zip for the benchmark's server to this path.
         workers: Processes that score.
         progress: Called after each frame, with the video's name.
+        truth: What to score against if not ``videos``, or why that is not there.
 
     Raises:
         CheckpointError: The weights do not fit any backbone.
@@ -96,10 +98,8 @@ def evaluate(
     names = [video.name for video in videos.videos]
     with ResultsFolder.begin(out, settings, names, overwrite=overwrite) as folder:
         kept = _segment_all(model, videos, folder, options, device, progress)
-        why_not = videos.why_not_scored()
-        scores = None
-        if why_not is None:
-            scores = score_results(out, videos, workers)
+        scores, why_not = _score(out, truth or videos, workers)
+        if scores is not None:
             scores = replace(scores, memory_every=options.memory_every)
         protocol = protocol_of(videos, options, origin, device, scores, why_not)
         evaluation = add_up(folder.done.values(), scores, protocol, warnings, kept)
@@ -108,6 +108,16 @@ def evaluate(
         write_json(out / RESULTS_NAME, evaluation.to_mapping())
         _write_object_ids(out, videos)
     return evaluation
+
+
+def _score(
+    out: Path, truth: VideoSet | DataError, workers: int
+) -> tuple[Scores | None, str | None]:
+    """Return the scores, or why there are none."""
+    why_not = str(truth) if isinstance(truth, DataError) else truth.why_not_scored()
+    if why_not is not None or isinstance(truth, DataError):
+        return None, why_not
+    return score_results(out, truth, workers), None
 
 
 def predict_video(

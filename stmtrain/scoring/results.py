@@ -104,7 +104,7 @@ def folder_of(video: VideoSource) -> str:
     return video.name.partition("/")[0]
 
 
-def in_order(video: VideoSource, scored: Mapping[int, Sequence[str]]) -> list[str]:
+def in_order(video: VideoSource, scored: Mapping[int, Collection[str]]) -> list[str]:
     """Return every frame in which any object is scored, in time order."""
     names = {name for names in scored.values() for name in names}
     return [name for name in video.frames if name in names]

@@ -7,7 +7,7 @@ the ground truth does not have counts as background, and a note reports it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -127,15 +127,8 @@ def score_results(
     missing = missing_videos(results, listed, protocol)
     if protocol.missing_video == "leave out":
         listed = [video for video in listed if folder_of(video) not in missing]
-    scored: dict[int, VideoScore] = {}
-    # The longest videos first, so that no worker has to finish one alone at the end.
-    order = sorted(range(len(listed)), key=lambda i: -len(listed[i].frames))
     score_one = partial(_score_at, results, listed, protocol, frozenset(missing))
-    for position, video_score in map_unordered(score_one, order, workers):
-        scored[position] = video_score
-        if progress is not None:
-            progress(len(scored), len(listed), "")
-    counted = [scored[position] for position in range(len(listed))]
+    counted = _score_all(score_one, [len(video.frames) for video in listed], workers, progress)
     found = Scores(
         tuple(one for video_score in counted for one in video_score.objects),
         dataset=videos.dataset,
@@ -156,12 +149,29 @@ def score_results(
     )
 
 
+def _score_all(
+    score_one: Callable[[int], tuple[int, VideoScore]],
+    lengths: Sequence[int],
+    workers: int,
+    progress: Progress | None,
+) -> list[VideoScore]:
+    """Score the videos at all positions; their lengths are in frames."""
+    scored: dict[int, VideoScore] = {}
+    # The longest videos first, so that no worker has to finish one alone at the end.
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    for position, video_score in map_unordered(score_one, order, workers):
+        scored[position] = video_score
+        if progress is not None:
+            progress(len(scored), len(lengths), "")
+    return [scored[position] for position in range(len(lengths))]
+
+
 def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoScore:
     """Score one video; arguments and errors as in :func:`score_results`."""
     scored = {i: frozenset(names) for i, names in protocol.scored_frames(video).items()}
     object_ids = protocol.object_ids(video)
     measured: dict[int, list[Measures]] = {i: [] for i in scored if i}
-    names = in_order(video, protocol.scored_frames(video))
+    names = in_order(video, scored)
     rule = rule_of(protocol)
     unknown_ids: Counter[int] = Counter()
     void_frames = 0
@@ -190,13 +200,13 @@ def score_video(results: Path, video: VideoSource, protocol: Protocol) -> VideoS
     if unknown_ids:
         notes.append(f"{video.name}: {unknown_in_words(unknown_ids, object_ids)}")
     notes.extend(extra_files(results, video))
-    objects = []
-    for object_id, values in sorted(measured.items()):
-        if protocol.objects == "seen" and not any(value.true_area for value in values):
-            continue
-        frames = [n for n in names if protocol.objects == "seen" or n in scored[object_id]]
-        objects.append(_object_score(video, object_id, frames, values, protocol))
-    return VideoScore(tuple(objects), tuple(notes), void_frames)
+    seen = protocol.objects == "seen"
+    objects = tuple(
+        _object_score(video, i, [n for n in names if seen or n in scored[i]], values, protocol)
+        for i, values in sorted(measured.items())
+        if not seen or any(value.true_area for value in values)
+    )
+    return VideoScore(objects, tuple(notes), void_frames)
 
 
 def rule_of(protocol: Protocol) -> Rule:

@@ -77,6 +77,31 @@ def test_a_protocol_of_the_results(checkpoint: Path, davis: Path, tmp_path: Path
     assert found[0] == found[2]
     assert [one["object_id"] for one in found[0]["objects"]] == [2, 7, 2, 7, 9]
     assert len(found[1]["objects"]) == 7 + 9, "the official code counts the ids between, too"
+    words = ("score", "--videos", davis, "--protocol", "davis2017", "--results", tmp_path)
+    assert stm(*words, "--json", tmp_path / "s.json", "--workers", 1).exit_code == 0
+    alone = json.loads((tmp_path / "s.json").read_text())
+    assert alone["objects"] == found[1]["objects"]
+    assert alone["protocol"]["counted_sha256"] == found[1]["protocol"]["counted_sha256"]
+
+
+def test_without_the_true_masks_of_a_protocol_videos_are_segmented(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    root = draw_davis(tmp_path / "tree", videos=2, val=1, frames=4, size=SIZE)
+    for kind in ("JPEGImages", "Annotations"):
+        (root / "valid").mkdir(exist_ok=True)
+        (root / kind / "480p").rename(root / "valid" / kind)
+    names = sorted(path.name for path in (root / "valid" / "Annotations").iterdir())
+    for name in names:
+        for mask in sorted((root / "valid" / "Annotations" / name).iterdir())[1:]:
+            mask.unlink()
+    listed = {name: {"length": 4, "objects": [1]} for name in names}
+    (root / "meta_valid.json").write_text(json.dumps({"videos": listed}))
+    base = ("eval", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    done = stm(*base, "--videos", root, "--layout", "mose-v2", "--protocol", "mose2")
+    assert done.exit_code == 0, done.output
+    assert "submit the results to its server" in done.output
+    assert len([*(tmp_path / "out").glob("*/*.png")]) == 4 * len(names)
 
 
 @pytest.mark.parametrize(

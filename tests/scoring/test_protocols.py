@@ -28,7 +28,7 @@ from stmtrain.datasets.protocol import (
     Protocol,
     find_protocol,
 )
-from stmtrain.datasets.truth import open_truth
+from stmtrain.datasets.truth import lvos_frames, open_truth
 from stmtrain.errors import DataError, UsageError
 from stmtrain.images.encode import encode_mask
 from stmtrain.scoring.metrics import Rule, measure, statistics
@@ -299,6 +299,10 @@ def test_decay_of_many_frames_is_the_official_one_where_that_is_asked_for() -> N
     score = ObjectScore("v", 1, tuple(map(str, range(257))), tuple(longer), tuple(longer))
     assert set_numbers(Scores((score,), rules=DAVIS_2017))["J-Decay"] is None
     assert set_numbers(Scores((score,), rules=DAVIS))["J-Decay"] == statistics(longer).decay
+    short = ObjectScore("w", 1, tuple("abcd"), *[(0.5,) * 4] * 2)
+    both = set_numbers(Scores((score, short), rules=DAVIS_2017))
+    assert both["J-Decay"] is None, "as NaN of the official code"
+    assert both["J-Mean"] == pytest.approx(0.5)
 
 
 def printed(scores: Scores) -> str:
@@ -333,8 +337,6 @@ def test_seen_and_unseen_count_the_same(tmp_path: Path) -> None:
 @given(start=st.integers(0, 3), frames=st.integers(3, 6), beyond=st.integers(-4, 4))
 def test_ranges_of_lvos_leave_out_both_ends(start: int, frames: int, beyond: int) -> None:
     """Whether ``end`` is the last frame's number or beyond it."""
-    from stmtrain.datasets.truth import lvos_frames
-
     first, last = 5 * start + 1, 5 * (start + frames - 1) + 1
     masks = {f"{5 * t + 1:08d}": Path() for t in range(12)}
     span = {"start": str(first), "end": str(last + max(0, beyond)), "frame_nums": frames}
@@ -343,6 +345,14 @@ def test_ranges_of_lvos_leave_out_both_ends(start: int, frames: int, beyond: int
     for wrong in (frames - 2, frames + 2, 99):
         with pytest.raises(DataError, match=r"here: (frame_nums is|has)"):
             lvos_frames({"frame_range": {**span, "frame_nums": wrong}}, masks, "here")
+
+
+def test_objects_of_lvos_need_a_frame_that_counts() -> None:
+    masks = {f"{5 * t + 1:08d}": Path() for t in range(12)}
+    for frames, end in ((1, 2), (2, 7), (2, 6)):
+        span = {"start": 1, "end": end, "frame_nums": frames}
+        with pytest.raises(DataError, match=f"has {frames} frames, but the first and the last"):
+            lvos_frames({"frame_range": span}, masks, "here")
 
 
 def test_missing_videos_count_as_the_protocol_says(tmp_path: Path) -> None:
@@ -363,6 +373,9 @@ def test_missing_videos_count_as_the_protocol_says(tmp_path: Path) -> None:
     assert set_numbers(left_out)["J&F_dot"] == 1
     assert left_out.counted() != both.counted()
     assert "1 of 2 videos scored" in left_out.extent()
+    shutil.copytree(tmp_path / "some", tmp_path / "nested/masks")
+    with pytest.raises(DataError, match=r"pass .*nested/masks"):
+        scored(root, tmp_path / "nested", MOSE_2)
     with pytest.raises(DataError, match="some/w: expected the results of video 'w'"):
         scored(root, tmp_path / "some", find_protocol("mose2", meant=True))
 
