@@ -68,8 +68,7 @@ class Dataset:
 
         Args:
             root: The folder of the data set.
-            split: Which part of it; ``None`` for all videos, each in its split. Of two splits that
-                have the same video, the first counts.
+            split: Which part of it; ``None`` for all videos, each in its split.
             overlap: What is on top where objects overlap.
             options: Those that differ from the defaults in ``self.options``.
 

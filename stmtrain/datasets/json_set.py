@@ -217,7 +217,7 @@ def _parse_vis(video: Mapping[str, Any], tracks: Sequence[Mapping[str, Any]]) ->
         rank(int(track["id"]) for track in objects),
         {"categories": {str(track["id"]): track.get("category_id") for track in objects}},
         (f"{len(crowds)} crowds left out",) if crowds else (),
-        str(video.get("ytid", "")),
+        str(video.get("ytid") or PurePosixPath(files[0]).parent),
     )
 
 

@@ -197,7 +197,7 @@ def decode_wide_mask(data: bytes, where: str) -> NDArray[np.uint32]:
     """Decode a mask whose ids need more than 8 bits.
 
     Args:
-        data: PNG bytes: grey of 8 or 16 bits, palette, or RGB with id = R + 256 G + 65536 B.
+        data: PNG bytes: grey of 8 or 16 bits, or palette.
         where: File; opens the error message.
 
     Returns:
@@ -207,19 +207,21 @@ def decode_wide_mask(data: bytes, where: str) -> NDArray[np.uint32]:
         DataError: It is not a PNG of this kind, damaged, or too large.
     """
     try:
+        plain = read_plain_png(data, MAX_PIXELS)  # which also checks the CRC of any other PNG
+        if plain is not None:
+            return plain.astype(np.uint32)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             _check_pixels(*image.size, where)
-            if image.mode not in ("P", "L", "I", "I;16", "RGB"):
+            if image.mode not in ("P", "L", "I", "I;16"):
                 raise DataError(
-                    f"{where}: expected a mask of 8 or 16 bits, or RGB, found mode {image.mode}; "
+                    f"{where}: expected a mask of 8 or 16 bits, found mode {image.mode}; "
                     "restore the original file"
                 )
-            values = np.asarray(image).astype(np.uint32)
+            return np.asarray(image).astype(np.uint32)
     except UnidentifiedImageError:
         raise DataError(f"{where}: expected a mask PNG, found other data; replace it") from None
     except _OPEN_ERRORS as error:
         raise DataError(f"{where}: expected a mask PNG ({error}); replace the file") from None
-    return values if values.ndim == 2 else values @ np.array([1, 1 << 8, 1 << 16], np.uint32)
 
 
 def _mask_by_pillow(data: bytes, where: str) -> NDArray[np.uint8]:

@@ -15,7 +15,14 @@ from PIL import Image, PngImagePlugin
 
 from stmtrain.errors import DataError
 from stmtrain.images import decode
-from stmtrain.images.decode import MAX_PIXELS, decode_frame, decode_mask, decode_still, frame_size
+from stmtrain.images.decode import (
+    MAX_PIXELS,
+    decode_frame,
+    decode_mask,
+    decode_still,
+    decode_wide_mask,
+    frame_size,
+)
 from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.images.png import read_plain_png
 from tests.profiles import examples
@@ -366,3 +373,26 @@ def test_masks_of_16_bits_are_refused_with_the_advice_that_fits(top, advice):
     Image.fromarray(np.array([[0, top]], np.uint16)).save(stream, "PNG")
     with pytest.raises(DataError, match=rf"m.png: .* found .*16 bits.* up to {top}; {advice}"):
         decode_mask(stream.getvalue(), "m.png")
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "I;16"])
+def test_wide_masks_keep_their_ids(mode: str) -> None:
+    ids = np.array([[0, 1, 250], [7, 254, 255]], np.uint16) * (39 if mode == "I;16" else 1)
+    image = Image.fromarray(ids if mode == "I;16" else ids.astype(np.uint8))
+    if mode == "P":
+        image.putpalette(bytes(768))
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    np.testing.assert_array_equal(decode_wide_mask(data.getvalue(), "m.png"), ids)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 99, b"\xff\xd8"])
+def test_what_is_no_wide_mask_is_refused(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"m.png: expected a mask PNG"):
+        decode_wide_mask(data, "m.png")
+    colours = io.BytesIO()
+    Image.new("RGB", (3, 3)).save(colours, "PNG")
+    with pytest.raises(DataError, match=r"m.png: expected a mask of 8 or 16 bits, found mode RGB"):
+        decode_wide_mask(colours.getvalue(), "m.png")
+    with pytest.raises(DataError, match=r"m.png: expected a mask PNG"):
+        decode_wide_mask(colours.getvalue()[:40], "m.png")

@@ -1,6 +1,7 @@
 """Every data set of the table, packed: frames, masks, ids and names are those of the tree."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from stmtrain.errors import DataError, StmError
 from stmtrain.images.decode import decode_frame, decode_mask
 from stmtrain.shards.reader import ShardSet
 from stmtrain.shards.sample import SampleRecord
-from tests.datasets.drawn import draw, frame, grey, painted, save
+from tests.datasets.drawn import draw, frame, grey, painted, save, save_film
 from tests.paths import ROOT
 from tests.sets import pack_videos
 from tests.truth import differences
@@ -65,6 +66,19 @@ def test_only_frames_with_a_mask_are_packed_on_request(tmp_path: Path, layout: s
             assert abs(float(pixels.mean()) - grey(int(name))) < 20
         else:
             assert abs(pixels.astype(int) - frame(int(name[-6:]))).mean() < 5
+
+
+def test_frames_of_uvo_come_from_the_video_file_where_they_were_not_extracted(
+    tmp_path: Path,
+) -> None:
+    masks = draw(find_dataset("uvo"), tmp_path / "tree")
+    shutil.rmtree(tmp_path / "tree" / "uvo_videos_dense_frames")
+    save_film(tmp_path / "tree" / "uvo_videos_dense" / "3Zf4NFzn.mp4")
+    pack_videos("uvo", tmp_path / "tree", None, tmp_path / "out")
+    sample = ShardSet.open(tmp_path / "out").read(0)
+    assert list(sample.record.mask_frames) == list(masks)
+    for t, data in enumerate(sample.frames.values()):
+        assert abs(float(decode_frame(data, "").mean()) - grey(t)) < 20
 
 
 # --- trees of other people's drawing --------------------------------------------------------------

@@ -24,6 +24,7 @@ from stmtrain.streaming.clips import (
     choose_clip,
     choose_objects,
     mask_stride,
+    median_stride,
     sample_frames,
     why_no_clip,
 )
@@ -223,6 +224,25 @@ def numbers(first, stop, step):
 )
 def test_mask_stride(record, stride):
     assert mask_stride(record) == stride
+
+
+@pytest.mark.parametrize(
+    ("names", "stride"),
+    [
+        (["frame00000", "frame00006", "frame00012"], 6),
+        (["P01_01_frame_0000000140", "P01_01_frame_0000000262"], 122),
+        (["a1", "b9", "c20"], 1),  # positions: the names are not numbers of one series
+        ([f"ring_{315971768012624488 + 33333333 * t}" for t in range(3)], 1),  # time stamps
+    ],
+)
+def test_the_stride_of_names_that_end_in_a_number(names, stride):
+    assert median_stride(names, names) == stride
+
+
+@pytest.mark.parametrize(("stated", "stride"), [(4, 4), (None, 1), ("x", 1), (0, 1)])
+def test_a_stated_stride_is_that_of_the_complete_video(stated, stride):
+    record = video(("a", "b", "c"))
+    assert mask_stride(replace(record, origin={"mask_stride": stated})) == stride
 
 
 @pytest.mark.parametrize("step", [1, 5])
