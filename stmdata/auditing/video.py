@@ -70,6 +70,7 @@ def audit_video(
     """
     places = Places()
     thumbs, size = _check_frames(video, places)
+    size = _annotated_size(video, size)
     checks = MaskChecks(places, binary=video.binary, own=own)
     for name in video.masks:
         _check_mask(video, name, size, checks, places)
@@ -93,7 +94,7 @@ def _check_frames(video: AnyVideo, places: Places) -> tuple[Thumbs, Size | None]
         try:
             size, thumb = read_thumb(video, name)
         except DataError as error:
-            places.add("damaged", str(error))
+            places.add("damaged", str(error), [name])
             continue
         names.append(name)
         sizes.append(size)
@@ -108,6 +109,14 @@ def _check_frames(video: AnyVideo, places: Places) -> tuple[Thumbs, Size | None]
     stacked = np.stack(thumbs)
     _check_order(stacked, names, places)
     return stacked, usual
+
+
+def _annotated_size(video: AnyVideo, size: Size | None) -> Size | None:
+    """Return the size that masks must have: that of frames as stored if only that fits."""
+    try:
+        return size[::-1] if size is not None and video.size() == size[::-1] else size
+    except DataError:  # of the first frame, and reported
+        return size
 
 
 def _check_order(thumbs: Thumbs, names: Sequence[str], places: Places) -> None:
@@ -134,13 +143,13 @@ def _check_mask(
     except DataError as error:
         largest = deep_values(data)
         if largest is None:
-            places.add("damaged", str(error))
+            places.add("damaged", str(error), [name])
         else:
             text = f"masks of more than 8 bits, with values up to {largest}, expected 1 to 254"
             places.add("ids", text, [name])
         return
     try:
-        mask, smooth = sharpen(mask, where)
+        mask, smooth = sharpen(mask, where) if data else (mask, False)
     except DataError:
         text = "grey edges between several objects, whose ids are lost there"
         places.add("soft", text, [name], ERROR)
@@ -161,19 +170,23 @@ def _check_names(frames: Sequence[str], masks: Sequence[str], places: Places) ->
     elif len(masks) < fewest:
         text = f"{len(masks)} of the {fewest} masks that a clip needs"
         places.add("short", text, severity=NOTE)
-    position = {name: place for place, name in enumerate(frames)}
-    after = _gaps([position[name] for name in masks])
-    if after:
-        bare = [
-            name
-            for place in after
-            for name in frames[position[masks[place]] + 1 : position[masks[place + 1]]]
-        ]
-        places.add("unmasked", "no mask, unlike before and after", bare)
+    bare = _unmasked(frames, masks)
+    if bare:
+        places.add("unmasked", "no mask, unlike others", bare)
     numbers = [int(found[-1]) for name in frames if (found := re.findall("[0-9]+", name))]
     jumps = _gaps(numbers) if len(numbers) == len(frames) else []
     if jumps:
         places.add("gap", "numbers are missing after", [frames[place] for place in jumps])
+
+
+def _unmasked(frames: Sequence[str], masks: Sequence[str]) -> list[str]:
+    """Return the frames that lack a mask where nearly all have one, or one in so many."""
+    masked = set(masks)
+    if len(masks) >= _REGULAR * len(frames):
+        return [name for name in frames if name not in masked]
+    places = [place for place, name in enumerate(frames) if name in masked]
+    ends = [(places[gap], places[gap + 1]) for gap in _gaps(places)]
+    return [name for first, last in ends for name in frames[first + 1 : last]]
 
 
 def _gaps(numbers: Sequence[int]) -> list[int]:

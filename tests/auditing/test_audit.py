@@ -105,12 +105,32 @@ def test_void_beyond_the_frame_is_no_object(tmp_path):
     assert set(audited(film.write(tmp_path)).counts()) == {"size", "void"}
 
 
+@pytest.mark.parametrize("absent", [("00000",), ("00015",), ("00000", "00007", "00015")])
+def test_frames_without_a_mask_are_found_at_the_ends_too(tmp_path, absent):
+    film = clean_film()
+    for name in absent:
+        del film.masks[name]
+    (finding,) = audited(film.write(tmp_path)).findings
+    assert (finding.kind, finding.frames) == ("unmasked", absent)
+
+
+def test_frames_stored_sideways_whose_masks_fit_as_stored(tmp_path):
+    film = clean_film()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, data in film.frames.items():
+        out = io.BytesIO()
+        Image.open(io.BytesIO(data)).save(out, "JPEG", quality=90, exif=exif)
+        film.frames[name] = out.getvalue()
+    assert audited(film.write(tmp_path)).findings == ()
+
+
 def test_masks_of_some_frames_only_are_noted(tmp_path):
     film = clean_film()
     kept = ("00000", "00003", "00005", "00009", "00014")
     film.masks = {name: film.masks[name] for name in kept}
     assert audited(film.write(tmp_path / "irregular")).findings == ()
-    film.masks = {name: film.masks[name] for name in kept[:2]}
+    film.masks = {name: film.masks[name] for name in ("00000", "00003")}
     (finding,) = audited(film.write(tmp_path / "two")).findings
     assert (finding.kind, finding.severity) == ("short", Severity.NOTE)
 
