@@ -50,6 +50,8 @@ def open_truth(root: Path, protocol: Protocol, split: str | None = None) -> Vide
 
 
 def _davis(root: Path, split: str, protocol: Protocol) -> VideoSet:
+    if not (root / "ImageSets").is_dir():
+        return _folders(root, split, protocol)
     one = protocol.objects == "one"
     names = split_names(root, 2016 if one else 2017, split)
     masks = find_folder(root, "Annotations")
@@ -69,10 +71,14 @@ def _folders(root: Path, split: str, protocol: Protocol) -> VideoSet:
         raise DataError(f"{root}: expected Annotations/VIDEO/FRAME.png, found none; check the path")
     one = protocol.objects == "one"
     videos = list_all(video_folders(masks), lambda name: _video(name, masks / name, binary=one))
-    return VideoSet("", tuple(videos), protocol, split=split)
+    listed = protocol.tree in ("davis", "vost")
+    note = f"there is no {root / 'ImageSets'}: all videos of {masks} are scored" if listed else ""
+    return VideoSet("", tuple(videos), protocol, _lines(note), split)
 
 
 def _vost(root: Path, split: str, protocol: Protocol) -> VideoSet:
+    if not (root / "ImageSets").is_dir():
+        return _folders(root, split, protocol)
     path = find_folder(root, "ImageSets") / f"{split}.txt"
     masks = find_folder(root, "Annotations")
     videos = list_all(

@@ -158,6 +158,15 @@ def test_gaps_count_as_objects_only_in_the_official_rules(tmp_path: Path) -> Non
     assert any("shows 1, 2, 4; they count 1" in note for note in notes)
 
 
+@pytest.mark.parametrize("name", ["davis2016", "davis2017", "vost"])
+def test_without_lists_every_video_is_scored(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "Annotations/v", video(*ALL))
+    write(tmp_path / "Annotations/w", video(*ALL))
+    found = scored(tmp_path, tmp_path / "Annotations", PROTOCOLS[name])
+    assert {one.video for one in found.objects} == {"v", "w"}
+    assert any("all videos of" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("rules", ["background", "object", "ignored"])
 def test_void(rules: str, tmp_path: Path) -> None:
     truth, result = draw(1), draw(1)
