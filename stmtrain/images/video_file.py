@@ -69,7 +69,8 @@ def decode_video(path: Path) -> Iterator[tuple[Frame, int, float]]:
     Raises:
         DataError: It is damaged, or has no frames.
     """
-    return ((*_pixels(frame), frame.time or 0.0) for frame in _decode(path))
+    frames = _decode(path, threads=0)
+    return ((*_pixels(frame), frame.time or 0.0) for frame in frames)
 
 
 class VideoFile:
@@ -97,7 +98,8 @@ class VideoFile:
 
     def _advance(self, number: int) -> "av.VideoFrame":
         if self._next < 0 or number < self._next:
-            self._frames, self._next = _decode(self._path), 0
+            # One thread: packing runs in processes, whose memory would grow with threads' heaps.
+            self._frames, self._next = _decode(self._path, threads=1), 0
         for frame in self._frames:
             self._next += 1
             if self._next > number:
@@ -109,12 +111,14 @@ class VideoFile:
         )
 
 
-def _decode(path: Path) -> "Iterator[av.VideoFrame]":
+def _decode(path: Path, threads: int) -> "Iterator[av.VideoFrame]":
+    """Decode with so many threads, 0 for as many as FFmpeg likes."""
     import av
 
     with _opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
         count = 0
         try:
             for frame in container.decode(stream):

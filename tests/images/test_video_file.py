@@ -20,10 +20,10 @@ def test_frames_are_those_of_one_pass_in_any_order(
     assert len(every) == read_header(tmp_path / "a.mp4").length == 24
     passes = 0
 
-    def counted(path: Path) -> Iterator[object]:
+    def counted(path: Path, threads: int) -> Iterator[object]:
         nonlocal passes
         passes += 1
-        return decode(path)
+        return decode(path, threads)
 
     decode = video_file._decode
     monkeypatch.setattr(video_file, "_decode", counted)
