@@ -95,27 +95,16 @@ def prepare_videos(
         survey = _survey(survey.usable)
     if faults and (on_bad_video == "raise" or not survey.usable):
         raise FaultyInputsError(faults, ADVICE if on_bad_video == "raise" else "no other is left")
-    encoded = resize is not None or survey.others
     config: dict[str, Any] = {
         "dataset": known.name,
         "split": split,
         **chosen,
         "resize": resize,
-        "jpeg_quality": JPEG_QUALITY if encoded else None,
+        "jpeg_quality": JPEG_QUALITY if resize is not None or survey.others else None,
         "shard_bytes": shard_bytes,
-        "source": {
-            "videos": len(survey.usable),
-            "frames": survey.frames,
-            "masks": survey.masks,
-            "sha256_of_names_and_sizes": survey.digest,
-            **({"left_out": sorted(faults)} if faults else {}),
-        },
+        "source": _source(survey, faults, {p.relative_to(root): p for p in listing.sources}),
     }
-    # Choices that differ from what older sets were made with are named, others are not.
-    if listing.sources:
-        config["source"]["annotations"] = {
-            path.relative_to(root).as_posix(): path.stat().st_size for path in listing.sources
-        }
+    # Choices without which older sets were made are named only where they matter.
     config |= {"overlap": overlap} if known.form.overlaps else {}
     config |= {"frames": frames} if frames != "all" else {}
     config |= {"many_objects": many_objects} if many_objects != "refuse" else {}
@@ -124,6 +113,21 @@ def prepare_videos(
     notes += [Skipped(name, why) for name, why in sorted(listing.left_out.items())]
     name = known.name if split is None else f"{known.name}-{split}"
     return SetPlan(config, _jobs(name, survey, shard_bytes, notes), make)
+
+
+def _source(
+    survey: "_Survey", faults: Mapping[str, str], annotations: Mapping[Path, Path]
+) -> dict[str, Any]:
+    """Return what a set is made of; any change of the tree shows in it."""
+    sizes = {place.as_posix(): path.stat().st_size for place, path in annotations.items()}
+    return {
+        "videos": len(survey.usable),
+        "frames": survey.frames,
+        "masks": survey.masks,
+        "sha256_of_names_and_sizes": survey.digest,
+        **({"left_out": sorted(faults)} if faults else {}),
+        **({"annotations": sizes} if sizes else {}),
+    }
 
 
 def _check_options(

@@ -50,7 +50,8 @@ def open_objects(name: str, frames: Path, masks: Path, *, dense: bool = False) -
     sources: list[Path] = []
     folders = sorted(video_folders(masks), key=natural_key)
     for folder in folders:
-        for frame, path in list_images(masks / folder, MASK_SUFFIXES).items():
+        shown = any(p.suffix.lower() in MASK_SUFFIXES for p in (masks / folder).iterdir())
+        for frame, path in list_images(masks / folder, MASK_SUFFIXES).items() if shown else ():
             if frame not in paths:
                 raise DataError(
                     f"{path}: expected a frame of this name in {frames}, found none; add the frame,"

@@ -163,6 +163,14 @@ def test_a_video_of_many_objects_is_refused_or_becomes_several(tmp_path: Path) -
     assert seen == {str(i + 1): i // 20 * 2 * 48 + i % 20 * 2 for i in range(300)}
 
 
+def test_an_object_without_any_mask_is_named(tmp_path: Path) -> None:
+    draw(find_dataset("own-object-folders"), tmp_path / "tree", "clip")
+    (tmp_path / "tree/Annotations/clip/007").mkdir()
+    pack_videos("own-object-folders", tmp_path / "tree", None, tmp_path / "out")
+    notes = ShardSet.open(tmp_path / "out").notes()
+    assert notes == {"object is visible in no mask": ["clip, object 007"]}
+
+
 @pytest.mark.parametrize("layout", DRAWN)
 def test_a_tree_is_recognised_or_the_user_is_asked(tmp_path: Path, layout: str) -> None:
     name = "aabbccdd" if layout.startswith("mose") else "3Zf4NFzn"
