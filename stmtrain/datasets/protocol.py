@@ -73,7 +73,7 @@ class Protocol:
     rounded: bool = setting(True, "Whether the tolerance is rounded up beside that of F_dot.")
 
     measures: tuple[str, ...] = setting(_JF, "Of each object; the set has their means.")
-    names: Literal["plain", "davis"] = setting("plain", "J_recall, or J-Recall and J-Mean.")
+    names: Literal["plain", "dashed"] = setting("plain", "J_recall, or J-Recall and J-Mean.")
     seen_unseen: bool = setting(
         False, "Whether the set's number is the mean over seen and unseen videos or categories."
     )
@@ -167,7 +167,7 @@ DAVIS_2017 = Protocol(
     tree="davis",
     objects="numbered",
     measures=_DAVIS,
-    names="davis",
+    names="dashed",
     short_decay=True,
 )
 DAVIS_2016 = replace(DAVIS_2017, name="davis2016", title="DAVIS 2016", objects="one")
@@ -208,7 +208,7 @@ LVOS = Protocol(
     frames="object",
     late_objects=True,
     measures=("J", "F", "V"),
-    names="davis",
+    names="dashed",
     seen_unseen=True,
     rounded_v=True,
     zip_prefix="Annotations/",
@@ -234,7 +234,7 @@ SAV = Protocol(
     zip_folders=True,
 )
 # Of videos without a benchmark, and of those in which objects appear late: all are exported.
-OWN_VIDEOS = Protocol(name="own", sparse=True, measures=_DAVIS, names="davis")
+OWN_VIDEOS = Protocol(name="own", sparse=True, measures=_DAVIS, names="dashed")
 LATE_OBJECTS = replace(OWN_VIDEOS, name="own-late", late_objects=True, last_frame=True)
 
 PROTOCOLS: Mapping[str, Protocol] = {

@@ -29,6 +29,7 @@ from stmtrain.errors import DataError
 from stmtrain.files import read_file
 
 _NOT_HERE = "this split cannot be scored locally, submit the results to its server"
+_UNLISTED = "there are no lists in ImageSets: all videos that have masks are scored"
 _LVOS_STEP = 5
 _LVOS_LIST = "unseen_videos.txt"
 _YOUTUBE_VOS_LIST = "seen_categories.txt"
@@ -51,7 +52,7 @@ def open_truth(root: Path, protocol: Protocol, split: str | None = None) -> Vide
 
 def _davis(root: Path, split: str, protocol: Protocol) -> VideoSet:
     if not (root / "ImageSets").is_dir():
-        return _folders(root, split, protocol)
+        return replace(_folders(root, split, protocol), notes=(_UNLISTED,))
     one = protocol.objects == "one"
     names = split_names(root, 2016 if one else 2017, split)
     masks = find_folder(root, "Annotations")
@@ -71,14 +72,12 @@ def _folders(root: Path, split: str, protocol: Protocol) -> VideoSet:
         raise DataError(f"{root}: expected Annotations/VIDEO/FRAME.png, found none; check the path")
     one = protocol.objects == "one"
     videos = list_all(video_folders(masks), lambda name: _video(name, masks / name, binary=one))
-    listed = protocol.tree in ("davis", "vost")
-    note = f"there is no {root / 'ImageSets'}: all videos of {masks} are scored" if listed else ""
-    return VideoSet("", tuple(videos), protocol, _lines(note), split)
+    return VideoSet("", tuple(videos), protocol, split=split)
 
 
 def _vost(root: Path, split: str, protocol: Protocol) -> VideoSet:
     if not (root / "ImageSets").is_dir():
-        return _folders(root, split, protocol)
+        return replace(_folders(root, split, protocol), notes=(_UNLISTED,))
     path = find_folder(root, "ImageSets") / f"{split}.txt"
     masks = find_folder(root, "Annotations")
     videos = list_all(

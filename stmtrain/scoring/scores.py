@@ -219,7 +219,7 @@ class Scores:
             **group,
             **{names[name]: value for name, value in numbers.items()},
             "frames": list(one.frames),
-            **(values if self.rules.names == "davis" else {"per_frame": values}),
+            **(values if self.rules.names == "dashed" else {"per_frame": values}),
         }
 
     def columns(self) -> dict[str, float]:

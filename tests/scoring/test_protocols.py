@@ -164,7 +164,7 @@ def test_without_lists_every_video_is_scored(name: str, tmp_path: Path) -> None:
     write(tmp_path / "Annotations/w", video(*ALL))
     found = scored(tmp_path, tmp_path / "Annotations", PROTOCOLS[name])
     assert {one.video for one in found.objects} == {"v", "w"}
-    assert any("all videos of" in note for note in found.notes)
+    assert any("all videos that have masks" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("rules", ["background", "object", "ignored"])
