@@ -133,7 +133,7 @@ def test_a_colour_mask_is_refused(folders: tuple[Path, Path]) -> None:
 
 def test_a_16_bit_mask_is_refused(folders: tuple[Path, Path]) -> None:
     save(folders[1] / "a.png", np.full((6, 8), 700, np.uint16))
-    with pytest.raises(DataError, match=r"a\.png: expected a palette or grey mask"):
+    with pytest.raises(DataError, match=r"a\.png: expected a mask of 8 bits"):
         read_still(find_stills(*folders)[0])
 
 

@@ -26,7 +26,8 @@ def test_a_validation_that_was_due_when_stopped_is_made_up_for(
         file.write('{"step": 2, "validation": {"j_and_f": 0.5, "j": 0.5, "f": 0.5}}\n')
     train(options(shards, tmp_path, val=shards, resume=True), EVERYTHING, lambda *_: None)
     ours, theirs = (
-        [line for line in metrics(out) if "validation" in line] for out in (tmp_path, done)
+        [line["validation"] for line in metrics(out) if "validation" in line]
+        for out in (tmp_path, done)
     )
     assert ours == theirs
 
