@@ -158,10 +158,16 @@ def _read_supervisely(path: Path, value: Mapping[str, Any]) -> Video:
     file = path.name.removesuffix(".json")
     film = path.parent.parent / "video" / file
     frames = _film_frames(path, film, int(value["framesCount"]))
-    names, others = list(frames), 0
+    others = 0
     masks: dict[str, dict[ObjectId, Shape]] = {}
     for row in sorted(value["frames"], key=lambda row: int(row["index"])):
-        shapes = masks.setdefault(names[int(row["index"])], {})
+        name = f"{int(row['index']):05d}"
+        if name not in frames:
+            raise DataError(
+                f"{path}: has masks in frame {name}, for a video of {len(frames)} frames; use the "
+                "original file"
+            )
+        shapes = masks.setdefault(name, {})
         for figure in row["figures"]:
             bitmap = figure["geometry"].get("bitmap")
             if bitmap is None:

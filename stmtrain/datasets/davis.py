@@ -60,9 +60,8 @@ class DavisTree:
             )
         frames = find_folder(root, "JPEGImages", self.resolution)
         masks = find_folder(root, self.masks, self.resolution)
-        return Listing(
-            tuple(Entry(n, split, partial(_open, n, frames / n, masks / n, split)) for n in names)
-        )
+        entries = (Entry(n, split, partial(_open, n, frames / n, masks / n, split)) for n in names)
+        return Listing(tuple(entries), folder=frames)
 
 
 def split_names(root: Path, year: int, split: str) -> list[str]:

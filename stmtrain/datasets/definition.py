@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from stmtrain.datasets.files import describe_faults, folder_name, some
+from stmtrain.datasets.files import describe_faults, folder_name, some, video_folders
 from stmtrain.datasets.learn import learn_objects
 from stmtrain.datasets.listing import Entry, Form, Listing
 from stmtrain.datasets.protocol import LATE_OBJECTS, OWN_VIDEOS, Protocol
@@ -84,13 +84,19 @@ class Dataset:
         entries: list[Entry] = []
         left_out: dict[str, str] = {}
         sources: list[Path] = []
+        shared: set[Path] = set()
         for part in form.splits(root) if split is None else (split,):
             listed = form.listing(root, part)
             left_out.update(listed.left_out)
             sources += listed.sources
+            shared |= {listed.folder} if listed.folder and split is None else set()
             entries += [
                 replace(e, open=partial(_open, e, self.binary, overlap)) for e in listed.entries
             ]
+        known = {entry.name for entry in entries} | left_out.keys()
+        for folder in shared:
+            lost = [name for name in video_folders(folder) if name not in known]
+            left_out.update(dict.fromkeys(lost, "in no list of a split"))
         if split and form.splits(root) == ("",):
             raise UsageError(f"--split: {root} has no splits as {self.name}; omit it")
         if not entries:

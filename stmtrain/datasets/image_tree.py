@@ -131,7 +131,8 @@ class ImageTree:
                 left_out[name] = "has no masks"
             else:
                 entries.append(Entry(name, split, partial(self.open_video, name, frames, masks)))
-        return Listing(tuple(entries), left_out)
+        shared = self._place(root, self.frames, split, ".") if self.lists else None
+        return Listing(tuple(entries), left_out, folder=shared)
 
     def _names(self, root: Path, split: str) -> list[str]:
         if self.lists:

@@ -18,8 +18,6 @@ from stmtrain.files import read_file
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 
-HIDDEN = "has no masks: its ground truth is hidden"
-
 
 @dataclass(frozen=True)
 class Annotated:
@@ -43,8 +41,8 @@ class Annotated:
 
 
 Parse = Callable[[], Annotated]
-Read = Callable[[Path], Iterator[tuple[str, Parse | None]]]
-"""Yields the name of each video in a JSON file, and what parses it; None without masks."""
+Read = Callable[[Path], Iterator[tuple[str, Parse | str]]]
+"""Yields the name of each video in a JSON file, and what parses it, or why it is left out."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,19 @@ class JsonSet:
             )
         folders = [root / t.format(split=split, folder=split.split("_")[0]) for t in self.frames]
         films = root / self.films if self.films else None
-        entries, left_out = [], {}
+        entries: dict[str, Entry] = {}
+        left_out: dict[str, str] = {}
+        twice: list[Entry] = []
         for path in files:
             for name, parse in self.read(path):
-                if parse is None:
-                    left_out[name] = HIDDEN
+                if isinstance(parse, str):
+                    left_out[name] = parse
+                elif name in entries:
+                    twice.append(Entry(name, split, partial(_refuse_second, name, path)))
                 else:
                     open_video = partial(open_annotated, name, parse, folders, films, path)
-                    entries.append(Entry(name, split, open_video))
-        return Listing(tuple(entries), left_out, tuple(files))
+                    entries[name] = Entry(name, split, open_video)
+        return Listing((*entries.values(), *twice), left_out, tuple(files))
 
     def _files(self, root: Path, split: str) -> list[Path]:
         for template in self.annotations:
@@ -103,6 +105,10 @@ class JsonSet:
             if found:
                 return found
         return []
+
+
+def _refuse_second(name: str, path: Path) -> Video:
+    raise DataError(f"{path}: states video {name!r} a second time; remove one of the two")
 
 
 def open_annotated(
@@ -166,6 +172,10 @@ def _inside(file: str, where: str) -> PurePosixPath:
     return path
 
 
+def _hidden(path: Path) -> str:
+    return f"{path.name} has no masks: its ground truth is hidden"
+
+
 def _table(data: Any, key: str, path: Path) -> list[Any]:
     found = data.get(key) if isinstance(data, dict) else None
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
@@ -179,20 +189,24 @@ def _table(data: Any, key: str, path: Path) -> list[Any]:
 # --- YouTube-VIS, OVIS, UVO -----------------------------------------------------------------------
 
 
-def read_vis(path: Path) -> Iterator[tuple[str, Parse | None]]:
+def read_vis(path: Path) -> Iterator[tuple[str, Parse | str]]:
     """Read ``videos`` and ``annotations``, which lack or are null where they are hidden."""
     data = load_json(path)
     videos = _table(data, "videos", path)
     hidden = data.get("annotations") is None
     tracks: dict[Any, list[Any]] = defaultdict(list)
     for track in [] if hidden else _table(data, "annotations", path):
-        tracks[track.get("video_id")].append(track)
+        tracks[str(track.get("video_id"))].append(track)
+    for lost in sorted(tracks.keys() - {str(video.get("id")) for video in videos}):
+        text = f"{len(tracks[lost])} annotations of video_id {lost}"
+        yield text, f"{path.name} has no such video"
     for video in videos:
         try:
             name = str(PurePosixPath(video["file_names"][0]).parent)
         except MALFORMED:
             name = f"id {video.get('id')}"
-        yield name, None if hidden else partial(_parse_vis, video, tracks.get(video.get("id"), []))
+        parse = partial(_parse_vis, video, tracks.get(str(video.get("id")), []))
+        yield name, _hidden(path) if hidden else parse
 
 
 def _parse_vis(video: Mapping[str, Any], tracks: Sequence[Mapping[str, Any]]) -> Annotated:
@@ -224,11 +238,11 @@ def _parse_vis(video: Mapping[str, Any], tracks: Sequence[Mapping[str, Any]]) ->
 # --- BURST ----------------------------------------------------------------------------------------
 
 
-def read_burst(path: Path) -> Iterator[tuple[str, Parse | None]]:
+def read_burst(path: Path) -> Iterator[tuple[str, Parse | str]]:
     """Read ``sequences``, whose ids start at 1 in each."""
     for row in _table(load_json(path), "sequences", path):
         name = f"{row.get('dataset')}/{row.get('seq_name')}"
-        yield name, partial(_parse_burst, name, row) if row.get("segmentations") else None
+        yield name, partial(_parse_burst, name, row) if row.get("segmentations") else _hidden(path)
 
 
 def _parse_burst(name: str, row: Mapping[str, Any]) -> Annotated:
@@ -249,7 +263,7 @@ def _parse_burst(name: str, row: Mapping[str, Any]) -> Annotated:
 # --- VISOR ----------------------------------------------------------------------------------------
 
 
-def read_visor(path: Path) -> Iterator[tuple[str, Parse | None]]:
+def read_visor(path: Path) -> Iterator[tuple[str, Parse | str]]:
     """Read the sequences of a kitchen video; their images are not in time order."""
     for sequence in _visor_sequences(path):
         yield sequence, partial(_parse_visor, path, sequence)

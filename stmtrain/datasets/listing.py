@@ -38,11 +38,13 @@ class Listing:
         entries: Those that can be opened.
         left_out: Those that have no masks, by name, with the reason.
         sources: Files that hold annotations of all of them.
+        folder: Where the videos of all splits are, if lists say which belong to a split.
     """
 
     entries: tuple[Entry, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[Path, ...] = ()
+    folder: Path | None = None
 
 
 class Form(Protocol):

@@ -236,8 +236,9 @@ class Video:
         for object_id, draw in shapes.items():
             if object_id not in self.labels:
                 continue
+            label = self._label(object_id)
             try:
-                objects[self._label(object_id)] = draw(self.size())
+                objects[label] = draw(self.size())
             except (ValueError, KeyError, TypeError, OverflowError, DataError) as error:
                 raise DataError(
                     f"{self._where()}, frame {frame_name!r}, object {object_id!r}: {error}; "

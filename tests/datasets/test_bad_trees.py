@@ -15,6 +15,7 @@ from PIL import Image
 
 from stmdata.packing.videos import prepare_videos
 from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.davis import DavisTree
 from stmtrain.datasets.tree import open_dataset
 from stmtrain.errors import DataError, StmError, UsageError
 from stmtrain.shards.reader import ShardSet
@@ -49,7 +50,12 @@ BAD: dict[str, tuple[str, Damage, str]] = {
     "annotations null": (
         "ovis",
         edit("annotations_train.json", lambda v: v.update(annotations=None)),
-        r"expected videos with masks in split any, found none: .*ground truth is hidden",
+        r"any, found none: annotations_train.json has no masks: its ground truth is hidden",
+    ),
+    "a video twice": (
+        "ovis",
+        edit("annotations_train.json", lambda v: v["videos"].append(v["videos"][0])),
+        r"annotations_train.json: states video '3Zf4NFzn' a second time; remove one",
     ),
     "no annotations": (
         "ytvis-2019",
@@ -133,6 +139,16 @@ BAD: dict[str, tuple[str, Damage, str]] = {
         edit("ds0/ann/*.json", lambda v: v.pop("framesCount")),
         r"mp4.json: is not an annotation as expected \(KeyError\('framesCount'\)\)",
     ),
+    "a mask beyond the film": (
+        "supervisely",
+        edit("ds0/ann/*.json", lambda v: v["frames"][-1].update(index=999)),
+        r"mp4.json: has masks in frame 00999, for a video of \d+ frames",
+    ),
+    "a mask before the film": (
+        "supervisely",
+        edit("ds0/ann/*.json", lambda v: v["frames"][0].update(index=-1)),
+        r"mp4.json: has masks in frame -0001, for a video of",
+    ),
     "a bitmap that is none": (
         "supervisely",
         edit(
@@ -195,6 +211,31 @@ def test_a_bad_video_among_good_ones_is_left_out_on_request(tmp_path: Path, layo
     assert manifest.skipped["unusable video, left out"] == 1
     (notes,) = ShardSet.open(tmp_path / "out").notes("unusable video, left out").values()
     assert "worse" in notes[0]
+
+
+def test_annotations_of_a_video_that_is_not_there_are_counted_and_named(tmp_path: Path) -> None:
+    draw(find_dataset("ovis"), tmp_path / "tree")
+    lost = [{"id": 9, "video_id": 77}, {"id": 10, "video_id": [1]}]
+    edit("annotations_train.json", lambda v: v["annotations"].extend(lost))(tmp_path / "tree")
+    manifest = pack_videos("ovis", tmp_path / "tree", None, tmp_path / "out")
+    assert manifest.skipped["annotations_train.json has no such video"] == 2
+    notes = ShardSet.open(tmp_path / "out").notes("annotations_train.json has no such video")
+    assert "1 annotations of video_id 77" in notes.popitem()[1]
+
+
+@pytest.mark.parametrize("layout", ["vost", "davis2017"])
+def test_a_video_that_no_list_names_is_counted(tmp_path: Path, layout: str) -> None:
+    form, root = find_dataset(layout).form, tmp_path / "tree"
+    for name in ("listed", "lost"):
+        draw(find_dataset("vost"), root, name)
+        if isinstance(form, DavisTree):
+            for kind in ("JPEGImages", "Annotations"):
+                shutil.move(root / kind / name, root / kind / form.resolution / name)
+    (root / "ImageSets/2017").mkdir()
+    for path in ("train.txt", "2017/train.txt"):
+        (root / "ImageSets" / path).write_text("listed\n")
+    assert find_dataset(layout).listing(root).left_out == {"lost": "in no list of a split"}
+    assert not find_dataset(layout).listing(root, "train").left_out
 
 
 def test_a_tree_of_another_layout_is_named(tmp_path: Path) -> None:
