@@ -155,8 +155,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StmError(
-            f"{path}: cannot be written ({_reason(error)}); free disk space or choose a writable "
-            "folder, then run the same command again"
+            f"{path}: cannot be written ({_reason(error)}); {_cure(error)}, then run the same "
+            "command again"
         ) from None
 
 
@@ -242,6 +242,17 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _cure(error: OSError) -> str:
+    """Return what helps against a failure to write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free disk space"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a folder that you may write to"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        return "choose another name"
+    return "check the disk and the path"
 
 
 def _reason(error: OSError) -> str:

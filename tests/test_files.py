@@ -1,5 +1,6 @@
 """A file is the old one or the complete new one, whatever happens while it is written."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stmtrain.files import (
     remove_temporaries,
     whole_file,
     write_whole,
+    writing,
 )
 
 
@@ -81,7 +83,7 @@ def test_only_our_temporary_files_are_removed(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_or_written_is_one_line_with_its_path(tmp_path: Path) -> None:
     write_whole(tmp_path / "file", b"")
-    with pytest.raises(StmError, match=r"file/a: cannot be written \(.+\); free disk space"):
+    with pytest.raises(StmError, match=r"file/a: cannot be written \(.+\); choose another name"):
         write_whole(tmp_path / "file" / "a", b"x")
     with pytest.raises(DataError, match=r"none: cannot be read \(No such file.*\); look there"):
         read_file(tmp_path / "none", "look there")
@@ -133,3 +135,18 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "a", 3) == b"abc"
     with pytest.raises(OSError, match="larger than 2 bytes"):
         read_regular(tmp_path / "a", 2)
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EROFS, "a folder that you may write to"),
+        (errno.EISDIR, "another name"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_the_advice_after_a_failed_write_is_that_for_its_cause(number: int, cure: str) -> None:
+    with pytest.raises(StmError, match=cure) as caught, writing(Path("out")):
+        raise OSError(number, os.strerror(number))
+    assert ("disk space" in str(caught.value)) == (number == errno.ENOSPC)

@@ -126,7 +126,7 @@ def read_sidecar(store: Store, shard: str) -> tuple[bytes, str]:
     name = sidecar_name(shard)
     where, data = store.where(name), store.file(name)
     if data is None:
-        raise ShardError(f"{where}: the sidecar is missing; pack it again")
+        raise ShardError(f'{where}: the sidecar is missing; run "stm shards repair"')
     return data, where
 
 

@@ -211,11 +211,13 @@ def _samples(file: BinaryIO, path: Path, skipped: list[Skipped]) -> dict[str, Pl
         last = key
         places = samples.setdefault(key, {})
         if suffix in places:
-            raise ShardError(f"{where}: {suffix} occurs twice, again at byte {member.offset}")
+            raise ShardError(
+                f"{where}: {suffix} occurs twice, again at byte {member.offset}; remove one"
+            )
         if member.size > _MOST_BYTES:
             raise ShardError(
                 f"{where}: {suffix} at byte {member.offset} has {member.size} bytes, more than "
-                f"the {_MOST_BYTES} of any frame or mask"
+                f"the {_MOST_BYTES} of any frame or mask; make it smaller"
             )
         places[suffix] = member.offset, member.size
     return samples
@@ -228,9 +230,17 @@ def _record(
     where = f"{path}, sample {key}"
     own = _read(file, places["json"]) if "json" in places else b""
     if b'"sample_key"' in own:
-        record = SampleRecord.from_json(own, where)
+        try:
+            record = SampleRecord.from_json(own, where)
+        except ShardError as error:
+            raise ShardError(
+                f"{error} if stm wrote this tar, else rename sample_key in it"
+            ) from None
         if record.sample_key != key or {*record.images(), "json"} != set(places):
-            raise ShardError(f"{where}: its record names other members than the tar has")
+            raise ShardError(
+                f"{where}: its record names other members than the tar has; add the members, or "
+                "remove the record"
+            )
         return SampleIndex(key, places, _crcs(file, places)), record
     if places.pop("json", None) is not None:
         skipped.append(Skipped(f"{path.name}: {key}.json", "record of another kind"))

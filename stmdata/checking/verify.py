@@ -183,14 +183,22 @@ def _expect_without_manifest(store: Store, why: ShardError) -> _Expected:
     try:
         config = SetConfig.from_json(store.file(CONFIG_NAME) or b"", store.where(CONFIG_NAME))
     except ShardError:
-        raise why from None  # nothing states what this should be
+        if store.file(MANIFEST_NAME) is None:
+            raise why from None
+        raise ShardError(  # nothing states what this should be
+            f"{store.where(MANIFEST_NAME)}: expected it or {CONFIG_NAME} intact, found both "
+            "damaged or missing, and nothing else says how the set was made; make it again in "
+            "another folder"
+        ) from None
     entries, faults = [], [Fault("", str(why))]
     for name in config.shards:
         try:
             data, where = read_sidecar(store, name)
             sidecar = Sidecar.from_json(data, where)
             if sidecar.shard != name:
-                raise ShardError(f"{where}: is the sidecar of {sidecar.shard}; pack it again")
+                raise ShardError(
+                    f'{where}: is the sidecar of {sidecar.shard}; run "stm shards repair"'
+                )
             entries.append(ShardEntry.of(sidecar))
         except ShardError as error:
             faults.append(Fault(name, str(error)))

@@ -231,7 +231,10 @@ class ClipMaker:
         """Count an unreadable input, or stop at it, as the user chose."""
         if self.options.on_bad_image == "skip":
             return Skipped(what, reason)
-        raise DataError(f"{error}, or use --on-bad-image skip") from None
+        # Finished shards are of this configuration, which states on_bad_image.
+        raise DataError(
+            f"{error}, or start the set anew with --on-bad-image skip --overwrite"
+        ) from None
 
     def samples(self, job: ClipJob, pool: Sequence[Cutout]) -> Iterator[Sample | Skipped]:
         """Yield the skipped parts of an image, then its clip, if there is one.

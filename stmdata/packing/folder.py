@@ -110,7 +110,13 @@ def _read_ours(out: Path, name: str) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict) or value.get("format") != FORMAT_NAME:
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{out / name}: expected a file written by stm, found a damaged one or another; run "
+            '"stm shards repair" if this is a set of stm, else use another folder (nothing was '
+            "removed)"
+        )
+    if value.get("format") != FORMAT_NAME:
         raise UsageError(
             f"{out / name}: expected a file written by stm, found something else; use another "
             "folder for the shards (nothing was removed)"
@@ -139,8 +145,9 @@ def _refuse_unknown(out: Path, shards: Sequence[str]) -> None:
     names = [MANIFEST_NAME, *shards, *map(sidecar_name, shards)]
     found = next((name for name in names if (out / name).exists()), None)
     if found is not None:
+        restore = 'restore that file with "stm shards repair", ' if found == MANIFEST_NAME else ""
         raise UsageError(
-            f"{out}: contains {found} but no {CONFIG_NAME} that describes it; use another "
+            f"{out}: contains {found} but no {CONFIG_NAME} that describes it; {restore}use another "
             "folder, or --overwrite to replace it"
         )
 

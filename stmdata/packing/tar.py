@@ -93,7 +93,7 @@ def scan_tar(file: BinaryIO, where: str, start: int = 0) -> Iterator[Member]:
         if byte > size:
             raise ShardError(
                 f"{where}: member {_name(block)!r} at byte {offset} has {length} bytes, but "
-                f"the file ends at byte {size}; it is cut short"
+                f"the file ends at byte {size}; it is cut short, copy or make it again"
             )
         if kind in (b"x", b"g"):
             _check_extended(file, offset, length, where)
@@ -122,7 +122,7 @@ def _read(file: BinaryIO, byte: int, where: str) -> bytes:
     if len(block) != BLOCK:
         raise ShardError(
             f"{where}: expected a member or the end mark at byte {byte}, found the end of the "
-            "file; it is cut short"
+            "file; it is cut short, copy or make it again"
         )
     return block
 
@@ -132,7 +132,7 @@ def _check_header(block: bytes, byte: int, where: str) -> tuple[bytes, int]:
     where = f"{where}: header at byte {byte}"
     total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
     if _octal(block[148:156]) != total:
-        raise ShardError(f"{where} is damaged (its checksum is wrong)")
+        raise ShardError(f"{where} is damaged (its checksum is wrong); copy or make the tar again")
     size, kind = _octal(block[124:136]), block[156:157]
     if size is None:
         raise ShardError(f"{where}: the size {block[124:136]!r} is not an octal number")
@@ -193,8 +193,11 @@ def _check_end(file: BinaryIO, byte: int, where: str) -> None:
         if rest:
             raise ShardError(
                 f"{where}: the end mark is at byte {byte}, but something follows at byte "
-                f"{byte + found + len(chunk) - len(rest)}; readers would never see it"
+                f"{byte + found + len(chunk) - len(rest)}, which readers would never see; make one "
+                "tar of all files, or join tars with tar -A"
             )
         found += len(chunk)
     if found < 2 * BLOCK:
-        raise ShardError(f"{where}: the end mark at byte {byte} is cut short")
+        raise ShardError(
+            f"{where}: the end mark at byte {byte} is cut short; copy or make the tar again"
+        )

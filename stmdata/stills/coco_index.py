@@ -78,7 +78,11 @@ def build_index(annotations: Path) -> tuple[dict[str, Any], dict[str, NDArray[An
             stat = os.fstat(file.fileno())
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise DataError(f"{annotations}: expected a COCO annotation file ({error})") from None
+        reason = getattr(error, "strerror", None) or "it is empty"  # which cannot be mapped
+        raise DataError(
+            f"{annotations}: expected a COCO annotation file, found none ({reason}); check the "
+            "path, or restore the file"
+        ) from None
     images, raw = read_document(data, annotations)
     owners = _owners(raw, images, annotations)
     columns = _Columns()

@@ -79,7 +79,10 @@ def _is_fresh(info: Mapping[str, Any], annotations: Path) -> bool:
         with open_regular(annotations) as file:  # copied or touched, perhaps not changed
             return hashlib.file_digest(file, "sha256").hexdigest() == str(info["sha256"])
     except OSError as error:
-        raise DataError(f"{annotations}: expected a COCO annotation file ({error})") from None
+        raise DataError(
+            f"{annotations}: expected a COCO annotation file, found none ({error.strerror}); check "
+            "the path"
+        ) from None
 
 
 def _write(path: Path, info: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

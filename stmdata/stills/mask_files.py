@@ -92,7 +92,8 @@ def _refuse_unpaired(
         name = unpaired[0]
         others = f" (nor do {len(unpaired) - 1} others)" if len(unpaired) > 1 else ""
         raise DataError(
-            f"{files[name]}: has no {what} {name!r} in {at}{others}; add or remove the file"
+            f"{files[name]}: has no {what} {name!r} in {at}{others}, but images and masks are "
+            "paired by name; rename, add or remove files"
         )
 
 

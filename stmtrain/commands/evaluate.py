@@ -195,7 +195,8 @@ def _check_submission(console: "Console", path: Path, videos: "VideoSet", json: 
         print_plain(console, fault)
     write_json(json, {"file": str(path), "faults": list(faults)})
     if faults:
-        raise StmError(f"{path}: {len(faults)} faults, listed above; write the zip again")
+        what = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise StmError(f"{path}: {what}, listed above; write the zip again")
     masks = count_masks(videos)
     print_plain(
         console,

@@ -231,9 +231,14 @@ def _read_cvat(path: Path, root: ElementTree.Element) -> Video:
                 )
             masks[names[number]][object_id] = draw
     if not any(masks.values()):
+        if others:
+            raise DataError(
+                f"{path}: expected tracks of masks, found {others} other shapes; convert these to "
+                "masks in CVAT, or export as MOTS PNG (--layout cvat-mots)"
+            )
         raise DataError(
-            f"{path}: expected tracks of masks, found {others} other shapes; convert these to masks"
-            " in CVAT, or export as MOTS PNG (--layout cvat-mots)"
+            f"{path}: expected tracks of masks, found none; annotate tracks, not single shapes, "
+            "and export as CVAT for video 1.1"
         )
     name = (root.findtext("./meta/task/name") or path.parent.resolve().name).strip()
     return Video(

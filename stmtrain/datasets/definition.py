@@ -101,10 +101,12 @@ class Dataset:
             raise UsageError(f"--split: {root} has no splits as {self.name}; omit it")
         if not entries:
             why = next(iter(left_out.values()), "no folder of a video was found")
+            asked = f" in split {split}" if split else ""
             raise DataError(
-                f"{root}: expected videos with masks in split {split or 'any'}, found none: {why} "
-                f"({some(left_out, 3) or 'check the folder'}); choose another split, or restore "
-                "what is missing"
+                f"{root}: expected videos with masks{asked}, found none: {why} "
+                f"({some(left_out, 3) or 'check the folder'}); "
+                f"{'choose another split' if split else 'pass another folder'}, or restore what is "
+                "missing"
             )
         return Listing(tuple(entries), left_out, tuple(sources))
 

@@ -116,7 +116,9 @@ def list_images(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         if path.stem in images:
-            raise DataError(f"{folder}: {images[path.stem].name} and {path.name} have one name")
+            raise DataError(
+                f"{folder}: {images[path.stem].name} and {path.name} have one name; remove one"
+            )
         images[path.stem] = path
     if not images:
         others = sorted({p.suffix for p in folder.iterdir() if p.suffix and p.name[0] != "."})

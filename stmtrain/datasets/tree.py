@@ -124,12 +124,13 @@ def _named(root: Path, dataset: Dataset) -> Tree:
         if others and not any(_reads(dataset, other, root) for other in others):
             raise DataError(
                 f"{root}: expected the layout {dataset.name}, which has {missing[0]}, found "
-                f"{others[0].name}; pass --layout {others[0].name}, or another --root"
+                f"{others[0].name}; use --layout {others[0].name} (of stm pack-videos, or with "
+                "--videos), or pass another folder"
             )
         if elsewhere := _elsewhere(root, dataset):
             raise DataError(
                 f"{root}: expected {missing[0]} of the layout {dataset.name}, found none; pass "
-                f"--root {elsewhere}"
+                f"{elsewhere}"
             )
     return Tree(dataset, root)
 

@@ -239,7 +239,11 @@ class Video:
             label = self._label(object_id)
             try:
                 objects[label] = draw(self.size())
-            except (ValueError, KeyError, TypeError, OverflowError, DataError) as error:
+            except DataError as error:  # of a mask file, with advice of its own
+                raise DataError(
+                    f"{self._where()}, frame {frame_name!r}, object {object_id!r}: {error}"
+                ) from None
+            except (ValueError, KeyError, TypeError, OverflowError) as error:
                 raise DataError(
                     f"{self._where()}, frame {frame_name!r}, object {object_id!r}: {error}; "
                     "restore the original file"

@@ -166,7 +166,13 @@ def read_objects(video: Any, where: str) -> dict[int, ListedObject]:
     for object_id, listed in objects.items():
         names = listed.frames
         if not 1 <= object_id <= MAX_OBJECT_ID:
-            raise DataError(f"{where}: expected ids in 1..{MAX_OBJECT_ID}, found {object_id}")
+            raise DataError(
+                f"{where}: expected ids in 1..{MAX_OBJECT_ID}, found {object_id}; "
+                "number the objects from 1, in the masks too"
+            )
         if not names or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{where}, object {object_id}: expected frame names, found {names!r}")
+            raise DataError(
+                f"{where}, object {object_id}: expected frame names, found "
+                f"{names!r}; list them, or remove the object"
+            )
     return dict(sorted(objects.items()))

@@ -1,5 +1,6 @@
 """Speed and room of a disk, the cache for shards from URLs, and the tree of a data set."""
 
+import errno
 import os
 import shutil
 import time
@@ -24,7 +25,8 @@ def disk(folder: Path) -> Iterator[Finding]:
     try:
         written, read = _speeds(folder)
     except OSError as error:
-        cure = "choose a folder that you may write to with --disk"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        cure = f"{'free some room, or ' if full else ''}choose another folder with --disk"
         yield Finding("disk", f"{folder}: {error.strerror}", "bad", cure)
         return
     free = shutil.disk_usage(folder).free
@@ -97,7 +99,8 @@ def tree(root: Path, layout: str | None, progress: Progress = lambda *_: None) -
     except (DataError, UsageError) as error:
         if layout is not None and layout not in DATASETS:
             raise
-        yield Finding("tree", str(error), "bad", f"check --tree {root}, or name its --layout")
+        cure = f"check --tree {root}" + (", or name its --layout" if layout is None else "")
+        yield Finding("tree", str(error), "bad", cure)
         return
     if found.why:
         yield Finding("tree", f"{root}: {found.why}")
@@ -118,7 +121,7 @@ def _splits(tree: Tree, progress: Progress) -> Iterator[Finding]:
         yield Finding(check, ", ".join(f"{n} {what}" for what, n in count.items()), numbers=count)
     for check, reason in reasons:
         cure = "needed only if you use this split" if some else f"check --tree {tree.root}"
-        yield Finding(check, f"absent: {reason}", "note" if some else "bad", cure)
+        yield Finding(check, f"cannot be used: {reason}", "note" if some else "bad", cure)
 
 
 def _names(tree: Tree) -> tuple[str, ...]:

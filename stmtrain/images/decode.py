@@ -132,6 +132,11 @@ def decode_stored(data: bytes, where: str, *, scale: bool) -> tuple[NDArray[np.u
                 return turn_back(pixels, tiff_turned), tiff_turned
             return pixels, orientation(image)
     except UnidentifiedImageError:
+        if not data.strip(b"\0"):
+            raise DataError(
+                f"{where}: expected an image, found {'zeros only' if data else 'an empty file'}; "
+                "copy or download it again"
+            ) from None
         raise DataError(
             f"{where}: expected an image, found other data or colours of more than 8 bits; convert "
             "it to an 8-bit PNG or JPEG"

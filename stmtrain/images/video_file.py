@@ -144,6 +144,11 @@ def _opened(path: Path) -> Any:
 
     try:
         open_regular(path).close()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
+    try:
         container = av.open(str(path.resolve()), options=_NO_NETWORK)
     except (OSError, av.FFmpegError) as error:
         raise DataError(
@@ -155,5 +160,8 @@ def _opened(path: Path) -> Any:
     context = container.streams.video[0].codec_context
     if context is None or context.width * context.height > MAX_PIXELS:
         container.close()
-        raise DataError(f"{path}: cannot be decoded, or exceeds {MAX_PIXELS} pixels per frame")
+        raise DataError(
+            f"{path}: cannot be decoded, or exceeds {MAX_PIXELS} pixels per frame; convert it to a "
+            "smaller MP4"
+        )
     return container

@@ -118,7 +118,7 @@ def track(
         DataError: Frames or masks are missing, damaged or do not fit each other.
     """
     if rate is not None and not 0 < rate <= 1000:
-        raise UsageError(f"--fps {rate}: expected frames per second, above 0")
+        raise UsageError(f"--fps {rate}: expected frames per second, above 0 and up to 1000")
     frames = open_frames(source)
     pairs = frames.open(annotated_size(masks, frames))
     first = next(pairs)

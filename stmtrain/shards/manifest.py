@@ -149,11 +149,12 @@ class Sidecar:
             count = int(value["samples"])
         except MALFORMED as error:
             raise ShardError(
-                f"{where}: sidecar is malformed ({error!r}); pack this shard again"
+                f'{where}: sidecar is malformed ({error!r}); run "stm shards repair"'
             ) from None
         if count != len(sidecar.index):
             raise ShardError(
-                f"{where}: states {count} samples, indexes {len(sidecar.index)}; pack it again"
+                f"{where}: states {count} samples, indexes {len(sidecar.index)}; run "
+                '"stm shards repair"'
             )
         sidecar._check_places(where)
         return sidecar
@@ -165,7 +166,8 @@ class Sidecar:
                 if offset + size > self.bytes:
                     raise ShardError(
                         f"{where}: sample {row.key}, member {suffix}: {size} bytes at byte "
-                        f"{offset} are not within the {self.bytes} of {self.shard}; pack it again"
+                        f"{offset} are not within the {self.bytes} of {self.shard}; run "
+                        '"stm shards repair"'
                     )
 
 
@@ -259,15 +261,21 @@ class Manifest:
             stated = str(value["config_hash"])
         except MALFORMED as error:
             raise ShardError(
-                f"{where}: manifest is malformed ({error!r}); pack the set again"
+                f'{where}: manifest is malformed ({error!r}); run "stm shards repair"'
             ) from None
         bad = [s.name for s in manifest.shards if not is_shard_name(s.name)]
         if bad:
-            raise ShardError(f"{where}: shard name {bad[0]!r} is not a plain '.tar' file name")
+            raise ShardError(
+                f"{where}: expected plain names of .tar files, found {bad[0]!r}; the manifest was "
+                'edited, run "stm shards repair"'
+            )
         if len({s.name for s in manifest.shards}) != len(manifest.shards):
-            raise ShardError(f"{where}: lists a shard twice; pack the set again")
+            raise ShardError(f'{where}: lists a shard twice; run "stm shards repair"')
         if stated != manifest.config_hash:
-            raise ShardError(f"{where}: config_hash does not match config; the manifest was edited")
+            raise ShardError(
+                f"{where}: config_hash does not match config; the manifest was edited, run "
+                '"stm shards repair"'
+            )
         return manifest
 
 
@@ -286,7 +294,7 @@ def parse_sidecar(data: bytes, path: str, entry: ShardEntry, config_hash: str) -
         field = next(n for n, a, b in zip(names, stated, expected, strict=True) if a != b)
         raise ShardError(
             f"{path}: its {field} differs from the manifest's; the two belong to different runs, "
-            "pack the set again"
+            'run "stm shards repair"'
         )
     if entry.sidecar_sha256 not in ("", hashlib.sha256(data).hexdigest()):
         raise ShardError(
@@ -300,8 +308,8 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
     version = value.get("format_version")
     if version != FORMAT_VERSION:
         raise ShardError(
-            f"{where}: format version {version!r}, this program reads {FORMAT_VERSION}; "
-            "pack the set again or install the matching release"
+            f"{where}: expected format version {FORMAT_VERSION}, found {version!r}; install the "
+            "release of stm-vos that wrote it, or pack the set again"
         )
 
 

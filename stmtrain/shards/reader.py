@@ -276,7 +276,7 @@ class OpenShard:
         if len(data) != size:
             raise ShardError(
                 f"{self.path}, {row.place(suffix)}: found {len(data)} of {size} bytes; the "
-                "shard is truncated, run the command that made it again"
+                'shard is truncated, run "stm shards verify"'
             )
         if not row.is_intact(suffix, data):
             raise ShardError(

@@ -74,9 +74,14 @@ def load_object(data: bytes, where: str) -> dict[str, Any]:
         if rb"\ud" in data or rb"\uD" in data:  # perhaps half a character: nothing can encode it
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise ShardError(f"{where}: expected JSON, found something else ({error})") from None
+        raise ShardError(
+            f'{where}: expected JSON, found something else ({error}); run "stm shards verify"'
+        ) from None
     if not isinstance(value, dict):
-        raise ShardError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        raise ShardError(
+            f"{where}: expected a JSON object, found {type(value).__name__}; run "
+            '"stm shards verify"'
+        )
     return value
 
 

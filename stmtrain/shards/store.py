@@ -43,22 +43,35 @@ class LocalStore:
             if data is not None:
                 return data
         if not self.folder.is_dir():
-            raise ShardError(
-                f"{self.name}: expected a folder of shards, found nothing; check --shards"
-            )
+            found = "nothing; check the path"
+            if self.folder.exists():
+                found = "a file; pass the folder that contains it"
+            raise ShardError(f"{self.name}: expected a folder of shards, found {found}")
         if (self.folder / CONFIG_NAME).is_file():
             raise ShardError(
                 f"{self.name}: the set is incomplete (no {MANIFEST_NAME}); run the command that "
                 "makes it again to resume"
             )
-        raise ShardError(f"{self.name}: no {MANIFEST_NAME}; expected a folder made by stm")
+        raise ShardError(
+            f"{self.name}: expected a folder made by stm, found no {MANIFEST_NAME}; "
+            f"{self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        """Say what to do about a folder that is no shard set, by what it contains."""
+        below = sorted(self.folder.glob(f"*/{MANIFEST_NAME}"))
+        if below:
+            return f"pass {below[0].parent}"
+        if next(self.folder.glob("*.tar"), None) is not None:
+            return 'run "stm shards index" if the tars come from another program'
+        return "pass the --out of stm prepare-... or stm pack-..., which read files of data sets"
 
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
         """Read a shard's sidecar and check it against the manifest."""
         name = sidecar_name(entry.name)
         data = self.file(name)
         if data is None:
-            raise ShardError(f"{self.where(name)}: the sidecar is missing; pack it again")
+            raise ShardError(f'{self.where(name)}: the sidecar is missing; run "stm shards repair"')
         return parse_sidecar(data, self.where(name), entry, manifest.config_hash)
 
     def open(self, entry: ShardEntry) -> int:
@@ -67,7 +80,9 @@ class LocalStore:
         try:
             return regular_descriptor(path)
         except OSError as error:
-            raise ShardError(f"{path}: cannot be opened ({error.strerror})") from None
+            raise ShardError(
+                f'{path}: cannot be opened ({error.strerror}); run "stm shards verify"'
+            ) from None
 
     def file(self, name: str) -> bytes | None:
         """Read a small file; None if it does not exist."""
@@ -99,8 +114,8 @@ class LocalStore:
             if not path.is_file() or path.stat().st_size != entry.bytes:
                 found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
                 raise ShardError(
-                    f"{path}: expected a shard of {entry.bytes} bytes, found {found}; "
-                    "run the command that made this set again to rebuild what is missing"
+                    f"{path}: expected a shard of {entry.bytes} bytes, found {found}; run "
+                    '"stm shards verify", which lists all bad shards and what to do'
                 )
 
 

@@ -149,7 +149,7 @@ class BatchJob:
             'are bad, run "stm shards verify"'
             if skipped
             else f"{self.bad[position]}; no other of the {left} samples gives a clip either, use "
-            "other videos"
+            "fewer frames per clip, or videos with more masks"
         )
 
     def _skip(self, position: int, error: BaseException) -> None:

@@ -55,6 +55,10 @@ def read_data(out: Path) -> tuple[TrainOptions, tuple[Mapping[str, Any], ...]]:
             on_bad_sample="skip" if value["on_bad_sample"] == "skip" else "raise",
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not out.is_dir():
+            raise UsageError(
+                f"{out}: expected the --out of stm train, found no folder; check the path"
+            ) from None
         raise UsageError(
             f"{path}: expected the data of a run, written by stm train; give its recipe and shards "
             f"instead: --recipe {out}/recipe.toml --shards ..."

@@ -122,7 +122,8 @@ def process_group(
         if _lost_peer(error):
             raise StmError(
                 f"rank {ranks.rank}: lost the connection to another rank, which was killed or "
-                "whose machine failed; add --resume to continue from the last checkpoint"
+                "whose machine failed; run the same command again, with --resume if --out has a "
+                "checkpoint"
             ) from None
         raise
     finally:
@@ -159,7 +160,8 @@ def _watch(ranks: Ranks, store: "TCPStore", rank_timeout: float, done: threading
             if _first_to_fail(store):
                 sys.stderr.write(
                     f"stm: rank {other}: no sign of life for {rank_timeout:g} s (stopped, or its "
-                    "machine is lost); end it, then add --resume to continue\n"
+                    "machine is lost); end it, then run the same command again, with --resume if "
+                    "--out has a checkpoint\n"
                 )
                 sys.stderr.flush()
             os._exit(1)  # the main thread waits for that rank and cannot be interrupted
@@ -203,8 +205,8 @@ def launch(processes: int, device: str, arguments: Sequence[str]) -> int:
     gpus = torch.cuda.device_count()
     if device != "cpu" and gpus < processes:
         raise UsageError(
-            f"--gpus {processes}: found {gpus} on this machine; ask for at most as many, or add "
-            "--device cpu"
+            f"--gpus {processes}: found {gpus} on this machine; "
+            f"{'ask for at most as many, or ' if gpus else ''}add --device cpu"
         )
     # The launcher logs twenty lines about an error or a signal that a rank reports in one. Each of
     # its modules sets a level of its own.

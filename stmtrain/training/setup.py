@@ -144,7 +144,8 @@ class TrainingData:
             total = sum(map(len, self.sets))
             raise DataError(
                 f"{', '.join(shard_set.name for shard_set in self.sets)}: expected samples that "
-                f"give clips of {frames} frames, found none among {total}; use other videos"
+                f"give clips of {frames} frames, found none among {total}; train on fewer frames "
+                "with --set frames=N, or on videos with more masks"
             )
 
 

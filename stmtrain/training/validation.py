@@ -69,7 +69,8 @@ def open_validation(options: TrainOptions, recipe: TrainRecipe, ranks: Ranks) ->
     if bare:
         raise DataError(
             f"--val {options.val}: expected videos with masks in three frames or more, found "
-            f"{len(bare)} with fewer (first {bare[0]}); pack complete videos with stm pack-davis"
+            f"{len(bare)} with fewer (first {bare[0]}); pass a set of videos with dense masks, or "
+            "pack it without these"
         )
     inference = Inference(
         memory_every=recipe.memory_every,

@@ -135,9 +135,8 @@ def test_a_changed_byte_is_named(tmp_path: Path):
             path.write_bytes(whole)
         flip(path, offset - 512 + 136)  # time
         (fault,) = verify(tmp_path).faults
-        assert (
-            fault.text
-            == f"{named}: header at byte {offset - 512} is damaged (its checksum is wrong)"
+        assert fault.text.startswith(
+            f"{named}: header at byte {offset - 512} is damaged (its checksum is wrong)"
         )
         path.write_bytes(whole)
         flip(path, offset + size)

@@ -139,7 +139,7 @@ def test_without_a_manifest_the_plan_says_what_should_be_there(broken: Path):
     path.with_suffix(".json").unlink()
     result = verify(broken)
     assert "the set is incomplete (no manifest.json)" in texts(result)
-    assert "the sidecar is missing; pack it again" in texts(result)
+    assert "the sidecar is missing; run" in texts(result)
     assert result.bad_shards == (path.name,)
     (broken / "config.json").write_text("{}")
     with pytest.raises(ShardError, match="incomplete"):

@@ -138,7 +138,7 @@ def test_files_that_are_missing(server: Server, folder: Path, cache: Cache) -> N
     result = verify(server.url, cache=cache)
     first, second = (fault.text for fault in result.faults)
     assert first.startswith(f"{server.url}/{TARS[0]}: not on the server")
-    assert second.endswith(".json: the sidecar is missing; pack it again")
+    assert second.endswith('.json: the sidecar is missing; run "stm shards repair"')
     assert result.notes[0].startswith(f"{server.url}/config.json: missing")
     (folder / "manifest.json").unlink()
     with pytest.raises(ShardError, match=r"manifest\.json: not on the server"):

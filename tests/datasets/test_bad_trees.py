@@ -50,7 +50,7 @@ BAD: dict[str, tuple[str, Damage, str]] = {
     "annotations null": (
         "ovis",
         edit("annotations_train.json", lambda v: v.update(annotations=None)),
-        r"any, found none: annotations_train.json has no masks: its ground truth is hidden",
+        r"masks, found none: annotations_train.json .*ground truth is hidden.*pass another folder",
     ),
     "a video twice": (
         "ovis",
@@ -170,7 +170,12 @@ BAD: dict[str, tuple[str, Damage, str]] = {
     "tracks of boxes": (
         "cvat-video-xml",
         write("annotations.xml", b'<a><track id="0"><box frame="0"/></track></a>'),
-        r"annotations.xml: expected tracks of masks, found 1 other",
+        r"annotations.xml: expected tracks of masks, found 1 other shapes; convert",
+    ),
+    "no tracks": (
+        "cvat-video-xml",
+        write("annotations.xml", b'<a><image id="0"><mask/></image></a>'),
+        r"annotations.xml: expected tracks of masks, found none; annotate tracks",
     ),
     "colours as ids": (
         "mose-v2",
@@ -240,11 +245,13 @@ def test_a_video_that_no_list_names_is_counted(tmp_path: Path, layout: str) -> N
 
 def test_a_tree_of_another_layout_is_named(tmp_path: Path) -> None:
     draw(find_dataset("ovis"), tmp_path / "ovis")
-    with pytest.raises(DataError, match=r"expected the layout mose-v1.*found ovis; pass --layout"):
+    with pytest.raises(
+        DataError, match=r"expected the layout mose-v1.*found ovis; use --layout ovis"
+    ):
         open_dataset(tmp_path / "ovis", "mose-v1")
     with pytest.raises(DataError, match=r"ovis: pass that folder"):
         open_dataset(tmp_path)
-    with pytest.raises(DataError, match=rf"pass --root {tmp_path}/ovis"):
+    with pytest.raises(DataError, match=rf"pass {tmp_path}/ovis"):
         open_dataset(tmp_path, "ovis")
     shutil.move(tmp_path / "ovis" / "train", tmp_path / "frames")
     (tmp_path / "other" / "x").mkdir(parents=True)

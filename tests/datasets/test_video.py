@@ -1,7 +1,10 @@
 """Pixels of a video in files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from stmtrain.datasets.video import Video
@@ -28,3 +31,13 @@ def test_pixels_are_read_by_name(tmp_path):
         DataError, match=r"'v': expected a mask for frame '9', found none; .*0, 1, 2"
     ):
         video.read_mask("9")
+
+
+def test_the_mask_file_of_an_object_keeps_its_own_advice(tmp_path: Path) -> None:
+    def wrong(_size: tuple[int, int]) -> NDArray[np.bool_]:
+        raise DataError("m.png: expected 4x4 pixels; make it again")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.jpg")
+    video = Video("a", {"0": tmp_path / "0.jpg"}, {"0": {1: wrong}}, id_map={1: 1})
+    with pytest.raises(DataError, match=r"frame '0', object 1: m\.png: .*; make it again$"):
+        video.read_mask("0")

@@ -1,5 +1,6 @@
 """Disk, cache and the trees of data sets."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def test_a_folder_that_is_not_there_is_bad(tmp_path: Path) -> None:
     (finding,) = storage.disk(tmp_path / "none")
     assert finding.state == "bad"
     assert "--disk" in finding.cure
+
+
+def test_a_full_disk_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_folder: Path) -> tuple[float, float]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "_speeds", full)
+    (finding,) = storage.disk(tmp_path)
+    assert "free some room" in finding.cure
 
 
 def test_a_slow_or_full_disk_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -396,3 +396,9 @@ def test_what_is_no_wide_mask_is_refused(data: bytes) -> None:
         decode_wide_mask(colours.getvalue(), "m.png")
     with pytest.raises(DataError, match=r"m.png: expected a mask PNG"):
         decode_wide_mask(colours.getvalue()[:40], "m.png")
+
+
+@pytest.mark.parametrize(("data", "found"), [(b"", "an empty file"), (bytes(99), "zeros only")])
+def test_a_file_without_content_need_not_be_converted(data: bytes, found: str) -> None:
+    with pytest.raises(DataError, match=rf"^a\.jpg: .*{found}; copy or download"):
+        decode_still(data, "a.jpg")

@@ -36,6 +36,15 @@ def test_frames_are_those_of_one_pass_in_any_order(
     assert passes == 3, "the last frames are kept"
 
 
+def test_a_file_that_cannot_be_read_need_not_be_converted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)") as caught:
+        read_header(tmp_path)
+    assert "convert" not in str(caught.value)
+    (tmp_path / "a.mp4").write_bytes(b"no film")
+    with pytest.raises(DataError, match=r"a\.mp4: .*convert it to MP4"):
+        read_header(tmp_path / "a.mp4")
+
+
 def test_a_frame_beyond_the_end_is_named(tmp_path: Path) -> None:
     save_film(tmp_path / "a.mp4", 6)
     film = VideoFile(tmp_path / "a.mp4")

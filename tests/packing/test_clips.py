@@ -224,6 +224,21 @@ def test_a_bad_image_stops_or_is_counted(coco: Path, tmp_path: Path, damage: str
     assert manifest.totals["samples"] >= 8
 
 
+def test_skipping_bad_images_after_shards_are_finished_is_what_the_message_says(
+    coco: Path, tmp_path: Path
+) -> None:
+    """The set states how bad images are treated, so that skipping them makes another set."""
+    options = replace(SMALL, clips_per_shard=1)
+    sorted((coco / "train2017").iterdir())[3].unlink()
+    with pytest.raises(DataError, match="--on-bad-image skip --overwrite"):
+        prepare(coco, tmp_path / "out", options)
+    assert list((tmp_path / "out").glob("*.tar"))
+    skipping = replace(options, on_bad_image="skip")
+    with pytest.raises(UsageError, match="another configuration"):
+        prepare(coco, tmp_path / "out", skipping)
+    assert prepare(coco, tmp_path / "out", skipping, overwrite=True).totals["samples"]
+
+
 def test_a_set_is_not_mixed_with_another(coco: Path, tmp_path: Path) -> None:
     prepare(coco, tmp_path / "out", limit=3)
     with pytest.raises(UsageError, match="limit"):

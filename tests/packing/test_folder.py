@@ -159,3 +159,14 @@ def test_a_file_in_place_of_the_folder(tmp_path):
         pack(PLAN, tmp_path / "out")
     with pytest.raises(StmError, match="cannot be written"):
         pack(PLAN, tmp_path / "out" / "deeper")
+
+
+def test_a_set_that_lost_its_configuration_is_led_to_repair(tmp_path: Path) -> None:
+    """What can be restored need not be packed again."""
+    pack(PLAN, tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UsageError, match="stm shards repair"):
+        pack(PLAN, tmp_path)
+    (tmp_path / "config.json").write_bytes(b"")
+    with pytest.raises(UsageError, match="stm shards repair"):
+        pack(PLAN, tmp_path)

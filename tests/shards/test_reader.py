@@ -187,7 +187,7 @@ def test_swapped_sidecars_are_refused(broken: Path) -> None:
     ("change", "message"),
     [
         ({"format": "other"}, "not made by stm"),
-        ({"format_version": 9}, "format version 9, this program reads 1"),
+        ({"format_version": 9}, "expected format version 1, found 9"),
         ({"config": {}}, "config_hash does not match"),
         ({"shards": [{"name": "../x.tar", "bytes": 1, "sha256": "", "samples": 1}]}, "plain"),
         ({"shards": 3}, "malformed"),

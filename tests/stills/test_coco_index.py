@@ -174,6 +174,9 @@ def test_a_compressed_file_is_named(tmp_path: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.json: expected a COCO annotation file"):
         CocoIndex.open(tmp_path / "none.json")
+    (tmp_path / "empty.json").touch()
+    with pytest.raises(DataError, match=r"empty\.json: .*it is empty.*restore the file"):
+        CocoIndex.open(tmp_path / "empty.json")
 
 
 def test_a_file_without_annotations(tmp_path: Path) -> None:

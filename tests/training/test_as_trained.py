@@ -185,3 +185,9 @@ def test_secrets_in_urls_stay_out_of_the_run_folder(straight: Path, tmp_path: Pa
     write_data(tmp_path, run, [{"weight": 1.0}])
     assert "hidden" not in (tmp_path / "data.json").read_text()
     assert read_data(tmp_path)[0].shards == ("https://host/set",)
+
+
+def test_a_run_folder_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="found no folder; check the path") as caught:
+        read_data(tmp_path / "none")
+    assert "recipe.toml" not in str(caught.value)

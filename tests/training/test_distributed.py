@@ -123,6 +123,7 @@ def test_a_batch_that_does_not_split_and_missing_gpus_are_usage_errors(
         run = CliRunner().invoke(cli.app, [*options, "--gpus", "4", "--device", "auto"])
         assert run.exit_code == 2
         assert "--gpus 4: found" in run.stderr
+        assert ("at most as many" in run.stderr) == (torch.cuda.device_count() > 0)
 
 
 def _start(shards: Path, out: Path, *options: str) -> tuple[subprocess.Popen[str], list[int]]:

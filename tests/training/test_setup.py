@@ -51,7 +51,7 @@ def test_samples_without_a_clip_are_named_for_the_frames_of_the_recipe(
     data = open_data(options(tmp_path / "s", tmp_path / "o"), TrainRecipe())
     found = " ".join(data.notes(frames)).removeprefix(str(tmp_path))
     assert {key for key in ("v2", "v3", "v5", "v9") if key in found} == named
-    with pytest.raises(DataError, match=r"clips of 6 frames, found none among 4"):
+    with pytest.raises(DataError, match=r"clips of 6 frames, found none among 4; .*--set frames="):
         list(data.notes(6))
     monkeypatch.setattr(setup, "_MOST_CHECKED", 3)
     assert not list(data.notes(6))
