@@ -12,7 +12,7 @@ PCG64, a stream that NumPy keeps the same across its releases.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import Any
@@ -106,6 +106,10 @@ class Plan:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"plan: {name} is {value}, expected at least {least}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was computed on the way, which another process cannot read."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Ticket]:
         """Return the tickets of one rank in one step, in the order of the global batch.
