@@ -14,7 +14,7 @@ from stmtrain.datasets.json_set import MALFORMED, load_json
 from stmtrain.datasets.listing import Entry, Listing
 from stmtrain.datasets.shapes import Shape, draw_bitmap, draw_boxed_runs, draw_segment
 from stmtrain.datasets.video import FilmFrame, Video
-from stmtrain.errors import DataError
+from stmtrain.errors import DataError, UsageError
 from stmtrain.files import read_file
 
 SAV_STEP = 4
@@ -62,6 +62,10 @@ class AnnotationFiles:
 
     def listing(self, root: Path, split: str) -> Listing:
         """List the videos that have an annotation file; see :class:`Form`."""
+        if self.split and split != self.split:
+            raise UsageError(
+                f"split: these annotations are of {self.split!r} only, found {split!r}"
+            )
         for i in range(len(self.files)):
             paths = sorted(root.glob(self._pattern(i, split)))
             if paths:

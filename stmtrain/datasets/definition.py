@@ -80,6 +80,8 @@ class Dataset:
             raise UsageError(
                 f"split: expected one of {', '.join(self.splits)} of {self.title}, found {split!r}"
             )
+        if split is not None and (split in (".", "..") or set(split) & set("/\\*?[")):
+            raise UsageError(f"split: expected a name such as train, found {split!r}")
         form: Form = replace(cast(Any, self.form), **options) if options else self.form
         entries: list[Entry] = []
         left_out: dict[str, str] = {}

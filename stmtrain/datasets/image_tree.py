@@ -131,6 +131,9 @@ class ImageTree:
                 left_out[name] = "has no masks"
             else:
                 entries.append(Entry(name, split, partial(self.open_video, name, frames, masks)))
+        if not self.lists:
+            bare = _videos(root, self.masks, split) - set(names)
+            left_out.update(dict.fromkeys(sorted(bare), "has masks, and no folder of frames"))
         shared = self._place(root, self.frames, split, ".") if self.lists else None
         return Listing(tuple(entries), left_out, folder=shared)
 
@@ -144,10 +147,17 @@ class ImageTree:
                     f"{path}: expected names of videos, found {outside[0]!r}; remove it"
                 )
             return names
-        above, _, below = self.frames.format(split=split, video="\0").partition("\0")
-        folder = find_folder(root, *filter(None, above.split("/")))
-        names = [n for n in video_folders(folder) if (folder / n / below.strip("/")).is_dir()]
-        return sorted(names, key=natural_key)
+        above = self.frames.format(split=split, video="\0").partition("\0")[0]
+        find_folder(root, *filter(None, above.split("/")))
+        return sorted(_videos(root, self.frames, split), key=natural_key)
 
     def _place(self, root: Path, template: str, split: str, video: str) -> Path:
         return root / template.format(split=split, video=video)
+
+
+def _videos(root: Path, template: str, split: str) -> set[str]:
+    """Return the videos that have a folder."""
+    above, _, below = template.format(split=split, video="\0").partition("\0")
+    folder = root / above
+    there = video_folders(folder) if folder.is_dir() else []
+    return {name for name in there if (folder / name / below.strip("/")).is_dir()}

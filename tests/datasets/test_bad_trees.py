@@ -243,6 +243,25 @@ def test_a_video_that_no_list_names_is_counted(tmp_path: Path, layout: str) -> N
     assert not find_dataset(layout).listing(root, "train").left_out
 
 
+@pytest.mark.parametrize("layout", ["mose-v2", "own-object-folders", "xmem2-workspace"])
+def test_masks_without_a_folder_of_frames_are_counted(tmp_path: Path, layout: str) -> None:
+    for name in ("good", "lost"):
+        draw(find_dataset(layout), tmp_path / "tree", name)
+    (frames,) = (p for p in (tmp_path / "tree").rglob("lost") if "Annotations" not in str(p))
+    shutil.rmtree(frames / "JPEGImages" if layout == "xmem2-workspace" else frames)
+    listing = find_dataset(layout).listing(tmp_path / "tree")
+    assert [entry.name for entry in listing.entries] == ["good"]
+    assert listing.left_out == {"lost": "has masks, and no folder of frames"}
+
+
+@pytest.mark.parametrize("split", ["val", "../x", "*", ".."])
+@pytest.mark.parametrize("layout", ["sav-train", "burst", "mose-v2"])
+def test_a_split_that_is_not_there_packs_nothing(tmp_path: Path, layout: str, split: str) -> None:
+    draw(find_dataset(layout), tmp_path / "tree")
+    with pytest.raises(StmError, match=r"split|val/JPEGImages: expected a folder"):
+        prepare_videos(layout, tmp_path / "tree", split)
+
+
 def test_a_tree_of_another_layout_is_named(tmp_path: Path) -> None:
     draw(find_dataset("ovis"), tmp_path / "ovis")
     with pytest.raises(
