@@ -105,7 +105,7 @@ def passed_over(folder: Path) -> list[str]:
 
 def _tar_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder of tars, found none")
+        raise UsageError(f"{folder}: expected a folder of tars, found none; check the path")
     names = sorted(path.name for path in folder.glob("*.tar") if path.name[0] != ".")
     if not names:
         found = "".join(f" ({note})" for note in passed_over(folder)[:1])

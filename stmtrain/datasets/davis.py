@@ -81,8 +81,12 @@ def split_names(root: Path, year: int, split: str) -> list[str]:
 
 
 def _lists(root: Path, year: int) -> list[Path]:
-    sets = find_folder(root, "ImageSets")
-    return [sets / str(year)] + ([sets / "480p"] if year == 2016 else [])
+    names = [str(year)] + (["480p"] if year == 2016 else [])
+    sets = root / "ImageSets"
+    if not sets.is_dir():  # suggest a folder of this year, not of the other one
+        nested = (name for name in names if next(root.glob(f"*/ImageSets/{name}"), None))
+        find_folder(root, "ImageSets", next(nested, names[0]))
+    return [sets / name for name in names]
 
 
 def _open(name: str, frames_folder: Path, masks_folder: Path, split: str) -> Video:

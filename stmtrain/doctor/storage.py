@@ -99,7 +99,8 @@ def tree(root: Path, layout: str | None, progress: Progress = lambda *_: None) -
     except (DataError, UsageError) as error:
         if layout is not None and layout not in DATASETS:
             raise
-        cure = f"check --tree {root}" + (", or name its --layout" if layout is None else "")
+        unnamed = layout is None and root.is_dir()
+        cure = f"check --tree {root}" + (", or name its --layout" if unnamed else "")
         yield Finding("tree", str(error), "bad", cure)
         return
     if found.why:

@@ -85,7 +85,9 @@ def open_frames(path: Path) -> OwnFrames:
         stored = partial(_read_images, images)
         return OwnFrames(path, names, len(names), None, partial(_turned, stored))
     if not path.is_file():
-        raise DataError(f"{path}: expected a folder of frames or a video file, found neither")
+        raise DataError(
+            f"{path}: expected a folder of frames or a video file, found neither; check the path"
+        )
     header = read_header(path)
     notes: list[str] = []
     stored = partial(_number_frames, path, notes)

@@ -64,7 +64,9 @@ class LocalStore:
             return f"pass {below[0].parent}"
         if next(self.folder.glob("*.tar"), None) is not None:
             return 'run "stm shards index" if the tars come from another program'
-        return "pass the --out of stm prepare-... or stm pack-..., which read files of data sets"
+        return (
+            "pass the --out of stm pack-... or stm prepare-..., which turn a data set into shards"
+        )
 
     def sidecar(self, entry: ShardEntry, manifest: Manifest) -> Sidecar:
         """Read a shard's sidecar and check it against the manifest."""

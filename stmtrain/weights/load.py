@@ -146,10 +146,11 @@ def load_backbone(model: STM, origin: str | Path) -> None:
     given = {k: v for k, v in state.items() if not k.startswith(_UNUSED) and _COUNTER not in k}
     differences = compare(given, expected)
     if differences:
+        whole = backbone_of(state)
+        advice = f"use it with --init and --backbone {whole}" if whole else f"give a file of {name}"
         raise CheckpointError(
             f"{where}: expected the weights of {name} for classification, found "
-            f"{describe(state)}: {summary(differences)}; "
-            f"give a file of {name}, or --backbone-weights none"
+            f"{describe(state)}: {summary(differences)}; {advice}, or --backbone-weights none"
         )
     renamed = {k: given[_classification_name(k)] for k in own}
     for part in (model.Encoder_Q, model.Encoder_M):

@@ -1,11 +1,14 @@
 """DAVIS trees: what is listed, how files are paired, and what each broken tree reports."""
 
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stmtrain.datasets.dataset import find_dataset
+from stmtrain.datasets.davis import split_names
 from stmtrain.errors import DataError, UsageError
 from tests.datasets.trees import numbered, touch
 from tests.paths import REAL, real_data
@@ -160,7 +163,9 @@ def test_davis_points_at_the_nested_folder(davis):
     nested = davis.parent / "outer"
     nested.mkdir()
     davis.rename(nested / "DAVIS")
-    with pytest.raises(DataError, match=r"ImageSets: expected a folder, found none; pass .*DAVIS$"):
+    with pytest.raises(
+        DataError, match=r"ImageSets.*: expected a folder, found none; pass .*DAVIS$"
+    ):
         DAVIS_2017.videos(nested, "val")
     with pytest.raises(DataError, match=r"JPEGImages has 480p; use one of these"):
         DAVIS_2017.videos(nested / "DAVIS", "val", options={"resolution": "1080p"})
@@ -201,3 +206,15 @@ def test_the_faults_of_all_videos_are_reported_at_once(davis):
         DataError, match=r"2 videos cannot be used: .*frame.* 00003.*none for 00001"
     ):
         DAVIS_2017.videos(davis, "train")
+
+
+def test_a_folder_of_the_other_year_is_not_suggested(tmp_path: Path) -> None:
+    for name, lists in (("a", "480p"), ("b", "2017")):
+        (tmp_path / name / "ImageSets" / lists).mkdir(parents=True)
+    with pytest.raises(DataError, match=rf"pass {tmp_path / 'b'}$"):
+        split_names(tmp_path, 2017, "val")
+    with pytest.raises(DataError, match=rf"pass {tmp_path / 'a'}$"):
+        split_names(tmp_path, 2016, "val")
+    shutil.rmtree(tmp_path / "b")
+    with pytest.raises(DataError, match="add what is missing"):
+        split_names(tmp_path, 2017, "val")

@@ -163,6 +163,7 @@ def test_backbone_of_another_network_is_refused(
     assert message.endswith("give a file of resnet50, or --backbone-weights none")
     message = refusal(load_backbone, model, save(source.state_dict(), tmp_path / "stm.pth"))
     assert "found STM with resnet18" in message
+    assert "use it with --init and --backbone resnet18" in message
     assert same(model.state_dict(), before)
 
 
