@@ -181,6 +181,15 @@ class SleepSilently:
         time.sleep(60)
 
 
+def interrupts_are_blocked(_):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_workers_never_see_an_interrupt_not_even_while_they_start():
+    assert list(map_unordered(interrupts_are_blocked, range(3), workers=2)) == [True] * 3
+    assert not interrupts_are_blocked(None)
+
+
 def test_an_error_stops_workers_that_never_report(tmp_path):
     begin = time.monotonic()
     with pytest.raises(DataError, match="stop"):
