@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stmtrain.datasets.files import some
 from stmtrain.datasets.video import VideoSource
 from stmtrain.datasets.video_set import VideoSet, given_objects
 from stmtrain.errors import DataError
@@ -224,7 +225,7 @@ def _warnings(videos: VideoSet) -> tuple[str, ...]:
     if misfits:
         warnings.append(
             f"{len(misfits)} masks differ from their frame by a pixel or two and were "
-            f"resampled to its size: {', '.join(misfits)}"
+            f"resampled to its size: {some(misfits)}"
         )
     warnings += [f"video {name}: left out, {why}" for name, why in videos.left_out.items()]
     for video in videos.videos:
