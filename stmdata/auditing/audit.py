@@ -133,6 +133,7 @@ class CheckVideos:
         except DataError as error:
             finding = Finding.of("incomplete", where, str(error))
             return number, VideoAudit.unread(where, entry.split, finding)
+        where = f"{info.name}, video {video.name}"  # a file may name it otherwise than its folder
         return number, audit_video(
             video, where, entry.split, late_expected=info.late_expected, own=info.own
         )

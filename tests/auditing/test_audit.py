@@ -21,10 +21,12 @@ from stmdata.auditing.outlines import outside
 from stmdata.packing.clips import ClipOptions
 from stmdata.packing.pack import Job, SetPlan, pack
 from stmdata.packing.videos import prepare_videos
+from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.shapes import draw_boxed_runs, draw_rings, draw_segment
 from stmtrain.images.encode import encode_frame, encode_mask
 from stmtrain.shards.sample import Sample
 from tests.auditing.faults import COUNT, FAULTS, clean_film
+from tests.datasets.drawn import draw
 from tests.paths import REAL, real_data
 from tests.profiles import examples
 from tests.sets import pack_coco
@@ -51,6 +53,15 @@ def test_an_injected_fault_is_found_where_it_is(name, place, seed):
         found = audited(film.write(Path(folder)))
     right = [finding for finding in found.findings if finding.kind == FAULTS[name].kind]
     assert any(expected in f.frames or expected in f.what for f in right), found.findings
+
+
+def test_a_video_is_called_as_its_annotations_call_it(tmp_path):
+    draw(find_dataset("cvat-video-xml"), tmp_path / "tree", "own")
+    xml = (tmp_path / "tree" / "annotations.xml").read_text()
+    (tmp_path / "tree" / "annotations.xml").write_text(xml.replace('frame="0"', 'frame="1"'))
+    found = audited(tmp_path / "tree").findings
+    assert found
+    assert {finding.where for finding in found} == {f"{tmp_path / 'tree'}, video own"}
 
 
 def test_masks_of_0_and_255_are_one_object_where_that_is_usual_and_void_elsewhere(tmp_path):
