@@ -77,3 +77,5 @@ def test_a_tree_of_another_kind_is_bad(tmp_path: Path) -> None:
     (finding,) = storage.tree(tmp_path, None)
     assert finding.state == "bad"
     assert "--layout" in finding.cure
+    (finding,) = storage.tree(tmp_path / "none", None)
+    assert "--layout" not in finding.cure
