@@ -200,9 +200,12 @@ def test_start_resumes_with_another_number_of_processes(clips: Path) -> None:
     assert sorted(before + after) == list(range(18))
 
 
-def test_a_sample_without_a_clip_is_replaced_and_named(packed: Path) -> None:
-    data = ClipDataset(packed, frames=6, length=3)
-    assert data[0]["frames"].shape[0] == 6
+def test_a_sample_without_a_clip_is_replaced_and_named(packed: Path, clips: Path) -> None:
+    data = ClipDataset([packed, clips], frames=5, length=8)  # pseudo-videos have three frames
+    with pytest.warns(UserWarning, match=r"no training clip.*the next sample replaces it"):
+        items = [data[index] for index in range(8)]
+    assert {item["shard_set"] for item in items} == {0}
+    assert [item["position"] for item in items] == list(range(8))
     with pytest.raises(DataError, match="no training clip"):
         ClipDataset(packed, frames=99)[0]
 
