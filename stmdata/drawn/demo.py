@@ -17,10 +17,13 @@ from stmtrain.extras import EXTRAS, require
 from stmtrain.images.encode import encode_mask
 
 _STM = "stmdata.commands.main"
-SIZE = 96
+SIZE = 64
 """Side of clips and short side of videos, pixels: small enough to train on two cores in minutes."""
-PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 110, 3e-4
-IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 24, 6, 20
+FRAME = (SIZE, SIZE * 3 // 2)
+"""(height, width) of videos, multiples of the network's stride of 16: nothing is padded."""
+PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 440, 4e-4
+IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 64, 16, 20
+"""The mean over 16 videos depends little on which ones the seed draws."""
 
 
 @dataclass
@@ -77,9 +80,9 @@ def demo(out: Path, *, seed: int, console: Console) -> None:
         videos=TRAIN_VIDEOS + VAL_VIDEOS,
         val=VAL_VIDEOS,
         frames=VIDEO_FRAMES,
-        size=(SIZE, SIZE * 4 // 3),
-        objects=(1, 2),
-        ids=(1, 2),
+        size=FRAME,
+        objects=(1, 1),  # telling two apart takes far longer to learn from random weights
+        ids=(1,),
         seed=seed,
     )
     made = f"{IMAGES} images, {TRAIN_VIDEOS} + {VAL_VIDEOS} videos"
