@@ -49,6 +49,7 @@ class MaskChecks:
         self._thumbs: list[NDArray[np.uint8]] = []
         self._before: Runs | None = None
         self._specks: list[tuple[str, int, int]] = []
+        self._renamed: list[tuple[str, str]] = []
 
     def add(self, frame: str, mask: NDArray[np.uint8], size: Size | None) -> None:
         """Check a label map.
@@ -101,7 +102,7 @@ class MaskChecks:
 
         for i, j in product(set(earlier) - set(later), set(later) - set(earlier)):
             if iou(i, j) >= _RENAMED:
-                self._places.add("switch", f"object {i} becomes object {j}", [frame])
+                self._renamed.append((f"object {i} becomes object {j}", frame))
         for i, j in combinations(sorted({*earlier} & {*later}), 2):
             crossed, stayed = (iou(i, j), iou(j, i)), iou(i, i) + iou(j, j)
             if min(crossed) >= _CROSSED and sum(crossed) >= _RATHER * stayed:
@@ -120,6 +121,11 @@ class MaskChecks:
         table = np.stack(self._areas)
         self._check_ids(table, listed)
         seen = ids_counted(table.sum(axis=0))
+        # Where each mask shows only the objects that enter, none of them is in a second mask.
+        shown_again = (np.count_nonzero(table[:, seen], axis=0) > 1).any()
+        if shown_again or not late_expected:
+            for text, frame in self._renamed:
+                self._places.add("switch", text, [frame])
         if not ids_counted(table[0]) and seen:
             text = f"no object before frame {self._names[int(np.argmax(table[:, seen].any(1)))]}"
             self._places.add("empty-first", text, self._names[:1])

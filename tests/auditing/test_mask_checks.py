@@ -37,6 +37,17 @@ def test_ids_change_where_masks_say_so(before, after, found):
     checks = MaskChecks(places, binary=False, own=False)
     checks.add("0", row(*before), SIZE)
     checks.add("1", row(*after), SIZE)
+    checks.finish((), late_expected=False)
     switches = [f for f in places.findings("video") if f.kind == "switch"]
     assert [f.what for f in switches] == ([found] if found else [])
     assert all(f.frames == ("1",) for f in switches)
+
+
+@pytest.mark.parametrize(("again", "found"), [((), []), ((1,), ["object 1 becomes object 2"])])
+def test_masks_that_show_only_entering_objects_change_no_ids(again, found):
+    places = Places()
+    checks = MaskChecks(places, binary=False, own=False)
+    for frame, object_id in enumerate((*again, 1, 2)):  # each near the place of the one before
+        checks.add(str(frame), row((object_id, frame, frame + 30)), SIZE)
+    checks.finish((), late_expected=True)
+    assert [f.what for f in places.findings("video") if f.kind == "switch"] == found
