@@ -20,7 +20,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("runs/demo"),
     seed: Seed = 0,
 ) -> None:
-    """Run the complete workflow on drawn data, in under five minutes on two cores."""
+    """Run the complete workflow on drawn data, in two to three minutes on two cores."""
     from stmdata.drawn.demo import demo
 
     console = open_console()

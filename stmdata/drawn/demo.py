@@ -23,7 +23,7 @@ FRAME = (SIZE, SIZE * 3 // 2)
 """(height, width) of videos, multiples of the network's stride of 16: nothing is padded."""
 PRETRAIN_STEPS, MAIN_STEPS, LEARNING_RATE = 40, 440, 4e-4
 IMAGES, TRAIN_VIDEOS, VAL_VIDEOS, VIDEO_FRAMES = 48, 64, 16, 20
-"""The mean over 16 videos depends little on which ones the seed draws."""
+"""The mean over 16 videos depends less on which ones the seed draws than that over a few."""
 
 
 @dataclass
