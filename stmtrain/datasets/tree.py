@@ -28,6 +28,10 @@ class Refused:
 
 
 REFUSED: Mapping[str, Refused] = {
+    "coco": Refused(
+        Signs(("annotations/instances_*.json", "train2017/*.jpg|val2017/*.jpg")),
+        "COCO has still images, not videos; make pseudo-videos of them with stm prepare-coco",
+    ),
     "cvat-segmentation-mask": Refused(
         Signs(("SegmentationObject/*.png", "labelmap.txt")),
         "CVAT's segmentation masks give instances new colours in each frame, so that no object can "
@@ -180,6 +184,6 @@ def _unknown(root: Path) -> DataError:
         )
     found = some(video_folders(root)) or "no folders"
     return DataError(
-        f"{root}: is no data set that is known, it has {found}; arrange it as "
+        f"{root}: expected a known data set of videos, found {found}; arrange it as "
         "JPEGImages/VIDEO/*.jpg and Annotations/VIDEO/*.png, or name its --layout"
     )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stmdata.drawn.trees import draw_coco
 from stmdata.packing.videos import prepare_videos
 from stmtrain.datasets.dataset import find_dataset
 from stmtrain.datasets.davis import DavisTree
@@ -274,8 +275,15 @@ def test_a_tree_of_another_layout_is_named(tmp_path: Path) -> None:
         open_dataset(tmp_path, "ovis")
     shutil.move(tmp_path / "ovis" / "train", tmp_path / "frames")
     (tmp_path / "other" / "x").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"is no data set that is known, it has x"):
+    with pytest.raises(DataError, match=r"expected a known data set of videos, found x"):
         open_dataset(tmp_path / "other")
+
+
+def test_still_images_are_sent_to_their_own_command(tmp_path: Path) -> None:
+    draw_coco(tmp_path, images=2, size=(40, 60))
+    for layout in ("auto", "mose-v1", "ytvis-2019"):
+        with pytest.raises(DataError, match=r"still images.*stm prepare-coco"):
+            open_dataset(tmp_path, layout)
 
 
 def test_a_level_too_deep_is_named(tmp_path: Path) -> None:
